@@ -1,0 +1,1 @@
+"""One-time data migrations."""

@@ -1,0 +1,132 @@
+"""The declarative form of a migration: rows of one table, transformed one by one, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from system_migration.errors import Refused
+from system_migration.migration import Migration, MigrationContext
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, FromClause, Table
+
+    from system_migration.schema_changes import SchemaChanges
+
+
+class RowIssue(Exception):
+    """Raised by `transform` to hold a row: it stays as it is and is listed by key, `code` and `message`.
+
+    The message is stored and shown, so it must not carry the row's values.
+    """
+
+    def __init__(self, code: str, message: str = "") -> None:
+        self.code, self.message = code, message
+        super().__init__(code, message)
+
+
+class Row:
+    """The declared columns of one row, as attributes or items. Any other column is an error, not a None."""
+
+    __slots__ = ("_positions", "_values")
+
+    def __init__(self, positions: Mapping[str, int], values: Sequence[Any]) -> None:
+        object.__setattr__(self, "_positions", positions)
+        object.__setattr__(self, "_values", values)
+
+    def __getitem__(self, column: str) -> Any:
+        try:
+            return self._values[self._positions[column]]
+        except KeyError:
+            raise KeyError(f"column {column!r} is not declared in reads") from None
+
+    def __getattr__(self, column: str) -> Any:
+        try:
+            return self._values[self._positions[column]]
+        except KeyError:
+            raise AttributeError(f"column {column!r} is not declared in reads") from None
+
+    def __setattr__(self, column: str, value: Any) -> None:
+        raise AttributeError("a row is read-only: return the new values from transform")
+
+    def __repr__(self) -> str:
+        return f"Row({', '.join(self._positions)})"  # names only: values may be personal
+
+    def __reduce__(self) -> tuple[type[Row], tuple[Mapping[str, int], Sequence[Any]]]:
+        return Row, (self._positions, self._values)
+
+
+@dataclass
+class BatchContext(MigrationContext):
+    """What `preflight` and `verify` of a batch migration are handed.
+
+    `table` is the table with every column the migration will see; a column that `prepare` has yet to add reads as
+    a typed NULL. `max_issues` is what the operator accepted with `--max-issues`, or None.
+    """
+
+    table: FromClause = field(kw_only=True)
+    max_issues: int | None = field(kw_only=True)
+    scan_rows: Callable[[Sequence[str], ColumnElement[bool] | None], Iterator[tuple[tuple[Any, ...], Row]]] = field(
+        kw_only=True
+    )
+    pins: dict[str, str] = field(kw_only=True)
+
+    def scan(
+        self, columns: Sequence[str], where: ColumnElement[bool] | None = None
+    ) -> Iterator[tuple[tuple[Any, ...], Row]]:
+        """Every row as (key, row), by key ranges, in bounded memory, with no transaction left open."""
+        return self.scan_rows(columns, where)
+
+    def pin(self, name: str, value: str) -> None:
+        """Bind this generation to `value`. A later attempt that pins another one is refused."""
+        if self.pins.setdefault(name, value) != value:
+            raise Refused(
+                f"The {name} differs from the one this migration began with. Use the same {name} to continue."
+            )
+
+
+class BatchMigration(Migration):
+    """A migration that changes the rows of one table, batch by batch, while the application keeps working.
+
+    Each batch's rows, its issues and its ledger entry commit together, so a death at any moment loses and repeats
+    nothing. With `pending` a row needs work while that expression is true; without it the ledger alone says what is
+    done, and in-place changes are made exactly once.
+    """
+
+    table: ClassVar[str | Table]
+    reads: ClassVar[tuple[str, ...]]
+    writes: ClassVar[tuple[str, ...]]
+    sensitive: ClassVar[tuple[str, ...]] = ()
+    max_issues: ClassVar[int] = 0
+    stop_after_issues: ClassVar[int | None] = None
+
+    def prepare(self, schema: SchemaChanges) -> None:
+        """Change the schema first, through idempotent helpers."""
+
+    def preflight(self, context: BatchContext) -> None:  # type: ignore[override]
+        """Raise `Refused` when the migration must not start. It may read, never write."""
+
+    def pending(self, t: FromClause) -> ColumnElement[bool]:
+        """Which rows still need the change, in SQL; false once `transform`'s values are written."""
+        raise NotImplementedError
+
+    def setup_worker(self) -> None:
+        """Prepare this worker's own instance: keys, clients. They never travel between processes."""
+
+    def transform(self, row: Row) -> Mapping[str, Any]:
+        """The new values of the declared `writes`. Pure: it may run more than once for a row."""
+        raise NotImplementedError
+
+    def check(self, row: Row) -> bool:
+        """Verify one migrated row; it sees `reads` and `writes`."""
+        raise NotImplementedError
+
+    def allowed_issues(self, rows: int) -> int:
+        """How many of `rows` may stay held in a completed run."""
+        return self.max_issues
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether SQL, and not the ledger alone, says which rows need the change."""
+        return self.defines("pending")

@@ -1,0 +1,102 @@
+"""Everything that can go wrong, as a tree a caller can catch at the width it needs.
+
+    MigrationSystemError
+    ├── ConfigurationError      a setting, a command or a name is wrong
+    │   ├── LoadError           migration files that do not load or contradict each other
+    │   └── UnknownMigration    a name that no migration file carries
+    ├── Refused                 the start was refused; the data is as it was
+    ├── HeldElsewhere           another runner holds the lease
+    │   └── LeaseLost           ... and took it from us: nothing more was written
+    ├── MigrationFailed         work began and failed; what was committed is recorded
+    │   ├── Paused              the run stopped itself and waits for a person
+    │   └── VerificationFailed
+    └── Interrupted             a clean stop at a batch edge, resumable
+
+A message is one sentence or two: the thing, the reason, the next step. It never carries a secret or a row's values.
+"""
+
+from __future__ import annotations
+
+import signal
+
+
+class MigrationSystemError(Exception):
+    """The base of every error this library raises on purpose."""
+
+
+class ConfigurationError(MigrationSystemError):
+    """A setting, a command or a name is wrong; nothing was started."""
+
+
+class LoadError(ConfigurationError):
+    """One or more migration files do not load, or contradict each other."""
+
+
+class UnknownMigration(ConfigurationError):
+    """No migration has this name."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        self.name = name
+        listing = ", ".join(known) if known else "none were found"
+        super().__init__(f"There is no migration named {name!r}. Known migrations: {listing}.")
+
+
+class Refused(MigrationSystemError):
+    """The start was refused before any write to the data."""
+
+
+class HeldElsewhere(MigrationSystemError):
+    """Another runner holds the lease of a migration."""
+
+    def __init__(self, name: str, held_by: str) -> None:
+        self.name, self.held_by = name, held_by
+        super().__init__(
+            f"Migration {name} is being run by {held_by}. Wait for it, or start with --wait to continue after it."
+        )
+
+
+class LeaseLost(HeldElsewhere):
+    """This runner no longer holds the lease; its open batch was rolled back."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.held_by = name, "another runner"
+        MigrationSystemError.__init__(
+            self,
+            f"This runner lost its lease on {name} ({reason}); its open batch was rolled back and nothing "
+            f"more was written. See `migration status`.",
+        )
+
+
+class MigrationFailed(MigrationSystemError):
+    """A run began and failed; the reason is stored with the run."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(f"Migration {name} failed: {reason}")
+
+
+class Paused(MigrationFailed):
+    """The run stopped itself because going on needs a decision."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        MigrationSystemError.__init__(self, f"Migration {name} paused: {reason}")
+
+
+class VerificationFailed(MigrationFailed):
+    """The separate check on a fresh connection did not hold."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        MigrationSystemError.__init__(self, f"Migration {name} did not verify: {reason}")
+
+
+class Interrupted(MigrationSystemError):
+    """A signal asked for a stop; the run ended at a clean checkpoint and can be resumed."""
+
+    def __init__(self, signal_number: int) -> None:
+        self.signal_number = signal_number
+        name = signal.Signals(signal_number).name
+        super().__init__(
+            f"Stopped by {name} at a clean checkpoint. Start it again to continue where it stopped."
+        )

@@ -1,0 +1,214 @@
+"""Frozen values: what the store returns and the doors render. `as_json` spells them in camelCase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+from system_migration.states import Outcome, RunKind, Status
+
+
+def as_json(record: Any) -> Any:
+    """A record as plain JSON values: camelCase names, UTC times as ISO 8601 with a Z, and null for nothing."""
+    match record:
+        case datetime():
+            return record.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        case Mapping():
+            return {str(key): as_json(value) for key, value in record.items()}
+        case list() | tuple():
+            return [as_json(item) for item in record]
+    if hasattr(record, "__dataclass_fields__"):
+        return {_camel(f.name): as_json(getattr(record, f.name)) for f in fields(record) if f.metadata.get("json", True)}
+    return record
+
+
+def _camel(name: str) -> str:
+    head, *tail = name.split("_")
+    return head + "".join(word.capitalize() for word in tail)
+
+
+@dataclass(frozen=True)
+class MigrationStatus:
+    """Where one migration stands in one environment."""
+
+    name: str
+    version: str
+    description: str
+    status: Status
+    stale: bool
+    verified: bool
+    rollbackable: bool
+    executed_at: datetime | None
+    executed_by: str | None
+    finished_at: datetime | None
+    records_processed: int
+    issues: int
+    error: str | None
+    code_changed: bool
+    held_by: str | None
+    interrupted: bool = field(default=False, metadata={"json": False})
+    manual: bool = field(default=False, metadata={"json": False})
+    code_missing: bool = field(default=False, metadata={"json": False})
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    """Every migration of an environment in order, and the names a plain `run` would take."""
+
+    environment: str
+    migrations: list[MigrationStatus]
+    pending: list[str]
+    warnings: list[str] = field(default_factory=list, metadata={"json": False})
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a migration file declares."""
+
+    name: str
+    version: str
+    description: str
+    rollbackable: bool
+    manual: bool
+    requires: tuple[str, ...]
+    file: str | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attempt."""
+
+    id: str
+    migration: str
+    kind: RunKind
+    outcome: Outcome | None
+    generation: int
+    executed_by: str
+    host: str
+    started_at: datetime
+    finished_at: datetime | None
+    records_processed: int
+    issues: int
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Issue:
+    """A row that could not be migrated. `key` is the value of its key, or the list of them."""
+
+    key: Any
+    code: str
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One stored line of a run's log."""
+
+    at: datetime
+    level: str
+    message: str
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """One append-only audit entry."""
+
+    at: datetime
+    migration: str | None
+    action: str
+    actor: str
+    host: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run, a verification or a rollback ended."""
+
+    name: str
+    kind: RunKind
+    status: Status
+    verified: bool
+    records_processed: int
+    issues: int
+    unchanged: int
+    vanished: int
+    changed_meanwhile: int
+    seconds: float
+    run_id: str | None
+    error: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HeldSample:
+    """The rows a dry run would hold for one reason: how many, and the keys of the first of them."""
+
+    code: str
+    rows: int
+    keys: list[Any]
+
+
+@dataclass(frozen=True)
+class ChangedSample:
+    """One row before and after, values of sensitive columns masked."""
+
+    key: Any
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DryRunReport:
+    """What a dry run found. Nothing but this report was written.
+
+    `rows` is what a run would read, `examined` how many of them were transformed here; `would_change`, `would_hold`
+    and `unchanged` count among the examined. `refusal` is the sentence with which a run would be refused.
+    """
+
+    name: str
+    rows: int | None
+    examined: int
+    complete: bool
+    would_change: int
+    would_hold: int
+    unchanged: int
+    held: list[HeldSample]
+    samples: list[ChangedSample]
+    rows_per_second: float | None
+    workers: int
+    estimated_seconds: float | None
+    schema_changes: list[str]
+    not_covered: list[str]
+    refusal: str | None = None
+    error: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One result of `doctor`: `ok`, `warning` or `problem`, what was looked at, and what to do."""
+
+    level: str
+    subject: str
+    message: str
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What an operator may say at a start. None leaves the choice to the library or the migration."""
+
+    batch_size: int | None = None
+    workers: int | None = None
+    max_rate: float | None = None
+    max_issues: int | None = None
+    stop_after_issues: int | None = None
+    wait: bool = False
+    verbose: bool = False
+    accept_code_change: bool = False
+    allow_environment: bool = False

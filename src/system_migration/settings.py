@@ -1,0 +1,130 @@
+"""Settings: one list of fields, read once. Nothing else in the library reads the environment."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from system_migration.errors import ConfigurationError
+
+DEVELOPMENT = "development"
+PRODUCTION = "production"
+DEVELOPMENT_DATABASE = "sqlite:///development.db"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One setting: its name, where the environment keeps it, its default and a sentence for `--help`."""
+
+    name: str
+    variables: tuple[str, ...]
+    default: str | None
+    help: str
+
+
+FIELDS = (
+    Field("database_url", ("DATABASE_URL",), None, "The database to migrate (required outside development)."),
+    Field(
+        "environment",
+        ("MIGRATION_ENVIRONMENT", "APP_ENV"),
+        None,
+        "development, staging, production, ...: a migration runs once in each.",
+    ),
+    Field("migrations", ("MIGRATIONS",), "migrations", "Package, or path of the folder, of the migrations."),
+    Field("lease_seconds", ("MIGRATION_LEASE_SECONDS",), "30", "How long a silent runner keeps its lease."),
+    Field("log_format", ("LOG_FORMAT",), "text", "Log lines as text or json."),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a `Migrator` and the command line need to know.
+
+    `environment` is None when nobody named one: the database's own binding decides then, and an unbound
+    SQLite file counts as development.
+    """
+
+    database_url: str | None = None
+    environment: str | None = None
+    migrations: str = "migrations"
+    lease_seconds: float = 30.0
+    log_format: str = "text"
+
+    def required_database_url(self) -> str:
+        """The URL of the database; in development a SQLite file stands in for a missing one."""
+        if self.database_url:
+            return self.database_url
+        if self.environment in (None, DEVELOPMENT):
+            return DEVELOPMENT_DATABASE
+        raise ConfigurationError(
+            f"DATABASE_URL is not set, and environment {self.environment!r} has no default database. "
+            "Set DATABASE_URL or give --database-url."
+        )
+
+
+def read_settings(
+    flags: Mapping[str, Any], environ: Mapping[str, str], project: Path | None = None
+) -> Settings:
+    """Settings from flags, then the environment, then `[tool.system_migration]`, then defaults.
+
+    `project` is a pyproject.toml that may be missing. Raises `ConfigurationError` for a value that makes no sense.
+    """
+    table = _project_table(project)
+    values = {field.name: _first_given(field, flags, environ, table) for field in FIELDS}
+    return Settings(
+        database_url=values["database_url"],
+        environment=_environment_name(values["environment"]),
+        migrations=values["migrations"] or "migrations",
+        lease_seconds=_lease_seconds(values["lease_seconds"] or "30"),
+        log_format=_log_format(values["log_format"] or "text"),
+    )
+
+
+def _first_given(
+    field: Field, flags: Mapping[str, Any], environ: Mapping[str, str], table: Mapping[str, Any]
+) -> str | None:
+    candidates = [flags.get(field.name), *(environ.get(name) for name in field.variables), table.get(field.name)]
+    given = next((value for value in candidates if value not in (None, "")), field.default)
+    return None if given is None else str(given)
+
+
+def _project_table(project: Path | None) -> Mapping[str, Any]:
+    if project is None or not project.is_file():
+        return {}
+    try:
+        content = tomllib.loads(project.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{project} is not valid TOML ({error}). Correct it and start again.") from None
+    table = content.get("tool", {}).get("system_migration", {})
+    unknown = sorted(set(table) - {field.name for field in FIELDS})
+    if unknown:
+        known = ", ".join(field.name for field in FIELDS)
+        raise ConfigurationError(f"{project}: [tool.system_migration] has no setting {unknown[0]!r}. Known: {known}.")
+    return dict(table)
+
+
+def _environment_name(value: str | None) -> str | None:
+    if value is not None and (len(value) > 64 or not value.isprintable() or value != value.strip()):
+        raise ConfigurationError("The environment's name must be 1 to 64 printable characters without outer spaces.")
+    return value
+
+
+def _lease_seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0.2 <= seconds <= 3600:
+        raise ConfigurationError(
+            f"MIGRATION_LEASE_SECONDS is {value!r}; it must be a number of seconds from 0.2 to 3600."
+        )
+    return seconds
+
+
+def _log_format(value: str) -> str:
+    if value not in ("text", "json"):
+        raise ConfigurationError(f"LOG_FORMAT is {value!r}; it must be text or json.")
+    return value

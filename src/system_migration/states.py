@@ -1,0 +1,66 @@
+"""Where a migration stands, and the only ways from one status to another."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from system_migration.errors import Refused
+
+
+class Status(StrEnum):
+    """The stored statuses of a migration in an environment. *Stale* is derived, never stored."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+    ROLLED_BACK = "ROLLED_BACK"
+
+
+class RunKind(StrEnum):
+    """What an attempt does."""
+
+    RUN = "run"
+    DRY_RUN = "dry-run"
+    VERIFY = "verify"
+    ROLLBACK = "rollback"
+
+
+class Outcome(StrEnum):
+    """How an attempt ended. An attempt without an outcome is going, or died."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REFUSED = "refused"
+    PAUSED = "paused"
+
+
+ARROWS: dict[tuple[Status, Status], str] = {
+    (Status.PENDING, Status.RUNNING): "a run starts",
+    (Status.PENDING, Status.SKIPPED): "an operator skips it, with a reason",
+    (Status.RUNNING, Status.COMPLETED): "verification accepted the run",
+    (Status.RUNNING, Status.FAILED): "the run, its rollback or its verification failed, or it was cancelled",
+    (Status.RUNNING, Status.PAUSED): "an operator, or the run itself, asks for a pause",
+    (Status.RUNNING, Status.ROLLED_BACK): "a rollback finished",
+    (Status.PAUSED, Status.RUNNING): "the run is resumed",
+    (Status.PAUSED, Status.FAILED): "the paused run is cancelled",
+    (Status.COMPLETED, Status.RUNNING): "it is rolled back, or run again by name",
+    (Status.COMPLETED, Status.PENDING): "an operator resets it, with a reason; a generation starts",
+    (Status.FAILED, Status.RUNNING): "it is run again and resumes, or it is rolled back",
+    (Status.FAILED, Status.SKIPPED): "an operator skips it, with a reason",
+    (Status.FAILED, Status.PENDING): "an operator resets it, with a reason; a generation starts",
+    (Status.SKIPPED, Status.RUNNING): "it is run by name",
+    (Status.SKIPPED, Status.PENDING): "an operator resets it, with a reason; a generation starts",
+    (Status.ROLLED_BACK, Status.RUNNING): "it is run by name",
+    (Status.ROLLED_BACK, Status.PENDING): "an operator resets it, with a reason; a generation starts",
+}
+"""Every arrow of the status diagram, with the event that makes it."""
+
+
+def check(name: str, old: Status, new: Status) -> None:
+    """Raise `Refused` unless an arrow leads from `old` to `new`."""
+    if (old, new) not in ARROWS:
+        ways = ", ".join(sorted(target for source, target in ARROWS if source is old))
+        raise Refused(f"Migration {name} is {old}; it cannot become {new}. From {old} it can become: {ways}.")
