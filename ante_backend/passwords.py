@@ -1,0 +1,84 @@
+"""bcrypt hashes: making, recognising and checking them. Pure (passwords.md 1.4 and 2)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal, TypeGuard
+
+from ante_backend.faults import RowFault
+
+#: What to do with a password over 72 bytes: leave it on legacy, cut it as Node does, or hash it twice.
+Over72Policy = Literal["hold", "truncate", "prehash"]
+
+MAX_BYTES: Final = 72
+MIN_COST: Final = 4
+MAX_COST: Final = 31
+
+#: A stored bcrypt hash, to be used with `fullmatch`: the library itself parses leniently (passwords.md 2.1).
+HASH_PATTERN: Final = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+
+#: passlib's bcrypt-sha256, version 2: the form of the `prehash` policy.
+PREHASH_PATTERN: Final = re.compile(
+    r"\$bcrypt-sha256\$v=2,t=2b,r=(?P<cost>[4-9]|[12][0-9]|3[01])"
+    r"\$(?P<salt>[./A-Za-z0-9]{22})\$(?P<digest>[./A-Za-z0-9]{31})"
+)
+
+
+def hash_password(plain: bytes, cost: int, over_72: Over72Policy) -> str:
+    """A new hash of exactly these bytes, at most 255 characters, never the same twice.
+
+    Raises RowFault for an empty password, one with a NUL, and one over 72 bytes if the policy is `hold`;
+    ValueError for a cost outside 4 to 31.
+    """
+    import bcrypt
+
+    if not plain:
+        raise RowFault("empty_plaintext")
+    if b"\0" in plain:  # bcrypt would give it second valid passwords (passwords.md 2.1)
+        raise RowFault("nul_byte")
+    salt = bcrypt.gensalt(cost)
+    if len(plain) <= MAX_BYTES:
+        return bcrypt.hashpw(plain, salt).decode()
+    if over_72 == "hold":
+        raise RowFault("over_72_bytes")
+    if over_72 == "truncate":
+        return bcrypt.hashpw(plain[:MAX_BYTES], salt).decode()
+    salt_text = salt.decode()[7:]
+    digest = bcrypt.hashpw(_prehashed(plain, salt_text), salt).decode()[29:]
+    return f"$bcrypt-sha256$v=2,t=2b,r={cost}${salt_text}${digest}"
+
+
+def check_password(plain: bytes, stored: str, over_72: Over72Policy) -> bool:
+    """Whether the password is the stored hash's. False, never an error, for what cannot be checked.
+
+    That is: a hash of unknown form, an empty password, a NUL, and more than 72 bytes against plain bcrypt
+    unless the policy is `truncate`.
+    """
+    import bcrypt
+
+    if not plain or b"\0" in plain or not is_recognised_hash(stored):
+        return False
+    if prehash := PREHASH_PATTERN.fullmatch(stored):
+        cost, salt, digest = prehash.groups()
+        plain, stored = _prehashed(plain, salt), f"$2b${int(cost):02}${salt}{digest}"
+    elif over_72 == "truncate":
+        plain = plain[:MAX_BYTES]
+    try:
+        return bcrypt.checkpw(plain, stored.encode("ascii"))
+    except ValueError:  # over 72 bytes, or spare bits in the salt, which the pattern lets through
+        return False
+
+
+def is_recognised_hash(stored: object) -> TypeGuard[str]:
+    """Whether the whole value is a hash that `check_password` can judge; `$2x$` or a padded one is not."""
+    if not isinstance(stored, str):
+        return False
+    return bool(HASH_PATTERN.fullmatch(stored) or PREHASH_PATTERN.fullmatch(stored))
+
+
+def _prehashed(plain: bytes, salt: str) -> bytes:
+    # Keyed by the salt, so that a leaked plain SHA-256 list cannot be tried against it ("shucking").
+    import base64
+    import hmac
+
+    return base64.b64encode(hmac.digest(salt.encode("ascii"), plain, "sha256"))
