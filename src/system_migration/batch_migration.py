@@ -71,12 +71,17 @@ class BatchContext(MigrationContext):
         kw_only=True
     )
     pins: dict[str, str] = field(kw_only=True)
+    foreseen: dict[tuple[Any, ...], str] = field(kw_only=True, default_factory=dict)
 
     def scan(
         self, columns: Sequence[str], where: ColumnElement[bool] | None = None
     ) -> Iterator[tuple[tuple[Any, ...], Row]]:
         """Every row as (key, row), by key ranges, in bounded memory, with no transaction left open."""
         return self.scan_rows(columns, where)
+
+    def foresee(self, key: tuple[Any, ...], code: str) -> None:
+        """Tell the dry run's report that a run would hold this row."""
+        self.foreseen[key] = code
 
     def pin(self, name: str, value: str) -> None:
         """Bind this generation to `value`. A later attempt that pins another one is refused."""
@@ -125,6 +130,11 @@ class BatchMigration(Migration):
     def allowed_issues(self, rows: int) -> int:
         """How many of `rows` may stay held in a completed run."""
         return self.max_issues
+
+    @property
+    def table_name(self) -> str:
+        """The table's name, however it was given."""
+        return self.table if isinstance(self.table, str) else self.table.name
 
     @property
     def has_pending(self) -> bool:

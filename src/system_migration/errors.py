@@ -18,10 +18,16 @@ A message is one sentence or two: the thing, the reason, the next step. It never
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 
 
 class MigrationSystemError(Exception):
-    """The base of every error this library raises on purpose."""
+    """The base of every error this library raises on purpose.
+
+    `reports` are those of the migrations that the same call had already finished.
+    """
+
+    reports: Sequence[object] = ()
 
 
 class ConfigurationError(MigrationSystemError):
@@ -97,6 +103,4 @@ class Interrupted(MigrationSystemError):
     def __init__(self, signal_number: int) -> None:
         self.signal_number = signal_number
         name = signal.Signals(signal_number).name
-        super().__init__(
-            f"Stopped by {name} at a clean checkpoint. Start it again to continue where it stopped."
-        )
+        super().__init__(f"Stopped by {name} at a clean checkpoint. Start it again to continue where it stopped.")

@@ -20,7 +20,9 @@ def as_json(record: Any) -> Any:
         case list() | tuple():
             return [as_json(item) for item in record]
     if hasattr(record, "__dataclass_fields__"):
-        return {_camel(f.name): as_json(getattr(record, f.name)) for f in fields(record) if f.metadata.get("json", True)}
+        return {
+            _camel(f.name): as_json(getattr(record, f.name)) for f in fields(record) if f.metadata.get("json", True)
+        }
     return record
 
 
@@ -124,6 +126,18 @@ class Event:
     actor: str
     host: str
     detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Everything about one migration on one page: newest runs and events first."""
+
+    status: MigrationStatus
+    listed: Listed | None
+    generation: int
+    runs: list[Run]
+    events: list[Event]
+    report: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)

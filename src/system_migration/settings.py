@@ -65,9 +65,7 @@ class Settings:
         )
 
 
-def read_settings(
-    flags: Mapping[str, Any], environ: Mapping[str, str], project: Path | None = None
-) -> Settings:
+def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project: Path | None = None) -> Settings:
     """Settings from flags, then the environment, then `[tool.system_migration]`, then defaults.
 
     `project` is a pyproject.toml that may be missing. Raises `ConfigurationError` for a value that makes no sense.
@@ -86,7 +84,11 @@ def read_settings(
 def _first_given(
     field: Field, flags: Mapping[str, Any], environ: Mapping[str, str], table: Mapping[str, Any]
 ) -> str | None:
-    candidates = [flags.get(field.name), *(environ.get(name) for name in field.variables), table.get(field.name)]
+    candidates = [
+        flags.get(field.name),
+        *(environ.get(name) for name in field.variables),
+        table.get(field.name),
+    ]
     given = next((value for value in candidates if value not in (None, "")), field.default)
     return None if given is None else str(given)
 

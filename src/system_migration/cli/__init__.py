@@ -1,0 +1,1 @@
+"""The command line: parse, call one `Migrator` method, render. It holds no rules about migrations."""

@@ -1,0 +1,126 @@
+"""Commands that only read: each calls one `Migrator` method and shows what it returned."""
+
+from __future__ import annotations
+
+import click
+
+from system_migration.cli import exit_codes, output, text
+from system_migration.cli.options import command
+from system_migration.cli.session import Session
+from system_migration.records import as_json
+
+
+@command("status")
+@click.option("--check", is_flag=True, help="Exit with 3 when `run` would have work.")
+def status_command(session: Session, check: bool) -> int:
+    """Show where every migration stands, and what `run` would do next.
+
+    Reads only, and waits for nobody. In brackets: interrupted or stale (the runner stopped or died; the next run
+    continues), not verified, rows held, code changed since the run began.
+    """
+    with session.migrator() as migrator:
+        report = migrator.status()
+    for warning in report.warnings:
+        output.notice(f"warning: {output.paragraph(warning)}")
+    if session.json:
+        output.document(as_json(report))
+    else:
+        output.lines(text.status_lines(report))
+    return exit_codes.WORK_PENDING if check and report.pending else exit_codes.DONE
+
+
+@command("list")
+def list_command(session: Session) -> None:
+    """List the migrations that the files declare; needs no database.
+
+    --json prints a list of {name, version, description, rollbackable, manual, requires, file}.
+    """
+    listed = session.registry().listed()
+    if session.json:
+        output.document(as_json(listed))
+    else:
+        output.lines(text.listed_lines(listed))
+
+
+@command("pending")
+def pending_command(session: Session) -> None:
+    """Name the migrations that `run` would take, in order.
+
+    --json prints the list of names.
+    """
+    with session.migrator() as migrator:
+        names = migrator.pending()
+    if session.json:
+        output.document(names)
+    else:
+        output.lines([output.shown(name) for name in names] or ["Nothing is pending."])
+
+
+@command("show")
+@click.argument("name")
+def show_command(session: Session, name: str) -> None:
+    """Show everything known about one migration.
+
+    Its declaration, status, runs, events and, with --json, the report of its latest dry run.
+    """
+    with session.migrator() as migrator:
+        found = migrator.show(name)
+    if session.json:
+        output.document(as_json(found))
+    else:
+        output.lines(text.shown_lines(found))
+
+
+@command("issues")
+@click.argument("name")
+def issues_command(session: Session, name: str) -> None:
+    """List the rows that a migration could not change and holds.
+
+    --json prints a list of {key, code, message, at}; a key of several columns is a list.
+    """
+    with session.migrator() as migrator:
+        issues = migrator.issues(name)
+    if session.json:
+        output.document(as_json(issues))
+    else:
+        output.lines(text.issue_lines(issues))
+
+
+@command("logs")
+@click.argument("name")
+@click.option("--run", "run_id", metavar="ID", help="Only this run; `migration history NAME` lists them.")
+@click.option(
+    "--level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="debug",
+    show_default=True,
+    help="Only lines of this level or above.",
+)
+@click.option("--limit", type=click.IntRange(1, 100_000), default=200, show_default=True, help="The newest N lines.")
+def logs_command(session: Session, name: str, run_id: str | None, level: str, limit: int) -> None:
+    """Print the stored log of a migration's runs, oldest line first.
+
+    --json prints a list of {at, level, message, runId}.
+    """
+    with session.migrator() as migrator:
+        lines = migrator.logs(name, run_id=run_id, level=level, limit=limit)
+    if session.json:
+        output.document(as_json(lines))
+    else:
+        output.lines(text.log_lines(lines))
+
+
+@command("history")
+@click.argument("name", required=False)
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most N runs.")
+def history_command(session: Session, name: str | None, limit: int) -> None:
+    """List past runs, newest first.
+
+    Runs, dry runs, verifications and rollbacks of all migrations, or of the one that is named. --json prints a list.
+    """
+    with session.migrator() as migrator:
+        runs = migrator.history(name, limit)
+    if session.json:
+        output.document(as_json(runs))
+    else:
+        output.lines(text.history_lines(runs))

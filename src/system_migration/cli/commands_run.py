@@ -1,0 +1,191 @@
+"""Commands that start something: they watch its progress, pass signals on, and report how it ended.
+
+With --json each prints {environment, reports: [...]}, and on failure also error: {code, message}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+import click
+
+from system_migration.cli import exit_codes, failures, output, text
+from system_migration.cli.options import command, executed_by, run_options, verbose, yes
+from system_migration.cli.session import Session
+from system_migration.cli.terminal import confirm_last, confirm_start, stop_on_signals
+from system_migration.cli.text_dry_run import dry_run_lines
+from system_migration.errors import MigrationFailed, MigrationSystemError, Refused, VerificationFailed
+from system_migration.records import DryRunReport, RunOptions, RunReport, as_json
+from system_migration.settings import PRODUCTION
+
+if TYPE_CHECKING:
+    from system_migration.migrator import Migrator
+
+R = TypeVar("R", RunReport, DryRunReport)
+
+NOTHING_PENDING = "Nothing to do: no migration is pending."
+
+
+@command("run")
+@click.argument("name", required=False)
+@click.option("--dry-run", is_flag=True, help="Change no data: the same as `migration dry-run`.")
+@yes
+@run_options
+def run_command(session: Session, name: str | None, dry_run: bool, yes: bool, **options: Any) -> int:
+    """Run every pending migration, or the one that is named.
+
+    Stops at the first failure; started again, it continues where it stopped. Naming a completed migration looks for
+    rows it missed. In production it asks for the environment's name, or needs --yes. Ctrl-C and SIGTERM finish the
+    batch in flight. --json prints {environment, reports}, on failure with error: {code, message}.
+    """
+    if dry_run:
+        return _dry_run(session, name, _run_options(session, options), full=False)
+    return _run(session, name, _run_options(session, options), yes=yes)
+
+
+@command("run-one")
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Change no data: the same as `migration dry-run NAME`.")
+@yes
+@run_options
+def run_one_command(session: Session, name: str, dry_run: bool, yes: bool, **options: Any) -> int:
+    """Run one migration: another spelling of `run NAME`."""
+    if dry_run:
+        return _dry_run(session, name, _run_options(session, options), full=False)
+    return _run(session, name, _run_options(session, options), yes=yes)
+
+
+@command("dry-run")
+@click.argument("name", required=False)
+@click.option("--full", is_flag=True, help="Examine all rows, not a sample of them.")
+@run_options
+def dry_run_command(session: Session, name: str | None, full: bool, **options: Any) -> int:
+    """Run the real code, change no data, and report what would happen.
+
+    Reports the rows that would change and that would be held, samples, the expected duration, and what a dry run
+    cannot cover. Exits with 5 when a run would be refused. --json prints {environment, reports}.
+    """
+    return _dry_run(session, name, _run_options(session, options), full=full)
+
+
+@command("verify")
+@click.argument("name", required=False)
+@verbose
+@executed_by
+def verify_command(session: Session, name: str | None) -> int:
+    """Check completed migrations again, on a fresh connection.
+
+    All completed ones without a name. Exits with 1 when one does not verify. --json prints {environment, reports}.
+    """
+
+    def work(migrator: Migrator) -> list[RunReport]:
+        with stop_on_signals(migrator):
+            return migrator.verify(name)
+
+    return _attempt(session, work, text.run_lines, _unverified, nothing="Nothing to verify: none is completed.")
+
+
+@command("rollback")
+@click.argument("name", required=False)
+@yes
+@run_options
+def rollback_command(session: Session, name: str | None, yes: bool, **options: Any) -> int:
+    """Undo a migration: the one that is named, or the last completed one.
+
+    Without a name it says which one it means and asks; without a terminal it needs the name or --yes. In production
+    it asks for the environment's name, or needs --yes. Exits with 5 when the migration cannot be rolled back.
+    --json prints {environment, reports}.
+    """
+
+    def work(migrator: Migrator) -> list[RunReport]:
+        target = name or migrator.last_completed()
+        if target is None:
+            return []
+        if name is None and migrator.environment != PRODUCTION:
+            confirm_last(target, migrator.environment, yes=yes)
+        confirm_start(f"roll back {output.shown(target)}", migrator.environment, yes=yes)
+        with stop_on_signals(migrator):
+            return [migrator.rollback(target, _run_options(session, options))]
+
+    return _attempt(session, work, text.run_lines, nothing="Nothing to do: no migration is completed.")
+
+
+def _run(session: Session, name: str | None, options: RunOptions, *, yes: bool) -> int:
+    def work(migrator: Migrator) -> list[RunReport]:
+        if not yes and migrator.environment == PRODUCTION:
+            if name is None and not migrator.pending():
+                return []
+            confirm_start(f"run {output.shown(name or 'the pending migrations')}", migrator.environment, yes=yes)
+        with stop_on_signals(migrator):
+            return migrator.run(name, options)
+
+    return _attempt(session, work, text.run_lines, nothing=NOTHING_PENDING)
+
+
+def _dry_run(session: Session, name: str | None, options: RunOptions, *, full: bool) -> int:
+    def work(migrator: Migrator) -> list[DryRunReport]:
+        with stop_on_signals(migrator):
+            return migrator.dry_run(name, options, full=full)
+
+    return _attempt(session, work, dry_run_lines, _unfit, nothing=NOTHING_PENDING)
+
+
+def _run_options(session: Session, options: Mapping[str, Any]) -> RunOptions:
+    return RunOptions(verbose=session.verbose, **options)
+
+
+class _Verdict(NamedTuple):
+    """How an attempt ended short: the error, and the words for someone who has the reports before them."""
+
+    error: MigrationSystemError
+    brief: str
+
+
+def _no_verdict(reports: Sequence[Any]) -> _Verdict | None:
+    return None
+
+
+def _unverified(reports: Sequence[RunReport]) -> _Verdict | None:
+    bad = [report for report in reports if not report.verified]
+    if not bad:
+        return None
+    error = VerificationFailed(bad[0].name, bad[0].error or "the check did not hold")
+    return _Verdict(error, f"{len(bad)} of {text.counted(len(reports), 'migration')} did not verify.")
+
+
+def _unfit(reports: Sequence[DryRunReport]) -> _Verdict | None:
+    for report in reports:
+        if report.refusal:
+            error = Refused(f"A run of {report.name} would be refused. {report.refusal}")
+            return _Verdict(error, f"A run of {report.name} would be refused.")
+        if report.error:
+            return _Verdict(MigrationFailed(report.name, report.error), f"The dry run of {report.name} failed.")
+    return None
+
+
+def _attempt(
+    session: Session,
+    work: Callable[[Migrator], list[R]],
+    render: Callable[[Sequence[R], str], list[str]],
+    judge: Callable[[Sequence[R]], _Verdict | None] = _no_verdict,
+    *,
+    nothing: str,
+) -> int:
+    """Do the work watched, then show the reports there are, also when it ended in an error."""
+    with session.migrator(watched=True) as migrator:
+        environment = migrator.environment
+        error: MigrationSystemError | None = None
+        try:
+            reports = work(migrator)
+        except MigrationSystemError as raised:
+            error, reports = raised, cast("list[R]", list(raised.reports))
+    verdict = judge(reports) if error is None else _Verdict(error, failures.without_passwords(str(error)))
+    if session.json:
+        document = {"environment": environment, "reports": as_json(reports)}
+        output.document(document | ({"error": failures.as_document(verdict.error)} if verdict else {}))
+    else:
+        output.lines(render(reports, verdict.brief if verdict else "") if reports or verdict else [nothing])
+        if verdict:
+            output.notice(f"migration: {output.paragraph(verdict.brief)}")
+    return exit_codes.exit_code(verdict.error) if verdict else exit_codes.DONE

@@ -1,0 +1,234 @@
+"""Records as lines of text. Pure; whatever a user or a database wrote is escaped here or in `output.table`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from system_migration.cli.output import paragraph, shown, table
+from system_migration.states import Status
+
+if TYPE_CHECKING:
+    from system_migration.records import (
+        Finding,
+        Issue,
+        Listed,
+        LogLine,
+        MigrationStatus,
+        Run,
+        RunReport,
+        Shown,
+        StatusReport,
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 row`, `1,200 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def speed(rate: float) -> str:
+    """`1,200 rows/s`, with a decimal where it matters."""
+    return f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.1f} rows/s"
+
+
+def duration(seconds: float) -> str:
+    """A time span in the unit a person would choose."""
+    if seconds < 10:
+        return f"{seconds:.1f} s" if seconds % 1 else f"{seconds:.0f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def moment(at: datetime | None) -> str:
+    """A time in UTC, to the second; headings say that it is UTC."""
+    if at is None:
+        return "-"
+    return (at.astimezone(UTC) if at.tzinfo else at).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def value(item: Any) -> str:
+    """A key or a column's value on one line."""
+    match item:
+        case None:
+            return "NULL"
+        case bytes() | bytearray() | memoryview():
+            return "0x" + bytes(item).hex()
+        case list() | tuple():
+            return ", ".join(map(value, item))
+    return shown(item)
+
+
+def status_lines(report: StatusReport) -> list[str]:
+    """The table of `status`, the reasons of what failed, and what `run` would do next."""
+    heading = f"Environment: {shown(report.environment)}"
+    if not report.migrations:
+        return [heading, "There are no migrations. `migration new TITLE` writes the first."]
+    rows = [
+        (m.name, _standing(m), f"{m.records_processed:,}", moment(m.executed_at), m.executed_by or "-")
+        for m in report.migrations
+    ]
+    reasons = [f"{shown(m.name)}: {paragraph(m.error)}" for m in report.migrations if m.error]
+    return [
+        heading,
+        "",
+        *table(("NAME", "STATUS", "ROWS", "STARTED (UTC)", "BY"), rows, right={2}),
+        "",
+        *reasons,
+        _next_step(report),
+    ]
+
+
+def _standing(m: MigrationStatus) -> str:
+    """The status, and in brackets what a person should know before trusting it."""
+    notes = (
+        (m.interrupted, "interrupted"),
+        (m.stale and not m.interrupted, "stale"),
+        (m.held_by and not m.stale, f"held by {m.held_by}"),
+        (m.status == Status.COMPLETED and not m.verified, "not verified"),
+        (m.issues, f"{m.issues:,} held"),
+        (m.code_changed, "code changed"),
+        (m.code_missing, "file missing"),
+        (m.manual, "manual"),
+    )
+    told = [note for applies, note in notes if applies]
+    return f"{m.status} ({', '.join(told)})" if told else str(m.status)
+
+
+_NEXT = {Status.RUNNING: "continue", Status.FAILED: "try again"}
+
+
+def _next_step(report: StatusReport) -> str:
+    if not report.pending:
+        return "Next: nothing; `migration run` has no work."
+    standing = {m.name: m.status for m in report.migrations}
+    steps = [f"{_NEXT.get(standing.get(name, Status.PENDING), 'start')} {shown(name)}" for name in report.pending]
+    return f"Next: `migration run` would {', then '.join(steps)}."
+
+
+def listed_lines(listed: Sequence[Listed]) -> list[str]:
+    """The table of `list`."""
+    if not listed:
+        return ["There are no migrations. `migration new TITLE` writes the first."]
+    rows = [(m.name, m.version, "yes" if m.rollbackable else "no", _remark(m)) for m in listed]
+    return table(("NAME", "VERSION", "ROLLBACK", "DESCRIPTION"), rows)
+
+
+def _remark(m: Listed) -> str:
+    notes = [f"after {', '.join(m.requires)}"] if m.requires else []
+    notes += ["only when named"] if m.manual else []
+    return f"{m.description} ({'; '.join(notes)})" if notes else m.description
+
+
+def run_lines(reports: Sequence[RunReport], told: str = "") -> list[str]:
+    """One line for each migration that was run, verified or rolled back, and what to look at next.
+
+    A reason that `told`, the error shown beside the lines, already gives is not repeated.
+    """
+    lines = table_without_heading([_run_cells(report) for report in reports])
+    hints = []
+    for report in reports:
+        if report.error and report.error not in told:
+            hints.append(f"{shown(report.name)}: {paragraph(report.error)}")
+        if report.issues:
+            hints.append(f"See `migration issues {shown(report.name)}` for the rows that are held.")
+    return [*lines, *hints]
+
+
+def table_without_heading(rows: Sequence[Sequence[object]]) -> list[str]:
+    """Aligned columns that explain themselves."""
+    return table([""] * len(rows[0]), rows)[1:] if rows else []
+
+
+def _run_cells(report: RunReport) -> tuple[str, ...]:
+    others = (
+        (report.unchanged, "already right"),
+        (report.changed_meanwhile, "changed meanwhile"),
+        (report.vanished, "vanished"),
+    )
+    rows = [counted(report.records_processed, "row"), f"{report.issues:,} held"]
+    rows += [f"{number:,} {what}" for number, what in others if number]
+    verdict = "verified" if report.verified else "not verified"
+    verdict = "" if report.kind == "rollback" else verdict
+    return report.name, str(report.status), ", ".join(rows), duration(report.seconds), verdict
+
+
+def issue_lines(issues: Sequence[Issue]) -> list[str]:
+    """The table of `issues`."""
+    if not issues:
+        return ["No row is held."]
+    rows = [(value(issue.key), issue.code, moment(issue.at), issue.message) for issue in issues]
+    return table(("KEY", "CODE", "SINCE (UTC)", "MESSAGE"), rows)
+
+
+def log_lines(lines: Sequence[LogLine]) -> list[str]:
+    """The lines of `logs`."""
+    if not lines:
+        return ["There are no log lines."]
+    return table_without_heading([(moment(line.at), line.level.upper(), line.message) for line in lines])
+
+
+def history_lines(runs: Sequence[Run]) -> list[str]:
+    """The table of `history`."""
+    if not runs:
+        return ["Nothing was run yet."]
+    rows = [
+        (
+            moment(run.started_at),
+            run.migration,
+            run.kind,
+            run.outcome or "no outcome",
+            f"{run.records_processed:,}",
+            f"{run.issues:,}",
+            run.executed_by,
+            run.id,
+        )
+        for run in runs
+    ]
+    return table(("STARTED (UTC)", "MIGRATION", "KIND", "OUTCOME", "ROWS", "HELD", "BY", "RUN"), rows, right={4, 5})
+
+
+def finding_lines(findings: Sequence[Finding]) -> list[str]:
+    """The lines of `doctor`."""
+    return table_without_heading([(finding.level, finding.subject, finding.message) for finding in findings])
+
+
+def shown_lines(found: Shown) -> list[str]:
+    """Everything about one migration."""
+    m = found.status
+    facts = [
+        ("name", m.name),
+        ("version", m.version),
+        ("description", m.description),
+        ("status", _standing(m)),
+        ("verified", "yes" if m.verified else "no"),
+        ("rollback", "yes" if m.rollbackable else "no"),
+        ("generation", found.generation),
+        ("rows", f"{m.records_processed:,}"),
+        ("started (UTC)", moment(m.executed_at)),
+        ("by", m.executed_by or "-"),
+        ("finished (UTC)", moment(m.finished_at)),
+    ]
+    if found.listed is not None:
+        facts += [("requires", ", ".join(found.listed.requires) or "-"), ("file", found.listed.file or "-")]
+    lines = table_without_heading(facts)
+    if m.error:
+        lines += ["", f"Error: {paragraph(m.error)}"]
+    if found.report is not None:
+        lines += ["", f"A dry run was made: `migration show {shown(m.name)} --json` has its report."]
+    if found.runs:
+        lines += ["", *history_lines(found.runs)]
+    if found.events:
+        rows = [(moment(e.at), e.action, e.actor, e.host, _detail(e.detail)) for e in found.events]
+        lines += ["", *table(("WHEN (UTC)", "EVENT", "BY", "HOST", "DETAIL"), rows)]
+    return lines
+
+
+def _detail(detail: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}: {value(item)}" for name, item in detail.items())

@@ -1,0 +1,92 @@
+"""From a package or a folder to a registry. The only module that imports a user's code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from system_migration.errors import LoadError
+from system_migration.migration import Migration
+from system_migration.registry import Registry
+
+
+def discover(migrations: str) -> Registry:
+    """The migrations of a package (`shop.migrations`) or a folder (`./migrations`): files named NNN_*.py.
+
+    Raises `LoadError` that names every file that does not load, with its reason.
+    """
+    folder, package = locate(migrations)
+    problems: list[str] = []
+    found: list[type[Migration]] = []
+    for file in sorted(folder.glob("[0-9]*_*.py")):
+        try:
+            classes = _classes(_load(file, package))
+        except Exception as error:
+            problems.append(f"{file.name} does not load: {_reason(error, file)}.")
+            continue
+        if not classes:
+            problems.append(f"{file.name} defines no migration.")
+        found += classes
+    if problems:
+        raise LoadError(" ".join(problems))
+    return Registry(found)
+
+
+def locate(migrations: str) -> tuple[Path, str | None]:
+    """The folder of a package or path, and the package's name if it is one."""
+    path = Path(migrations)
+    if path.is_dir():
+        return path.resolve(), None
+    if all(part.isidentifier() for part in migrations.split(".")):
+        try:
+            spec = importlib.util.find_spec(migrations)
+        except ImportError:
+            spec = None
+        if spec is not None and spec.submodule_search_locations:
+            return Path(next(iter(spec.submodule_search_locations))), migrations
+    raise LoadError(
+        f"There is no folder or package {migrations!r} to read migrations from. "
+        "Set MIGRATIONS or give --migrations; `migration new` makes the folder and a first file."
+    )
+
+
+def _load(file: Path, package: str | None) -> ModuleType:
+    if package is not None:
+        return importlib.import_module(f"{package}.{file.stem}")
+    # A module of this name may come from another folder too, so the folder is part of it.
+    name = f"migrations_{hashlib.sha256(str(file.parent).encode()).hexdigest()[:12]}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _classes(module: ModuleType) -> list[type[Migration]]:
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Migration)
+        and value.__module__ == module.__name__
+        and not value.__name__.startswith("_")
+    ]
+
+
+def _reason(error: Exception, file: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f"syntax error in line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    place = f" in line {lines[-1]}" if lines else ""
+    return f"{type(error).__name__}{place}: {error}"

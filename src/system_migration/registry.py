@@ -1,0 +1,140 @@
+"""The known migrations: unique, complete, in the order in which they run."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from system_migration.batch_migration import BatchMigration
+from system_migration.errors import LoadError, UnknownMigration
+from system_migration.migration import Migration
+from system_migration.records import Listed
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class Registry:
+    """Migration classes, checked against their contract and against each other.
+
+    Raises `LoadError`, naming the files, for a duplicate name, a missing requirement, a cycle, or a class that
+    declares less than its form needs.
+    """
+
+    def __init__(self, migrations: Sequence[type[Migration]]) -> None:
+        problems = [problem for migration in migrations for problem in _contract_problems(migration)]
+        problems += _duplicates(migrations)
+        if problems:
+            raise LoadError(" ".join(problems))
+        self._by_name = {migration.name: migration for migration in migrations}
+        self._names = _ordered(self._by_name)
+
+    def __iter__(self) -> Iterator[type[Migration]]:
+        return (self._by_name[name] for name in self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __getitem__(self, name: str) -> type[Migration]:
+        if name not in self._by_name:
+            raise UnknownMigration(name, self.names)
+        return self._by_name[name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, in order."""
+        return tuple(self._names)
+
+    def listed(self) -> list[Listed]:
+        """What each file declares, in order."""
+        return [
+            Listed(
+                name=migration.name,
+                version=migration.version,
+                description=migration.description,
+                rollbackable=migration.rollbackable,
+                manual=migration.manual,
+                requires=tuple(migration.requires),
+                file=file_of(migration),
+            )
+            for migration in self
+        ]
+
+
+def file_of(migration: type[Migration]) -> str | None:
+    """The file that defines a migration, as far as it has one."""
+    import sys
+
+    module = sys.modules.get(migration.__module__)
+    return getattr(module, "__file__", None)
+
+
+def _label(migration: type[Migration]) -> str:
+    file = file_of(migration)
+    return f"{Path(file).name if file else migration.__module__} ({migration.__qualname__})"
+
+
+def _contract_problems(migration: type[Migration]) -> list[str]:
+    label, name = _label(migration), getattr(migration, "name", None)
+    problems = []
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        problems.append(f"{label}: name must be letters, digits, '.', '_' and '-', such as '002-normalize-phones'.")
+    if migration.rollbackable and not migration.defines("down"):
+        problems.append(f"{label}: rollbackable = True needs a down() method.")
+    if not migration.transactional and not migration.defines("applied"):
+        problems.append(
+            f"{label}: transactional = False needs applied(context) -> bool, to tell after a crash whether it is done."
+        )
+    if issubclass(migration, BatchMigration):
+        missing = [part for part in ("table", "reads", "writes") if not hasattr(migration, part)]
+        missing += [] if migration.defines("transform") else ["transform"]
+        if missing:
+            problems.append(f"{label}: a BatchMigration needs {', '.join(missing)}.")
+    elif not migration.defines("up"):
+        problems.append(f"{label}: a Migration needs an up() method.")
+    return problems
+
+
+def _duplicates(migrations: Sequence[type[Migration]]) -> list[str]:
+    seen: dict[object, type[Migration]] = {}
+    problems = []
+    for migration in migrations:
+        name = getattr(migration, "name", None)
+        if name in seen:
+            problems.append(
+                f"The name {name!r} is used twice: in {_label(seen[name])} and {_label(migration)}. Rename one."
+            )
+        seen[name] = migration
+    return problems
+
+
+def _ordered(by_name: dict[str, type[Migration]]) -> list[str]:
+    """By number, but never before what a migration requires."""
+    waiting = {name: set(migration.requires) for name, migration in by_name.items()}
+    for name, required in waiting.items():
+        for missing in sorted(required - set(by_name)):
+            raise LoadError(f"{_label(by_name[name])}: requires {missing!r}, which does not exist.")
+    ready = [_rank(name) for name, required in waiting.items() if not required]
+    heapq.heapify(ready)
+    ordered: list[str] = []
+    while ready:
+        done = heapq.heappop(ready)[-1]
+        ordered.append(done)
+        for name, required in waiting.items():
+            if done in required:
+                required.discard(done)
+                if not required:
+                    heapq.heappush(ready, _rank(name))
+    if len(ordered) < len(by_name):
+        stuck = ", ".join(_label(by_name[name]) for name in sorted(set(by_name) - set(ordered)))
+        raise LoadError(f"These migrations require each other in a circle, or wait for one that does: {stuck}.")
+    return ordered
+
+
+def _rank(name: str) -> tuple[float, str, str]:
+    number = re.match(r"\d+", name)
+    return (float(number.group()) if number else float("inf"), name, name)

@@ -1,0 +1,105 @@
+"""Winning the right to run: one transaction takes the lease, reads everything again, and decides what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from system_migration import code
+from system_migration.batch_migration import BatchMigration
+from system_migration.errors import HeldElsewhere, Refused
+from system_migration.lease import HOLDER, HeldLease, ensure_row
+from system_migration.migration import Migration
+from system_migration.records import RunOptions
+from system_migration.running.workspace import Workspace
+from system_migration.states import RunKind, Status
+from system_migration.store import audit, leases, ledger, migrations, runs
+from system_migration.store.migrations import MigrationRow
+from system_migration.store.runs import Attempt
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A lease won, the state as read after winning, and the unfinished attempt to continue, if there is one."""
+
+    lease: HeldLease
+    row: MigrationRow
+    kind: RunKind
+    inherited: Attempt | None
+
+
+Decision = Callable[[Connection, MigrationRow], RunKind | None]
+"""What a row as read after winning calls for; None when there is nothing to do. Raises `Refused`."""
+
+
+def claim(workspace: Workspace, migration: type[Migration], decide: Decision) -> Claimed | None:
+    """Take the lease of a migration, or raise `HeldElsewhere`. None when, seen with the lease, nothing is left to do.
+
+    Everything known before is read again here: another runner may have finished in between. An unfinished attempt is
+    put under the new fence in the same transaction, so its old runner can commit nothing any more.
+    """
+    environment, name = workspace.environment, migration.name
+    ensure_row(workspace.database, environment, name)
+    anchor = workspace.clock.monotonic()
+    held_by = f"{workspace.actor.name} on {workspace.actor.host}"
+    with workspace.database.write() as connection:
+        taken = leases.acquire(connection, environment, name, HOLDER, held_by, workspace.lease_seconds)
+        if taken is None:
+            raise HeldElsewhere(name, leases.holder(connection, environment, name) or "a runner that has just died")
+        row = migrations.read(connection, environment, name)
+        if row is None:
+            migrations.add(connection, environment, name, migration.version)
+            row = migrations.read(connection, environment, name)
+            assert row is not None
+        kind = decide(connection, row)
+        if kind is None:
+            leases.release(connection, taken)
+            return None
+        inherited = _inherit(connection, workspace, migration, row, taken.fence)
+    return Claimed(HeldLease(workspace.database, taken, workspace.clock, anchor), row, kind, inherited)
+
+
+def _inherit(
+    connection: Connection, workspace: Workspace, migration: type[Migration], row: MigrationRow, fence: int
+) -> Attempt | None:
+    if row.status is not Status.RUNNING or row.run_id is None or row.run_kind is None:
+        return None
+    runs.take_over(connection, row.run_id, fence, code.checksum(migration))
+    audit.add_event(
+        connection, workspace.environment, row.name, "takeover", workspace.actor, {"fence": fence}, row.run_id
+    )
+    return Attempt(row.run_id, workspace.environment, row.name, row.generation, row.run_kind, fence)
+
+
+def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) -> Decision:
+    """What `run` does with a migration, by its status (design, section 4)."""
+
+    def decide(connection: Connection, row: MigrationRow) -> RunKind | None:
+        match row.status:
+            case Status.COMPLETED if not named:
+                return None
+            case Status.SKIPPED | Status.ROLLED_BACK if not named:
+                return None
+            case Status.COMPLETED if not (issubclass(migration, BatchMigration) and migration.defines("pending")):
+                raise Refused(
+                    f"Migration {row.name} is COMPLETED, and nothing tells which rows it missed. To do all of its "
+                    f"work again, start over with `migration reset {row.name} --reason ...`."
+                )
+            case Status.RUNNING | Status.FAILED | Status.PAUSED:
+                _check_code(connection, migration, row, options)
+        return row.run_kind if row.status is Status.RUNNING else RunKind.RUN
+
+    return decide
+
+
+def _check_code(connection: Connection, migration: type[Migration], row: MigrationRow, options: RunOptions) -> None:
+    if options.accept_code_change or not code.changed(migration, row.code_algorithm, row.code_checksum):
+        return
+    half_done = row.applied or row.intent or row.status is Status.RUNNING
+    if half_done or ledger.has_batches(connection, row.environment, row.name, row.generation):
+        raise Refused(
+            f"The code of {row.name} changed since its run began, and part of its work is done. If the change is the "
+            "fix, continue with --accept-code-change; what is done stays as the old code made it."
+        )

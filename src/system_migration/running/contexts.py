@@ -1,0 +1,159 @@
+"""Making the context a migration is handed, and keeping its hands off our transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import re
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, event
+from sqlalchemy.exc import DBAPIError
+
+from system_migration.batch_migration import BatchContext
+from system_migration.batching.target import Target, scan
+from system_migration.errors import MigrationSystemError
+from system_migration.migration import MigrationContext
+from system_migration.records import RunOptions
+from system_migration.running.run_log import RunLog
+from system_migration.running.workspace import Workspace
+from system_migration.schema_changes import SchemaChanges
+from system_migration.store.dialects import Dialect
+
+_T = TypeVar("_T")
+_TRANSACTION_WORDS = re.compile(r"\s*(COMMIT|ROLLBACK(?!\s+TO)|BEGIN|START\s+TRANSACTION|END)\b", re.IGNORECASE)
+
+
+class HandsOff(MigrationSystemError):
+    """A migration tried to end, or to leave, the transaction it was given."""
+
+
+def plain_context(
+    workspace: Workspace,
+    connection: Connection,
+    log: RunLog,
+    options: RunOptions,
+    *,
+    schema: SchemaChanges | None = None,
+    dry_run: bool = False,
+) -> MigrationContext:
+    """The context of an imperative migration."""
+    return MigrationContext(
+        connection=connection,
+        schema=schema or SchemaChanges(connection),
+        environment=workspace.environment,
+        dry_run=dry_run,
+        verbose=options.verbose,
+        batch_size=options.batch_size,
+        log=log,
+        executed_by=workspace.actor.name,
+        report=workspace.progress,
+        ask=workspace.ask,
+    )
+
+
+def batch_context(
+    workspace: Workspace,
+    connection: Connection,
+    log: RunLog,
+    options: RunOptions,
+    target: Target,
+    pins: dict[str, str],
+    *,
+    dry_run: bool = False,
+) -> BatchContext:
+    """The context of a batch migration's `preflight`, `verify` and `down`."""
+
+    def scan_rows(columns: Sequence[str], where: ColumnElement[bool] | None) -> Iterator[Any]:
+        return scan(lambda query: connection.execute(query).all(), target, columns, where)
+
+    plain = plain_context(workspace, connection, log, options, dry_run=dry_run)
+    return BatchContext(
+        **vars(plain), table=target.table, max_issues=options.max_issues, scan_rows=scan_rows, pins=pins
+    )
+
+
+def schema_for_transaction(connection: Connection, dialect: Dialect) -> SchemaChanges:
+    """DDL inside a transaction: refused where it would commit the transaction."""
+
+    def refuse() -> None:
+        if not dialect.transactional_ddl:
+            raise HandsOff(
+                f"{dialect.product} commits the open transaction at every schema change. Set transactional = False "
+                "and bring applied(context), or use a BatchMigration with prepare()."
+            )
+
+    return SchemaChanges(connection, refuse=refuse)
+
+
+@contextmanager
+def hands_off(connection: Connection, dialect: Dialect) -> Iterator[None]:
+    """Within the block, user code on `connection` can neither commit nor roll back, by method, by SQL or by DDL."""
+
+    def refuse(_: Connection) -> None:
+        raise HandsOff("A migration must not commit or roll back: its work and its record are one transaction.")
+
+    def before(_c: Any, _cursor: Any, statement: str, _p: Any, _x: Any, _many: bool) -> None:
+        if _TRANSACTION_WORDS.match(statement):
+            refuse(connection)
+
+    def after(_c: Any, _cursor: Any, statement: str, _p: Any, _x: Any, _many: bool) -> None:
+        if dialect.implicit_commit(connection):
+            raise HandsOff(
+                f"{dialect.product} committed the open transaction at a schema change. Set transactional = False "
+                "and bring applied(context). What ran before that statement is committed; check it."
+            )
+
+    listeners: list[tuple[str, Callable[..., Any]]] = [
+        ("commit", refuse),
+        ("rollback", refuse),
+        ("before_cursor_execute", before),
+        ("after_cursor_execute", after),
+    ]
+    for name, listener in listeners:
+        event.listen(connection, name, listener)
+    try:
+        yield
+    finally:
+        for name, listener in listeners:
+            event.remove(connection, name, listener)
+
+
+@contextmanager
+def no_second_connection(workspace: Workspace) -> Iterator[None]:
+    """Within the block, nobody opens another connection of our engine: a dry run could not undo its work."""
+
+    def refuse(_: Connection) -> None:
+        raise HandsOff("A dry run cannot undo what a second connection does; use context.connection.")
+
+    event.listen(workspace.database.engine, "engine_connect", refuse)
+    try:
+        yield
+    finally:
+        event.remove(workspace.database.engine, "engine_connect", refuse)
+
+
+def call(method: Callable[[Any], _T | Awaitable[_T]], context: MigrationContext) -> _T:
+    """Call a migration's method, awaiting what an async one returns."""
+    result = method(context)
+    return asyncio.run(_wait_for(result)) if inspect.isawaitable(result) else result
+
+
+async def _wait_for(result: Awaitable[_T]) -> _T:
+    return await result
+
+
+def describe(error: Exception, dialect: Dialect) -> str:
+    """An error as one line for the record: our own sentences as they are, a database's without the values it quotes."""
+    if isinstance(error, MigrationSystemError):
+        return str(error)
+    if isinstance(error, DBAPIError):
+        return dialect.describe(error) + "."
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}{': ' + text if text else ''}{place}"

@@ -1,0 +1,227 @@
+"""Dry run: the real preflight and the real transform, on a sample or on all rows, with nothing written but the report.
+
+It takes no lease and never touches the state of the real run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from system_migration.batch_migration import BatchMigration
+from system_migration.batching import keys, writes
+from system_migration.batching.keys import Key
+from system_migration.batching.target import Target, resolve
+from system_migration.batching.transform import Held, Outcome, Transformer
+from system_migration.errors import Interrupted, Refused
+from system_migration.migration import Migration
+from system_migration.records import ChangedSample, DryRunReport, HeldSample, RunOptions
+from system_migration.running import imperative
+from system_migration.running.batches import worker_count
+from system_migration.running.contexts import batch_context, describe, plain_context
+from system_migration.running.run_log import RunLog
+from system_migration.running.workspace import Workspace
+from system_migration.schema_changes import SchemaChanges
+
+SAMPLE_ROWS = 1_000
+SAMPLE_SECONDS = 6.0
+_SHOWN_SAMPLES = 5
+_SHOWN_KEYS = 10
+_MASK = "***"
+_LONGEST_VALUE = 60
+
+_WRITES_NOT_COVERED = (
+    "the writes themselves: constraints, triggers and the time that writing takes",
+    "rows that the application changes or adds during the real run",
+    "verification",
+)
+
+
+@dataclass
+class _Findings:
+    """What the examined rows came to."""
+
+    examined: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    held: dict[Key, str] = field(default_factory=dict)
+    samples: list[ChangedSample] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float | None:
+        return self.examined / self.seconds if self.seconds and self.examined else None
+
+
+@dataclass
+class DryRun:
+    """A dry run of one migration."""
+
+    workspace: Workspace
+    migration: type[Migration]
+    options: RunOptions
+    log: RunLog
+    pins: dict[str, str]
+    full: bool = False
+
+    def report(self) -> DryRunReport:
+        """Run it. A refusal and an error of the migration are part of the report; only a stop signal raises."""
+        instance = self.migration()
+        try:
+            if isinstance(instance, BatchMigration):
+                return self._of_batches(instance)
+            return self._of_up(instance)
+        except Refused as refusal:
+            return self._empty(refusal=str(refusal))
+        except Interrupted:
+            raise
+        except Exception as error:
+            return self._empty(error=describe(error, self.workspace.database.dialect))
+
+    def _empty(self, **values: Any) -> DryRunReport:
+        nothing = {"rows": None, "examined": 0, "complete": False, "would_change": 0, "would_hold": 0, "unchanged": 0}
+        lists: dict[str, Any] = {"held": [], "samples": [], "schema_changes": [], "not_covered": []}
+        estimate = {"rows_per_second": None, "workers": worker_count(self.options), "estimated_seconds": None}
+        return DryRunReport(**{"name": self.migration.name, **nothing, **lists, **estimate, **values})
+
+    def _of_batches(self, instance: BatchMigration) -> DryRunReport:
+        self.workspace.progress.phase(self.migration.name, "preflight")
+        with self.workspace.database.read() as connection:
+            schema = SchemaChanges(connection, perform=False)
+            instance.prepare(schema)
+            target = resolve(connection, instance, schema.columns_of(instance.table_name))
+            context = batch_context(
+                self.workspace, connection, self.log, self.options, target, dict(self.pins), dry_run=True
+            )
+            refusal = self._refusal(instance, context)
+            rows = connection.execute(target.count()).scalar_one()
+            self.workspace.progress.phase(self.migration.name, "dry run")
+            findings = self._examine(connection, instance, target, rows) if refusal is None else _Findings()
+        held = context.foreseen | findings.held
+        complete = findings.examined == rows
+        return self._empty(
+            refusal=refusal,
+            rows=rows,
+            examined=findings.examined,
+            complete=complete,
+            would_change=findings.changed,
+            would_hold=len(held),
+            unchanged=findings.unchanged,
+            held=_by_code(held),
+            samples=findings.samples,
+            rows_per_second=findings.rate,
+            estimated_seconds=rows / findings.rate if findings.rate else None,
+            schema_changes=schema.planned,
+            not_covered=self._not_covered(schema, rows, findings),
+        )
+
+    def _refusal(self, instance: BatchMigration, context: Any) -> str | None:
+        try:
+            instance.preflight(context)
+        except Refused as refusal:
+            return str(refusal)
+        return None
+
+    def _not_covered(self, schema: SchemaChanges, rows: int, findings: _Findings) -> list[str]:
+        gaps = list(_WRITES_NOT_COVERED)
+        if findings.examined < rows:
+            gaps.insert(0, f"transform on the other {rows - findings.examined:,} rows (--full covers them)")
+        gaps += [f"the schema change: {change}" for change in schema.planned]
+        return gaps
+
+    def _examine(self, connection: Connection, instance: BatchMigration, target: Target, total: int) -> _Findings:
+        """Transform the rows in key order, all of them or as many as the sample's bounds allow."""
+        findings, lower, size = _Findings(), None, 20
+        wanted = total if self.full else min(total, SAMPLE_ROWS)
+        transformer = Transformer(type(instance), worker_count(self.options))
+        try:
+            while findings.examined < wanted and (self.full or findings.seconds < SAMPLE_SECONDS):
+                self._heed_stop()
+                began = self.workspace.clock.monotonic()
+                found = connection.execute(target.batch(lower, None, min(size, wanted - findings.examined))).all()
+                if not found:
+                    break
+                rows = [target.split(row) for row in found]
+                width = len(target.reads)
+                outcomes = transformer.run(target.reads, [values[:width] for _, values in rows])
+                self._note(findings, instance, target, rows, outcomes)
+                findings.seconds += self.workspace.clock.monotonic() - began
+                lower, size = rows[-1][0], min(SAMPLE_ROWS, size * 2 if findings.seconds < 1 else size)
+                self.workspace.progress.rows(findings.examined, wanted, len(findings.held))
+        finally:
+            transformer.close()
+        return findings
+
+    def _heed_stop(self) -> None:
+        signal_number = self.workspace.stop_signal()
+        if signal_number is not None:
+            raise Interrupted(signal_number)
+
+    def _note(
+        self,
+        findings: _Findings,
+        instance: BatchMigration,
+        target: Target,
+        rows: Sequence[tuple[Key, tuple[Any, ...]]],
+        outcomes: Sequence[Outcome],
+    ) -> None:
+        findings.examined += len(rows)
+        for (key, values), outcome in zip(rows, outcomes, strict=True):
+            before = dict(zip(target.columns, values, strict=True))
+            if isinstance(outcome, Held):
+                findings.held[key] = outcome.code
+                continue
+            after = {name: outcome.get(name, before[name]) for name in target.writes}
+            if not writes.same(tuple(before[name] for name in after), tuple(after.values())):
+                findings.changed += 1
+                if len(findings.samples) < _SHOWN_SAMPLES:
+                    findings.samples.append(_sample(instance, key, before, after))
+            elif target.pending is not None:
+                findings.held[key] = writes.STILL_PENDING
+            else:
+                findings.unchanged += 1
+
+    def _of_up(self, instance: Migration) -> DryRunReport:
+        self.workspace.progress.phase(self.migration.name, "dry run")
+        with self.workspace.database.read() as connection:
+            instance.preflight(plain_context(self.workspace, connection, self.log, self.options, dry_run=True))
+        if not instance.transactional:
+            return self._empty(not_covered=["up(): it runs outside of a transaction, so it could not be undone"])
+        trial = imperative.rehearse(self.workspace, instance, self.options, self.log)
+        return self._empty(
+            would_change=trial.result.records_processed,
+            complete=not trial.refused_ddl,
+            schema_changes=trial.planned,
+            not_covered=[
+                "verification",
+                "effects outside of the database, such as mail or calls to other services",
+                *(f"the schema change: {change}" for change in trial.refused_ddl),
+            ],
+            metadata=dict(trial.result.metadata),
+        )
+
+
+def _by_code(held: dict[Key, str]) -> list[HeldSample]:
+    codes = sorted(set(held.values()))
+    return [_held_sample(code, [key for key, found in held.items() if found == code]) for code in codes]
+
+
+def _held_sample(code: str, found: list[Key]) -> HeldSample:
+    return HeldSample(code, len(found), [keys.shown(key) for key in found[:_SHOWN_KEYS]])
+
+
+def _sample(instance: BatchMigration, key: Key, before: dict[str, Any], after: dict[str, Any]) -> ChangedSample:
+    def shown(values: dict[str, Any]) -> dict[str, Any]:
+        return {name: _MASK if name in instance.sensitive else _short(value) for name, value in values.items()}
+
+    return ChangedSample(keys.shown(key), shown(before), shown(after))
+
+
+def _short(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = f"{len(value)} bytes" if isinstance(value, bytes | memoryview) else str(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"

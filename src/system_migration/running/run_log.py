@@ -1,0 +1,38 @@
+"""The log a migration writes to: standard logging, and kept until it can be stored with its run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from system_migration.store import audit
+
+_logger = logging.getLogger("system_migration.run")
+
+
+class RunLog(logging.LoggerAdapter[logging.Logger]):
+    """Passes every line on to the host's logging, and keeps it for `store`."""
+
+    def __init__(self, migration: str) -> None:
+        super().__init__(_logger, {"action": "run.log", "migration": migration})
+        self._lines: list[tuple[datetime, str, str]] = []
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
+        return msg, kwargs
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        super().log(level, msg, *args, **kwargs)
+        text = str(msg) % args if args else str(msg)
+        if len(self._lines) < audit.LINES_PER_RUN:
+            self._lines.append((datetime.now(UTC), logging.getLevelName(level), text))
+
+    def store(self, connection: Connection, run_id: str) -> None:
+        """Write the lines kept so far into the run's log."""
+        lines, self._lines = self._lines, []
+        if lines:
+            audit.add_lines(connection, run_id, lines)

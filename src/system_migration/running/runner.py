@@ -1,0 +1,308 @@
+"""One run of one migration, from the lease to the record of how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from system_migration import code
+from system_migration.batch_migration import BatchMigration
+from system_migration.batching import keys
+from system_migration.batching.target import resolve
+from system_migration.errors import Interrupted, LeaseLost, MigrationFailed, Paused, Refused, VerificationFailed
+from system_migration.migration import Migration
+from system_migration.records import RunOptions, RunReport
+from system_migration.running import imperative, verification
+from system_migration.running.batches import BatchRun
+from system_migration.running.claim import Claimed, Decision, claim, decide_run
+from system_migration.running.contexts import batch_context, describe, plain_context
+from system_migration.running.run_log import RunLog
+from system_migration.running.workspace import Workspace
+from system_migration.schema_changes import SchemaChanges
+from system_migration.states import Outcome, RunKind, Status
+from system_migration.store import audit, issues, leases, ledger, migrations, runs
+from system_migration.store.migrations import MigrationRow
+from system_migration.store.runs import Attempt
+from system_migration.store.times import now
+
+REPAIRS = 3
+"""How often rows that verification finds still pending are worked on before it gives up."""
+
+
+@dataclass
+class Ready:
+    """What preflight settled, before any write to the data."""
+
+    pins: dict[str, str]
+    upper_bound: str | None
+
+
+@dataclass
+class Runner:
+    """Runs, rolls back and verifies one migration in one workspace."""
+
+    workspace: Workspace
+    migration: type[Migration]
+    options: RunOptions
+    log: RunLog = field(init=False)
+    instance: Migration = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.instance = self.migration()
+        self.log = RunLog(self.migration.name)
+
+    @property
+    def name(self) -> str:
+        """The migration's name."""
+        return self.migration.name
+
+    def run(self, *, named: bool) -> RunReport | None:
+        """Run, resume or take over the migration; None when, seen with the lease, there is nothing to do.
+
+        Raises `HeldElsewhere`, `Refused`, `MigrationFailed`, `Paused`, `Interrupted` or `LeaseLost`. Whatever was
+        committed before is in the ledger, and the next run continues from there.
+        """
+        return self._with_lease(decide_run(self.migration, self.options, named=named))
+
+    def rollback(self) -> RunReport:
+        """Undo a COMPLETED migration, or a FAILED one whose work was applied, through its `down`."""
+        if not self.migration.rollbackable:
+            raise Refused(f"Migration {self.name} cannot be rolled back: it declares rollbackable = False.")
+        report = self._with_lease(self._decide_rollback)
+        assert report is not None
+        return report
+
+    def _decide_rollback(self, connection: Connection, row: MigrationRow) -> RunKind:
+        undoable = row.status is Status.COMPLETED or (row.status is Status.FAILED and self._has_work(connection, row))
+        continues = row.status is Status.RUNNING and row.run_kind is RunKind.ROLLBACK
+        if not (undoable or continues):
+            raise Refused(f"Migration {self.name} is {row.status}; there is no finished work to roll back.")
+        return RunKind.ROLLBACK
+
+    def _has_work(self, connection: Connection, row: MigrationRow) -> bool:
+        return row.applied or ledger.has_batches(connection, row.environment, row.name, row.generation)
+
+    def _with_lease(self, decide: Decision) -> RunReport | None:
+        claimed = claim(self.workspace, self.migration, decide)
+        if claimed is None:
+            return None
+        with claimed.lease.beating():
+            if claimed.kind is RunKind.ROLLBACK:
+                return self._roll_back(claimed)
+            return self._run(claimed)
+
+    def _run(self, claimed: Claimed) -> RunReport:
+        began = self.workspace.clock.monotonic()
+        ready = self._preflight(claimed)
+        attempt = claimed.inherited or self._start(claimed, RunKind.RUN, ready)
+        self._pin(attempt, ready)
+        metadata = self._recorded(attempt, lambda: self._work(claimed, attempt, ready))
+        return self._report(attempt, began, metadata)
+
+    def _preflight(self, claimed: Claimed) -> Ready:
+        """Everything that can refuse the start, while the data is as it was."""
+        row = claimed.row
+        self.workspace.progress.phase(self.name, "preflight")
+        try:
+            with self.workspace.database.read() as connection:
+                shortcomings = self.workspace.database.dialect.shortcomings(connection)
+                if shortcomings:
+                    raise Refused(" ".join(shortcomings))
+                if not isinstance(self.instance, BatchMigration):
+                    self.instance.preflight(plain_context(self.workspace, connection, self.log, self.options))
+                    return Ready(dict(row.pins), None)
+                schema = SchemaChanges(connection, perform=False)
+                self.instance.prepare(schema)
+                target = resolve(connection, self.instance, schema.columns_of(self.instance.table_name))
+                pins = dict(row.pins)
+                self.instance.preflight(batch_context(self.workspace, connection, self.log, self.options, target, pins))
+                highest = connection.execute(target.highest()).one_or_none()
+            upper = keys.encode(tuple(highest)) if highest is not None else None
+            return Ready(pins, row.upper_bound or upper)
+        except Refused as refusal:
+            self._record_refusal(claimed, str(refusal))
+            raise
+
+    def _record_refusal(self, claimed: Claimed, reason: str) -> None:
+        with self.workspace.database.write() as connection:
+            attempt = self._insert_run(connection, claimed, RunKind.RUN)
+            runs.finish(connection, attempt, Outcome.REFUSED, error=reason)
+            self.log.store(connection, attempt.id)
+            self._event(connection, "refused", attempt, {"reason": reason})
+
+    def _insert_run(self, connection: Connection, claimed: Claimed, kind: RunKind) -> Attempt:
+        return runs.start(
+            connection,
+            environment=self.workspace.environment,
+            name=self.name,
+            generation=claimed.row.generation,
+            kind=kind,
+            fence=claimed.lease.claim.fence,
+            code=code.checksum(self.migration),
+            executed_by=self.workspace.actor.name,
+            host=self.workspace.actor.host,
+        )
+
+    def _start(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
+        """Record the attempt and make the migration RUNNING, if the lease is still ours."""
+        with self.workspace.database.write() as connection:
+            if not leases.renew(connection, claimed.lease.claim):
+                raise LeaseLost(self.name, "another runner took it over before the start")
+            attempt = self._insert_run(connection, claimed, kind)
+            values: dict[str, Any] = {"run_id": attempt.id, "error": None, "finished_at": None}
+            if ready is not None:
+                values |= {"executed_at": now(), "executed_by": self.workspace.actor.name, "verified": False}
+                values |= {"upper_bound": ready.upper_bound, "version": self.migration.version}
+            migrations.transition(connection, claimed.row, Status.RUNNING, **values)
+            self._event(connection, f"{kind}_started", attempt, {"status": claimed.row.status})
+        return attempt
+
+    def _pin(self, attempt: Attempt, ready: Ready) -> None:
+        with self.workspace.database.write() as connection:
+            runs.check_fence(connection, self.workspace.database.dialect, attempt)
+            migrations.pin(connection, attempt.environment, attempt.name, ready.pins)
+
+    def _recorded(self, attempt: Attempt, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Do the work; if it fails, say so in the record before the error goes on."""
+        try:
+            return work()
+        except LeaseLost:
+            raise
+        except Interrupted as stop:
+            self._end(attempt, None, None, "interrupted", str(stop))
+            raise
+        except Paused as pause:
+            self._end(attempt, Status.PAUSED, Outcome.PAUSED, "paused", pause.reason)
+            raise
+        except MigrationFailed as failure:
+            self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", failure.reason)
+            raise
+        except Exception as error:
+            reason = describe(error, self.workspace.database.dialect)
+            self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", reason)
+            raise MigrationFailed(self.name, reason) from error
+
+    def _end(self, attempt: Attempt, status: Status | None, outcome: Outcome | None, action: str, reason: str) -> None:
+        self.log.error("%s: %s", action, reason)
+        with self.workspace.database.write() as connection:
+            runs.check_fence(connection, self.workspace.database.dialect, attempt)
+            row = self._row(connection)
+            held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
+            processed = self._processed(connection, attempt, row)
+            if status is not None and outcome is not None:
+                values = {"error": reason, "finished_at": now(), "issues": held, "records_processed": processed}
+                migrations.transition(connection, row, status, **values)
+                runs.finish(connection, attempt, outcome, records_processed=processed, issues=held, error=reason)
+            self.log.store(connection, attempt.id)
+            self._event(connection, action, attempt, {"reason": reason})
+
+    def _work(self, claimed: Claimed, attempt: Attempt, ready: Ready) -> dict[str, Any]:
+        metadata: dict[str, Any] = {}
+        if isinstance(self.instance, BatchMigration):
+            again = claimed.row.status is Status.COMPLETED
+            for _ in range(REPAIRS):
+                self._batch_run(claimed, attempt, ready, again=again).work()
+                if not self._pending_left(attempt):
+                    break
+                again = True
+        elif not claimed.row.applied:
+            result = imperative.apply(self.workspace, self.instance, attempt, self.options, self.log)
+            metadata = dict(result.metadata)
+        verdict = self._verify(attempt)
+        self._complete(attempt, verdict)
+        return metadata
+
+    def _batch_run(self, claimed: Claimed, attempt: Attempt, ready: Ready, *, again: bool) -> BatchRun:
+        assert isinstance(self.instance, BatchMigration)
+        return BatchRun(
+            workspace=self.workspace,
+            migration=self.instance,
+            attempt=attempt,
+            lease=claimed.lease,
+            options=self.options,
+            log=self.log,
+            upper_bound=ready.upper_bound,
+            again=again,
+        )
+
+    def _pending_left(self, attempt: Attempt) -> bool:
+        """Rows that writers added after the last pass looked."""
+        assert isinstance(self.instance, BatchMigration)
+        with self.workspace.database.read() as connection:
+            target = resolve(connection, self.instance)
+            return target.pending is not None and verification.pending_rows(connection, target, attempt) > 0
+
+    def _verify(self, attempt: Attempt) -> verification.Verdict:
+        self.workspace.progress.phase(self.name, "verifying")
+        with self.workspace.database.read() as connection:
+            row = self._row(connection)
+        verdict = verification.verify(self.workspace, self.instance, row, attempt, self.options, self.log)
+        if verdict.possible and not verdict.passed:
+            raise VerificationFailed(self.name, verdict.reason or "verification did not pass.")
+        return verdict
+
+    def _complete(self, attempt: Attempt, verdict: verification.Verdict) -> None:
+        with self.workspace.database.write() as connection:
+            runs.check_fence(connection, self.workspace.database.dialect, attempt)
+            row = self._row(connection)
+            held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
+            processed = self._processed(connection, attempt, row)
+            migrations.transition(
+                connection,
+                row,
+                Status.COMPLETED,
+                verified=verdict.passed,
+                finished_at=now(),
+                issues=held,
+                records_processed=processed,
+                error=None,
+            )
+            runs.finish(connection, attempt, Outcome.SUCCEEDED, records_processed=processed, issues=held)
+            self.log.store(connection, attempt.id)
+            self._event(connection, "completed", attempt, {"verified": verdict.passed, "issues": held})
+
+    def _roll_back(self, claimed: Claimed) -> RunReport:
+        began = self.workspace.clock.monotonic()
+        self.workspace.progress.phase(self.name, "rolling back")
+        attempt = claimed.inherited or self._start(claimed, RunKind.ROLLBACK, None)
+
+        def work() -> dict[str, Any]:
+            result = imperative.undo(self.workspace, self.instance, attempt, self.options, self.log)
+            return dict(result.metadata)
+
+        return self._report(attempt, began, self._recorded(attempt, work))
+
+    def _processed(self, connection: Connection, attempt: Attempt, row: MigrationRow) -> int:
+        if isinstance(self.instance, BatchMigration):
+            return ledger.totals(connection, attempt).changed
+        return row.records_processed
+
+    def _row(self, connection: Connection) -> MigrationRow:
+        row = migrations.read(connection, self.workspace.environment, self.name)
+        assert row is not None
+        return row
+
+    def _event(self, connection: Connection, action: str, attempt: Attempt, detail: dict[str, Any]) -> None:
+        audit.add_event(connection, attempt.environment, attempt.name, action, self.workspace.actor, detail, attempt.id)
+
+    def _report(self, attempt: Attempt, began: float, metadata: dict[str, Any]) -> RunReport:
+        with self.workspace.database.read() as connection:
+            row = self._row(connection)
+            done = ledger.totals(connection, attempt)
+        return RunReport(
+            name=self.name,
+            kind=attempt.kind,
+            status=row.status,
+            verified=row.verified,
+            records_processed=row.records_processed,
+            issues=row.issues,
+            unchanged=done.unchanged,
+            vanished=done.vanished,
+            changed_meanwhile=done.deferred,
+            seconds=self.workspace.clock.monotonic() - began,
+            run_id=attempt.id,
+            metadata=metadata,
+        )

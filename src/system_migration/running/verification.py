@@ -1,0 +1,125 @@
+"""Verification: other code than the run's, on a connection nothing has used before. Only it may say "verified"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, not_
+
+from system_migration.batch_migration import BatchMigration
+from system_migration.batching import keys
+from system_migration.batching.keys import Key
+from system_migration.batching.target import SCAN_ROWS, Target, resolve, scan
+from system_migration.migration import Migration
+from system_migration.records import RunOptions
+from system_migration.running.contexts import batch_context, call, describe, plain_context
+from system_migration.running.run_log import RunLog
+from system_migration.running.workspace import Workspace
+from system_migration.store import issues, ledger
+from system_migration.store.migrations import MigrationRow
+from system_migration.store.runs import Attempt
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What verification says: passed, or the reason why not. `possible` is False where a migration brings no check."""
+
+    passed: bool
+    reason: str | None = None
+    possible: bool = True
+
+
+NOT_POSSIBLE = Verdict(False, None, possible=False)
+
+
+def verify(
+    workspace: Workspace, migration: Migration, row: MigrationRow, attempt: Attempt, options: RunOptions, log: RunLog
+) -> Verdict:
+    """Check a migration's work. `attempt` names the generation; nothing is written. An error is a failed check."""
+    try:
+        with workspace.database.read_afresh() as connection:
+            if isinstance(migration, BatchMigration):
+                return _verify_batches(workspace, connection, migration, row, attempt, options, log)
+            return _verify_imperative(workspace, connection, migration, options, log)
+    except Exception as error:
+        return Verdict(False, f"verification ended with an error: {describe(error, workspace.database.dialect)}")
+
+
+def _verify_imperative(
+    workspace: Workspace, connection: Connection, migration: Migration, options: RunOptions, log: RunLog
+) -> Verdict:
+    if not migration.defines("verify"):
+        return NOT_POSSIBLE
+    passed = call(migration.verify, plain_context(workspace, connection, log, options))
+    return Verdict(passed is True, None if passed is True else "its verify() did not return True.")
+
+
+def _verify_batches(
+    workspace: Workspace,
+    connection: Connection,
+    migration: BatchMigration,
+    row: MigrationRow,
+    attempt: Attempt,
+    options: RunOptions,
+    log: RunLog,
+) -> Verdict:
+    if not migration.defines("pending", "check", "verify"):
+        return NOT_POSSIBLE
+    target = resolve(connection, migration)
+    left = (
+        pending_rows(connection, target, attempt)
+        if target.pending is not None
+        else _left_over(connection, target, row, attempt)
+    )
+    if left:
+        return Verdict(False, f"{left:,} rows are neither migrated nor held. Run it again by name.")
+    if migration.defines("check"):
+        failed = _first_failing(connection, migration, target, row, attempt)
+        if failed is not None:
+            return Verdict(False, f"check() does not hold for the row with key {keys.shown(failed)!r}.")
+    if migration.defines("verify"):
+        context = batch_context(workspace, connection, log, options, target, dict(row.pins))
+        if call(migration.verify, context) is not True:
+            return Verdict(False, f"its verify() did not return True; see `migration logs {row.name}`.")
+    return Verdict(True)
+
+
+def pending_rows(connection: Connection, target: Target, attempt: Attempt) -> int:
+    """How many rows still need the change and are not held, by a scan of its own."""
+    left, lower = 0, None
+    while True:
+        rows = connection.execute(target.batch(lower, None, SCAN_ROWS)).all()
+        found = [target.split(row)[0] for row in rows]
+        left += len(found) - len(issues.held_among(connection, attempt, found))
+        if len(found) < SCAN_ROWS:
+            return left
+        lower = found[-1]
+
+
+def _left_over(connection: Connection, target: Target, row: MigrationRow, attempt: Attempt) -> int:
+    """Without `pending` the ledger must have no gap up to the bound the run began with, and nothing put off."""
+    if row.upper_bound is None:
+        return 0
+    bound = keys.decode(row.upper_bound)
+    gaps = ledger.missing(connection, attempt, 1)
+    left = sum(
+        connection.execute(target.count(gap.lower, bound if gap.last is None else gap.upper)).scalar_one()
+        for gap in gaps
+    )
+    for number in range(1, ledger.last_pass(connection, attempt) + 1):
+        left += sum(map(len, ledger.deferred_ranges(connection, attempt, number).values()))
+    return int(left)
+
+
+def _first_failing(
+    connection: Connection, migration: BatchMigration, target: Target, row: MigrationRow, attempt: Attempt
+) -> Key | None:
+    """The key of the first migrated row for which `check` is not true."""
+    migration.setup_worker()
+    upper = None if target.pending is not None or row.upper_bound is None else keys.decode(row.upper_bound)
+    where = [not_(target.pending)] if target.pending is not None else target.between(None, upper)
+    pages = scan(lambda query: connection.execute(query).all(), target, target.columns, where[0] if where else None)
+    for key, values in pages:
+        if not migration.check(values) and not issues.held_among(connection, attempt, [key]):
+            return key
+    return None

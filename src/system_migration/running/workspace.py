@@ -1,0 +1,25 @@
+"""What every run works with: the database, who acts, who watches, and the wish to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from system_migration.clock import Clock
+from system_migration.migration import Progress
+from system_migration.store.audit import Actor
+from system_migration.store.database import Database
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The surroundings of a run, the same for every migration of one call."""
+
+    database: Database
+    environment: str
+    actor: Actor
+    lease_seconds: float
+    progress: Progress
+    ask: Callable[[str], str | None]
+    clock: Clock
+    stop_signal: Callable[[], int | None]

@@ -1,0 +1,102 @@
+"""The append-only record of control actions, and the stored log of runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select
+
+from system_migration.records import Event, LogLine
+from system_migration.store import tables
+from system_migration.store.times import now
+
+LINES_PER_RUN = 10_000
+_LINE_LENGTH = 2_000
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts, and from which host."""
+
+    name: str
+    host: str
+
+
+def add_event(
+    connection: Connection,
+    environment: str,
+    name: str | None,
+    action: str,
+    actor: Actor,
+    detail: Mapping[str, Any] | None = None,
+    run_id: str | None = None,
+) -> None:
+    """Append one audit entry."""
+    connection.execute(
+        insert(tables.event).values(
+            environment=environment,
+            name=name,
+            run_id=run_id,
+            at=now(),
+            action=action,
+            actor=actor.name,
+            host=actor.host,
+            detail=json.dumps(detail or {}, ensure_ascii=False),
+        )
+    )
+
+
+def events(connection: Connection, environment: str, name: str, limit: int) -> list[Event]:
+    """The newest `limit` entries of a migration, newest first."""
+    event = tables.event.c
+    query = (
+        select(tables.event)
+        .where(event.environment == environment, event.name == name)
+        .order_by(event.id.desc())
+        .limit(limit)
+    )
+    return [
+        Event(row.at, row.name, row.action, row.actor, row.host, json.loads(row.detail))
+        for row in connection.execute(query)
+    ]
+
+
+def add_lines(connection: Connection, run_id: str, lines: Sequence[tuple[datetime, str, str]]) -> None:
+    """Store log lines, (time, level, message) each, until the run has as many as it may."""
+    log = tables.log.c
+    stored = connection.execute(select(func.count()).where(log.run_id == run_id)).scalar_one()
+    kept = lines[: max(0, LINES_PER_RUN - stored)]
+    if kept:
+        connection.execute(
+            insert(tables.log),
+            [
+                {"run_id": run_id, "at": at, "level": level, "message": message[:_LINE_LENGTH]}
+                for at, level, message in kept
+            ],
+        )
+
+
+def lines(
+    connection: Connection, environment: str, name: str, run_id: str | None, level: str, limit: int
+) -> list[LogLine]:
+    """The newest `limit` lines at or above `level`, oldest first."""
+    log, run = tables.log.c, tables.run.c
+    query = (
+        select(log.at, log.level, log.message, log.run_id)
+        .join_from(tables.log, tables.run, log.run_id == run.id)
+        .where(
+            run.environment == environment,
+            run.name == name,
+            log.level.in_(LEVELS[LEVELS.index(level.upper()) :]),
+        )
+        .order_by(log.id.desc())
+        .limit(limit)
+    )
+    if run_id is not None:
+        query = query.where(log.run_id == run_id)
+    return [LogLine(row.at, row.level, row.message, row.run_id) for row in connection.execute(query)][::-1]

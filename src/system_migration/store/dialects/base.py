@@ -1,0 +1,115 @@
+"""What the library must know about a database, as one class with a subclass for each."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection, Engine, Select, create_engine
+from sqlalchemy.exc import DBAPIError
+
+WRITES = "system_migration_writes"
+"""Execution option of the connections that open a transaction to write."""
+
+
+class Fault(Enum):
+    """What a database error means for the work at hand. After any of them: roll back, never continue."""
+
+    RETRY = "another transaction was in the way; the same work may be tried again"
+    LOST = "the connection is gone; whether a COMMIT arrived is unknown"
+    NO_TABLE = "a table does not exist"
+    OTHER = "nothing we can mend"
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Two independent marks of a database. Either one unchanged means: the same database, not a copy elsewhere."""
+
+    place: str
+    body: str
+
+    def is_copy_of(self, other: Fingerprint) -> bool:
+        """Whether `other` was taken from a different database than this one."""
+        return self.place != other.place and self.body != other.body
+
+
+class Dialect(ABC):
+    """One database product, as far as this library's behaviour depends on it."""
+
+    product: ClassVar[str]
+    driver: ClassVar[str]
+    extra: ClassVar[str | None] = None
+    is_server: ClassVar[bool] = True
+    transactional_ddl: ClassVar[bool] = True
+    lock_seconds: ClassVar[float] = 5.0
+
+    def own_engine(self, engine: Engine) -> Engine:
+        """An engine of our own on the same database, made the way the host makes its connections.
+
+        Ours, because the session settings below must never reach the application's connections.
+        """
+        own = create_engine(engine.url, pool=engine.pool.recreate(), hide_parameters=True, **self.engine_options())
+        self.listen(own)
+        return own
+
+    def engine_options(self) -> dict[str, Any]:
+        """Keywords for `create_engine`."""
+        return {}
+
+    @abstractmethod
+    def listen(self, engine: Engine) -> None:
+        """Attach what every new connection of our own engine needs."""
+
+    def begin(self, connection: Connection, idle_seconds: float) -> None:  # noqa: B027
+        """First statements of a write transaction: how long it may wait for locks, and idle while holding them.
+
+        A runner that freezes inside a transaction must not keep its row locks for long (reliability, M4 and M5).
+        """
+
+    def read_options(self) -> dict[str, Any]:
+        """Execution options of a connection that only reads and leaves no transaction open."""
+        return {"isolation_level": "AUTOCOMMIT"}
+
+    def lock_rows(self, query: Select[Any]) -> Select[Any]:
+        """The query, locking the rows it returns until the end of the transaction."""
+        return query.with_for_update()
+
+    def share_row(self, query: Select[Any]) -> Select[Any]:
+        """The query, keeping others from changing the rows it returns until the end of the transaction."""
+        return query.with_for_update(read=True)
+
+    @abstractmethod
+    def fingerprint(self, connection: Connection, table: str) -> Fingerprint:
+        """Marks of this database; `table` is one of ours that exists."""
+
+    @abstractmethod
+    def fault(self, error: DBAPIError) -> Fault:
+        """What a driver's error means."""
+
+    @abstractmethod
+    def code(self, error: DBAPIError) -> str:
+        """The database's own code of an error."""
+
+    def describe(self, error: DBAPIError) -> str:
+        """An error in words that carry no row's values: the code and the message without what it quotes."""
+        message = re.sub(r"\s+", " ", self.message(error)).strip()
+        return f"{self.product} error {self.code(error)}: {message}"
+
+    def message(self, error: DBAPIError) -> str:
+        """The driver's message without quoted values."""
+        return re.sub(r"'[^']*'", "'...'", str(error.orig))
+
+    @abstractmethod
+    def shortcomings(self, connection: Connection) -> list[str]:
+        """Settings of a connection of ours without which our promises do not hold, each with its remedy."""
+
+    def implicit_commit(self, connection: Connection) -> bool:
+        """Whether a statement has ended the open transaction behind our back."""
+        return False
+
+    def read_only(self, connection: Connection) -> bool:
+        """Whether the database accepts no writes."""
+        return False

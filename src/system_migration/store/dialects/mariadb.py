@@ -1,0 +1,101 @@
+"""MariaDB: DDL commits by itself, a lock timeout undoes one statement only, and rowcount needs a flag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import DBAPIError
+
+from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
+
+# lock wait timeout, deadlock, changed since read (snapshot isolation)
+_RETRY = {1205, 1213, 1020}
+_LOST = {2006, 2013, 2055, 1927, 0}
+_NO_TABLE = 1146
+
+
+class MariaDB(Dialect):
+    """Through PyMySQL."""
+
+    product = "MariaDB"
+    driver = "mysql+pymysql"
+    extra = "mariadb"
+    transactional_ddl = False
+
+    def engine_options(self) -> dict[str, Any]:
+        # The default, REPEATABLE READ, shows a transaction its own past and locks rows it merely looked at.
+        return {"isolation_level": "READ COMMITTED"}
+
+    def listen(self, engine: Engine) -> None:
+        event.listen(engine, "connect", _session_settings)
+
+    def begin(self, connection: Connection, idle_seconds: float) -> None:
+        connection.exec_driver_sql(f"SET SESSION idle_write_transaction_timeout = {int(idle_seconds)}")
+        connection.exec_driver_sql("START TRANSACTION")
+
+    def fingerprint(self, connection: Connection, table: str) -> Fingerprint:
+        host, port, name, created = connection.execute(
+            text(
+                "SELECT @@hostname, @@port, table_schema, create_time FROM information_schema.tables"
+                " WHERE table_schema = DATABASE() AND table_name = :table"
+            ),
+            {"table": table},
+        ).one()
+        return Fingerprint(place=f"{host}:{port}/{name}", body=f"{name} created {created}")
+
+    def fault(self, error: DBAPIError) -> Fault:
+        number = _number(error)
+        if number in _RETRY:
+            return Fault.RETRY
+        if number == _NO_TABLE:
+            return Fault.NO_TABLE
+        if error.connection_invalidated or number in _LOST:
+            return Fault.LOST
+        return Fault.OTHER
+
+    def code(self, error: DBAPIError) -> str:
+        return str(_number(error) or type(error.orig).__name__)
+
+    def message(self, error: DBAPIError) -> str:
+        arguments = getattr(error.orig, "args", ())
+        shown = DBAPIError("", None, Exception(arguments[-1] if arguments else ""))
+        return super().message(shown)
+
+    def shortcomings(self, connection: Connection) -> list[str]:
+        from pymysql.constants import CLIENT  # an extra: imported where MariaDB is in use
+
+        problems = []
+        if not connection.connection.client_flag & CLIENT.FOUND_ROWS:
+            problems.append(
+                "The MariaDB connection counts changed rows, not matched ones (FOUND_ROWS is off). "
+                "Remove client_flag from the connection's arguments."
+            )
+        mode, version = connection.execute(text("SELECT @@SESSION.sql_mode, VERSION()")).one()
+        if "STRICT_ALL_TABLES" not in mode:
+            problems.append("sql_mode lost STRICT_ALL_TABLES: a value that is too long would be cut silently.")
+        if "MariaDB" not in version:
+            problems.append(f"The server is not MariaDB but says it is {version}; only MariaDB is supported.")
+        return problems
+
+    def implicit_commit(self, connection: Connection) -> bool:
+        from pymysql.constants import SERVER_STATUS
+
+        status = connection.connection.server_status
+        return not status & SERVER_STATUS.SERVER_STATUS_IN_TRANS
+
+    def read_only(self, connection: Connection) -> bool:
+        return bool(connection.execute(text("SELECT @@read_only OR @@tx_read_only")).scalar_one())
+
+
+def _session_settings(connection: Any, record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'),"
+            f" innodb_lock_wait_timeout = {int(MariaDB.lock_seconds)}"
+        )
+
+
+def _number(error: DBAPIError) -> int | None:
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None

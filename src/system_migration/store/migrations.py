@@ -1,0 +1,200 @@
+"""Where migrations stand: one SELECT that shows everything, and status changes that are compare-and-set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, and_, case, func, insert, literal, select, update
+
+from system_migration import states
+from system_migration.errors import Refused
+from system_migration.states import RunKind, Status
+from system_migration.store import tables
+from system_migration.store.dialects import Fingerprint
+from system_migration.store.leases import alive
+from system_migration.store.times import now
+from system_migration.store.tracking import Binding
+
+migration = tables.migration.c
+
+
+@dataclass(frozen=True)
+class MigrationRow:
+    """The stored state of a migration in an environment, with its current run and its lease."""
+
+    environment: str
+    name: str
+    version: str
+    status: Status
+    row_version: int
+    generation: int
+    verified: bool
+    applied: bool
+    run_id: str | None
+    upper_bound: str | None
+    pins: dict[str, str]
+    executed_at: datetime | None
+    executed_by: str | None
+    finished_at: datetime | None
+    records_processed: int
+    issues: int
+    error: str | None
+    run_kind: RunKind | None
+    run_open: bool
+    intent: bool
+    code_algorithm: str | None
+    code_checksum: str | None
+    held_by: str | None
+    interrupted: bool
+
+    @property
+    def stale(self) -> bool:
+        """RUNNING, but nobody holds the lease: the runner died or stopped cleanly."""
+        return self.status is Status.RUNNING and self.held_by is None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything the tracking tables say about one environment, as one SELECT saw it."""
+
+    binding: Binding | None
+    environment: str | None
+    rows: dict[str, MigrationRow]
+
+
+def snapshot(connection: Connection, environment: str | None) -> Snapshot:
+    """The state of every migration in `environment`, or in the one the database is bound to. One SELECT, no lock."""
+    meta, run, lease = tables.meta, tables.run.c, tables.lease.c
+    chosen = func.coalesce(literal(environment, tables.meta.c.environment.type), meta.c.environment)
+    source = (
+        meta.outerjoin(tables.migration, migration.environment == chosen)
+        .outerjoin(tables.run, run.id == migration.run_id)
+        .outerjoin(tables.lease, and_(lease.environment == chosen, lease.name == migration.name))
+    )
+    query = select(
+        meta.c.schema_version,
+        meta.c.environment.label("bound_environment"),
+        meta.c.place,
+        meta.c.body,
+        *tables.migration.c,
+        run.kind.label("run_kind"),
+        run.outcome.label("run_outcome"),
+        run.intent_at,
+        run.code_algorithm,
+        run.code_checksum,
+        case((alive(), lease.held_by)).label("held_by"),
+        lease.released,
+    ).select_from(source)
+    found = connection.execute(query).mappings().all()
+    if not found:
+        return Snapshot(None, environment, {})
+    first = found[0]
+    binding = Binding(first["schema_version"], first["bound_environment"], Fingerprint(first["place"], first["body"]))
+    rows = {row["name"]: _row(row) for row in found if row["name"] is not None}
+    return Snapshot(binding, environment or binding.environment, rows)
+
+
+def read(connection: Connection, environment: str, name: str) -> MigrationRow | None:
+    """The stored state of one migration, read again."""
+    return snapshot(connection, environment).rows.get(name)
+
+
+def _row(found: RowMapping) -> MigrationRow:
+    return MigrationRow(
+        environment=found["environment"],
+        name=found["name"],
+        version=found["version"],
+        status=Status(found["status"]),
+        row_version=found["row_version"],
+        generation=found["generation"],
+        verified=bool(found["verified"]),
+        applied=bool(found["applied"]),
+        run_id=found["run_id"],
+        upper_bound=found["upper_bound"],
+        pins=json.loads(found["pins"]),
+        executed_at=found["executed_at"],
+        executed_by=found["executed_by"],
+        finished_at=found["finished_at"],
+        records_processed=found["records_processed"],
+        issues=found["issues"],
+        error=found["error"],
+        run_kind=found["run_kind"] and RunKind(found["run_kind"]),
+        run_open=found["run_kind"] is not None and found["run_outcome"] is None,
+        intent=found["intent_at"] is not None,
+        code_algorithm=found["code_algorithm"],
+        code_checksum=found["code_checksum"],
+        held_by=found["held_by"],
+        interrupted=bool(found["released"]),
+    )
+
+
+def add(connection: Connection, environment: str, name: str, version: str) -> None:
+    """The first row of a migration: PENDING, generation 1. Raises IntegrityError when there is one."""
+    connection.execute(
+        insert(tables.migration).values(
+            environment=environment,
+            name=name,
+            version=version,
+            status=Status.PENDING.value,
+            row_version=1,
+            generation=1,
+            verified=False,
+            applied=False,
+            pins="{}",
+            records_processed=0,
+            issues=0,
+        )
+    )
+
+
+def transition(connection: Connection, row: MigrationRow, new: Status, **values: Any) -> None:
+    """Move a migration along one arrow, if it is still as `row` says. Raises `Refused` otherwise."""
+    states.check(row.name, row.status, new)
+    moved = connection.execute(
+        update(tables.migration)
+        .where(
+            migration.environment == row.environment,
+            migration.name == row.name,
+            migration.status == row.status.value,
+            migration.row_version == row.row_version,
+        )
+        .values(status=new.value, row_version=row.row_version + 1, **values)
+    )
+    if moved.rowcount != 1:
+        raise Refused(f"Migration {row.name} changed in the same moment. Look at `migration status` and try again.")
+
+
+def update_values(connection: Connection, environment: str, name: str, **values: Any) -> None:
+    """Set values that are not part of the status: the runner that holds the fence may, after its fence check."""
+    connection.execute(
+        update(tables.migration).where(migration.environment == environment, migration.name == name).values(**values)
+    )
+
+
+def pin(connection: Connection, environment: str, name: str, pins: Mapping[str, str]) -> None:
+    """Keep what this generation is bound to."""
+    update_values(connection, environment, name, pins=json.dumps(dict(pins), ensure_ascii=False))
+
+
+def begin_generation(
+    connection: Connection, row: MigrationRow, new: Status, *, finished: bool = False, records_processed: int = 0
+) -> None:
+    """Move to `new` and start the next generation: what the last one did, pinned or held no longer counts."""
+    transition(
+        connection,
+        row,
+        new,
+        generation=row.generation + 1,
+        verified=False,
+        applied=False,
+        upper_bound=None,
+        pins="{}",
+        issues=0,
+        error=None,
+        records_processed=records_processed,
+        finished_at=now() if finished else None,
+    )

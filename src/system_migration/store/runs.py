@@ -1,0 +1,163 @@
+"""Attempts: start, finish, list, and the fence check that ends every batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, insert, select, update
+
+from system_migration.errors import LeaseLost
+from system_migration.records import Run
+from system_migration.states import Outcome, RunKind
+from system_migration.store import tables
+from system_migration.store.dialects import Dialect
+from system_migration.store.times import now
+
+run = tables.run.c
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A run as its runner knows it: who acts, for what, under which fence."""
+
+    id: str
+    environment: str
+    name: str
+    generation: int
+    kind: RunKind
+    fence: int
+
+
+def start(
+    connection: Connection,
+    *,
+    environment: str,
+    name: str,
+    generation: int,
+    kind: RunKind,
+    fence: int,
+    code: tuple[str, str],
+    executed_by: str,
+    host: str,
+) -> Attempt:
+    """Record a new attempt. `code` is the checksum's algorithm and value."""
+    attempt = Attempt(str(uuid4()), environment, name, generation, kind, fence)
+    connection.execute(
+        insert(tables.run).values(
+            id=attempt.id,
+            environment=environment,
+            name=name,
+            kind=kind.value,
+            generation=generation,
+            fence=fence,
+            code_algorithm=code[0],
+            code_checksum=code[1],
+            executed_by=executed_by,
+            host=host,
+            started_at=now(),
+            records_processed=0,
+            issues=0,
+        )
+    )
+    return attempt
+
+
+def take_over(connection: Connection, run_id: str, fence: int, code: tuple[str, str]) -> None:
+    """Put an unfinished run under a new fence. Waits for the old runner's open batch, then shuts it out."""
+    connection.execute(
+        update(tables.run).where(run.id == run_id).values(fence=fence, code_algorithm=code[0], code_checksum=code[1])
+    )
+
+
+def check_fence(connection: Connection, dialect: Dialect, attempt: Attempt) -> None:
+    """Raise `LeaseLost` unless the attempt still is the one that may write.
+
+    The last statement before a commit. A shared lock, not an update: a hot row would serialise parallel writers,
+    and a takeover still waits for every transaction that has passed this check.
+    """
+    query = select(run.id).where(run.id == attempt.id, run.fence == attempt.fence, run.outcome.is_(None))
+    if connection.execute(dialect.share_row(query)).one_or_none() is None:
+        raise LeaseLost(attempt.name, "its fence was raised by a takeover")
+
+
+def record_intent(connection: Connection, attempt: Attempt) -> None:
+    """Note, before a step that no transaction protects, that it is about to be taken."""
+    connection.execute(update(tables.run).where(run.id == attempt.id).values(intent_at=now()))
+
+
+def intended(connection: Connection, attempt: Attempt) -> bool:
+    """Whether any attempt of this generation has noted such an intent."""
+    query = select(run.id).where(
+        run.environment == attempt.environment,
+        run.name == attempt.name,
+        run.generation == attempt.generation,
+        run.intent_at.is_not(None),
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def finish(
+    connection: Connection,
+    attempt: Attempt,
+    outcome: Outcome,
+    *,
+    records_processed: int = 0,
+    issues: int = 0,
+    error: str | None = None,
+    report: Mapping[str, Any] | None = None,
+) -> None:
+    """Give the attempt its outcome. From here on its fence check fails."""
+    connection.execute(
+        update(tables.run)
+        .where(run.id == attempt.id)
+        .values(
+            outcome=outcome.value,
+            finished_at=now(),
+            records_processed=records_processed,
+            issues=issues,
+            error=error,
+            report=None if report is None else json.dumps(report, ensure_ascii=False),
+        )
+    )
+
+
+def history(connection: Connection, environment: str, name: str | None, limit: int) -> list[Run]:
+    """Attempts, newest first."""
+    query = (
+        select(tables.run).where(run.environment == environment).order_by(run.started_at.desc(), run.id).limit(limit)
+    )
+    if name is not None:
+        query = query.where(run.name == name)
+    return [
+        Run(
+            id=row.id,
+            migration=row.name,
+            kind=RunKind(row.kind),
+            outcome=row.outcome and Outcome(row.outcome),
+            generation=row.generation,
+            executed_by=row.executed_by,
+            host=row.host,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            records_processed=row.records_processed,
+            issues=row.issues,
+            error=row.error,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def latest_report(connection: Connection, environment: str, name: str) -> Any:
+    """The newest stored dry-run report, as plain JSON values, or None."""
+    query = (
+        select(run.report)
+        .where(run.environment == environment, run.name == name, run.report.is_not(None))
+        .order_by(run.started_at.desc())
+        .limit(1)
+    )
+    text = connection.execute(query).scalar_one_or_none()
+    return None if text is None else json.loads(text)

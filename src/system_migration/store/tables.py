@@ -1,0 +1,210 @@
+"""The tracking tables. In the migrated database, because only there can data and record share a transaction.
+
+Portable SQLAlchemy Core with named constraints. JSON is kept as text: not every database can compare its own JSON.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.mysql import LONGTEXT
+from sqlalchemy.schema import SchemaItem
+
+from system_migration.states import Outcome, RunKind, Status
+from system_migration.store.times import UtcDateTime
+
+SCHEMA_VERSION = 1
+PREFIX = "system_migration_"
+
+metadata = MetaData()
+_Environment = String(64)
+_Name = String(128)
+_Uuid = String(36)
+_LongText = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
+_Serial = BigInteger().with_variant(Integer(), "sqlite")  # only INTEGER counts up by itself there
+
+
+def _table(name: str, *items: SchemaItem) -> Table:
+    return Table(
+        PREFIX + name,
+        metadata,
+        *items,
+        mysql_engine="InnoDB",
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+    )
+
+
+def _one_of(column: str, values: type[StrEnum], name: str) -> CheckConstraint:
+    listing = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listing})", name=f"ck_{PREFIX}{name}")
+
+
+meta = _table(
+    "meta",
+    Column("id", SmallInteger, autoincrement=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("environment", _Environment, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("bound_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("id", name=f"pk_{PREFIX}meta"),
+    CheckConstraint("id = 1", name=f"ck_{PREFIX}meta_one_row"),
+)
+"""One row: the version of these tables, the environment this database belongs to, and the marks it was bound with."""
+
+migration = _table(
+    "migration",
+    Column("environment", _Environment),
+    Column("name", _Name),
+    Column("version", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("row_version", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("verified", Boolean, nullable=False),
+    Column("applied", Boolean, nullable=False),
+    Column("run_id", _Uuid),
+    Column("upper_bound", _LongText),
+    Column("pins", _LongText, nullable=False),
+    Column("executed_at", UtcDateTime),
+    Column("executed_by", String(255)),
+    Column("finished_at", UtcDateTime),
+    Column("records_processed", BigInteger, nullable=False),
+    Column("issues", BigInteger, nullable=False),
+    Column("error", _LongText),
+    PrimaryKeyConstraint("environment", "name", name=f"pk_{PREFIX}migration"),
+    _one_of("status", Status, "migration_status"),
+)
+"""Where a migration stands in an environment. `row_version` changes with every change of status."""
+
+run = _table(
+    "run",
+    Column("id", _Uuid),
+    Column("environment", _Environment, nullable=False),
+    Column("name", _Name, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("outcome", String(16)),
+    Column("generation", Integer, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("code_algorithm", String(32), nullable=False),
+    Column("code_checksum", String(64), nullable=False),
+    Column("executed_by", String(255), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("intent_at", UtcDateTime),
+    Column("records_processed", BigInteger, nullable=False),
+    Column("issues", BigInteger, nullable=False),
+    Column("error", _LongText),
+    Column("report", _LongText),
+    PrimaryKeyConstraint("id", name=f"pk_{PREFIX}run"),
+    _one_of("kind", RunKind, "run_kind"),
+    CheckConstraint(
+        "outcome IS NULL OR outcome IN ({})".format(", ".join(f"'{outcome}'" for outcome in Outcome)),
+        name=f"ck_{PREFIX}run_outcome",
+    ),
+    CheckConstraint("(outcome IS NULL) = (finished_at IS NULL)", name=f"ck_{PREFIX}run_finished"),
+    Index(f"ix_{PREFIX}run_history", "environment", "name", "started_at"),
+)
+"""One attempt. Its fence is the one every batch checks; a finished run has an outcome and writes no more."""
+
+lease = _table(
+    "lease",
+    Column("environment", _Environment),
+    Column("name", _Name),
+    Column("holder", _Uuid, nullable=False),
+    Column("held_by", String(255), nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("renewed_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("takeover_at", UtcDateTime, nullable=False),
+    Column("released", Boolean, nullable=False),
+    PrimaryKeyConstraint("environment", "name", name=f"pk_{PREFIX}lease"),
+)
+"""The right to run. Never deleted, so that the fence only grows; never the row that batches check."""
+
+ledger = _table(
+    "ledger",
+    Column("environment", _Environment),
+    Column("name", _Name),
+    Column("generation", Integer),
+    Column("pass", Integer),
+    Column("range", BigInteger),
+    Column("run_id", _Uuid, nullable=False),
+    Column("attempt", _Uuid, nullable=False),
+    Column("lower", _LongText),
+    Column("upper", _LongText),
+    Column("rows_read", Integer, nullable=False),
+    Column("changed", Integer, nullable=False),
+    Column("unchanged", Integer, nullable=False),
+    Column("held", Integer, nullable=False),
+    Column("vanished", Integer, nullable=False),
+    Column("deferred", Integer, nullable=False),
+    Column("deferred_keys", _LongText),
+    Column("seconds", Float, nullable=False),
+    Column("committed_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("environment", "name", "generation", "pass", "range", name=f"pk_{PREFIX}ledger"),
+    UniqueConstraint("attempt", name=f"uq_{PREFIX}ledger_attempt"),
+)
+"""One row per committed batch, written in the batch's own transaction: the truth about what is done."""
+
+issue = _table(
+    "issue",
+    Column("environment", _Environment),
+    Column("name", _Name),
+    Column("generation", Integer),
+    Column("key_digest", String(64)),
+    Column("key", _LongText, nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("run_id", _Uuid, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("environment", "name", "generation", "key_digest", name=f"pk_{PREFIX}issue"),
+)
+"""A row that could not be migrated. Found by the digest of its key, as a key can be longer than an index allows."""
+
+event = _table(
+    "event",
+    Column("id", _Serial, autoincrement=True),
+    Column("environment", _Environment, nullable=False),
+    Column("name", _Name),
+    Column("run_id", _Uuid),
+    Column("at", UtcDateTime, nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("detail", _LongText, nullable=False),
+    PrimaryKeyConstraint("id", name=f"pk_{PREFIX}event"),
+    Index(f"ix_{PREFIX}event_name", "environment", "name", "id"),
+)
+"""Append-only audit: who did what to which migration, when, from where."""
+
+log = _table(
+    "log",
+    Column("id", _Serial, autoincrement=True),
+    Column("run_id", _Uuid, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("level", String(16), nullable=False),
+    Column("message", Text, nullable=False),
+    PrimaryKeyConstraint("id", name=f"pk_{PREFIX}log"),
+    ForeignKeyConstraint(["run_id"], [run.c.id], name=f"fk_{PREFIX}log_run", ondelete="CASCADE"),
+    Index(f"ix_{PREFIX}log_run", "run_id", "id"),
+)
+"""What a run said, bounded per run."""

@@ -1,0 +1,147 @@
+"""Making the tracking tables, and binding the database to its environment."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from system_migration.errors import MigrationSystemError, Refused
+from system_migration.store import tables
+from system_migration.store.database import Database
+from system_migration.store.dialects import Fault, Fingerprint
+from system_migration.store.times import now
+
+_ATTEMPTS = 50
+_PAUSE_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What the database says about itself: the version of our tables, its environment, the marks it was bound with."""
+
+    schema_version: int
+    environment: str
+    fingerprint: Fingerprint
+
+
+def read_binding(connection: Connection) -> Binding | None:
+    """The binding, or None where nothing was ever written."""
+    meta = tables.meta.c
+    row = connection.execute(select(meta.schema_version, meta.environment, meta.place, meta.body)).one_or_none()
+    return row and Binding(row.schema_version, row.environment, Fingerprint(row.place, row.body))
+
+
+def find_binding(database: Database) -> Binding | None:
+    """The binding, or None where nothing was ever written, tables included."""
+    try:
+        with database.read() as connection:
+            return read_binding(connection)
+    except DBAPIError as error:
+        if database.dialect.fault(error) is Fault.NO_TABLE:
+            return None
+        raise
+
+
+def ensure(database: Database, environment: str) -> bool:
+    """Create what is missing and bind the database to `environment`; True when this call bound it.
+
+    Any number of processes may do this at once. Dying half-way leaves some tables and no row in `meta`; the next
+    call completes them.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            if find_binding(database) is not None:
+                return False
+            with database.write() as connection:
+                tables.metadata.create_all(connection, checkfirst=True)
+                _bind(connection, database, environment)
+            return True
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
+            # Another process creates the same tables right now: look again. A missing right persists.
+            last = error
+            time.sleep(_PAUSE_SECONDS)
+            if database.dialect.fault(error) is Fault.OTHER and not _racing(database, error):
+                break
+    raise MigrationSystemError(
+        f"The tracking tables could not be created: {database.dialect.describe(last)}. "
+        "Let a privileged role run `migration init`, or give it the output of `migration init --sql`."
+    )
+
+
+def _racing(database: Database, error: DBAPIError) -> bool:
+    words = str(error.orig).lower()
+    return "exist" in words or "duplicate" in words or "unique" in words or "concurrent" in words
+
+
+def _bind(connection: Connection, database: Database, environment: str) -> None:
+    marks = database.dialect.fingerprint(connection, tables.meta.name)
+    connection.execute(
+        insert(tables.meta).values(
+            id=1,
+            schema_version=tables.SCHEMA_VERSION,
+            environment=environment,
+            place=marks.place,
+            body=marks.body,
+            bound_at=now(),
+        )
+    )
+
+
+def check_writable(database: Database, binding: Binding, environment: str, *, allow_environment: bool) -> None:
+    """Raise `Refused` when this process must not write here: other environment, foreign copy, newer tables."""
+    if binding.schema_version > tables.SCHEMA_VERSION:
+        raise Refused(
+            f"The tracking tables have version {binding.schema_version}, this program knows {tables.SCHEMA_VERSION}. "
+            "Upgrade system-migration; until then this database can only be looked at."
+        )
+    with database.read() as connection:
+        here = database.dialect.fingerprint(connection, tables.meta.name)
+    if here.is_copy_of(binding.fingerprint):
+        raise Refused(
+            f"This database is a copy: its record was made for {binding.environment!r} in another place. If it is "
+            f"meant to be {environment!r} from now on, run `migration adopt --environment {environment}`."
+        )
+    if environment != binding.environment and not allow_environment:
+        raise Refused(
+            f"This database belongs to environment {binding.environment!r}, not {environment!r}. "
+            "Check DATABASE_URL and MIGRATION_ENVIRONMENT; if both environments really share it, "
+            "add --allow-environment."
+        )
+
+
+def adopt(connection: Connection, database: Database, environment: str, old: Binding) -> None:
+    """Rebind the database to `environment`, with its history. Leases that came along end, their fences rise."""
+    marks = database.dialect.fingerprint(connection, tables.meta.name)
+    connection.execute(
+        update(tables.meta).values(environment=environment, place=marks.place, body=marks.body, bound_at=now())
+    )
+    lease = tables.lease
+    connection.execute(
+        update(lease)
+        .where(lease.c.environment == old.environment)
+        .values(fence=lease.c.fence + 1, released=True, expires_at=now(), takeover_at=now())
+    )
+    run = tables.run
+    connection.execute(
+        update(run).where(run.c.environment == old.environment, run.c.outcome.is_(None)).values(fence=run.c.fence + 1)
+    )
+    if environment != old.environment:
+        for table in tables.metadata.sorted_tables:
+            if "environment" in table.c and table is not tables.meta:
+                connection.execute(
+                    update(table).where(table.c.environment == old.environment).values(environment=environment)
+                )
+
+
+def creation_sql(database: Database) -> str:
+    """The statements that make the tracking tables, for a role that may."""
+    dialect = database.engine.dialect
+    statements = []
+    for table in tables.metadata.sorted_tables:
+        statements.append(str(CreateTable(table).compile(dialect=dialect)).strip())
+        statements += [str(CreateIndex(index).compile(dialect=dialect)).strip() for index in table.indexes]
+    return "".join(f"{statement};\n\n" for statement in statements)
