@@ -1,4 +1,7 @@
-"""The one object a host builds. Every verb of the library is a method here; the doors only parse, call and render."""
+"""The one object a host builds. Every verb of the library is a method here; the doors only parse, call and render.
+
+What only a run needs is imported when one begins: looking is the common case, and must start fast.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ import builtins
 import getpass
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from system_migration import code
+from system_migration import code, overview
 from system_migration.clock import Clock, SystemClock
 from system_migration.errors import (
     ConfigurationError,
@@ -38,11 +41,6 @@ from system_migration.records import (
     as_json,
 )
 from system_migration.registry import Registry
-from system_migration.running import examination, verification
-from system_migration.running.dry_run import DryRun
-from system_migration.running.run_log import RunLog
-from system_migration.running.runner import Runner
-from system_migration.running.workspace import Workspace
 from system_migration.settings import DEVELOPMENT, Settings
 from system_migration.states import Outcome, RunKind, Status
 from system_migration.store import audit, issues, migrations, runs, tracking
@@ -51,9 +49,11 @@ from system_migration.store.database import Database
 from system_migration.store.dialects import Fault
 from system_migration.store.migrations import MigrationRow, Snapshot
 
+if TYPE_CHECKING:
+    from system_migration.running.workspace import Workspace
+
 _T = TypeVar("_T")
 _POLL_SECONDS = 0.5
-_OPEN = {Status.PENDING, Status.FAILED, Status.RUNNING, Status.PAUSED}
 
 
 class Migrator:
@@ -121,10 +121,7 @@ class Migrator:
     def status(self) -> StatusReport:
         """Where every migration stands. One SELECT; writes nothing, takes no lock."""
         snapshot = self._snapshot()
-        known = {migration.name: migration for migration in self.registry}
-        names = [*known, *sorted(set(snapshot.rows) - set(known))]
-        statuses = [self._status(known.get(name), snapshot.rows.get(name), name) for name in names]
-        return StatusReport(self.environment, statuses, self._to_do(snapshot), self._warnings(snapshot))
+        return overview.report(self.registry, snapshot, self.environment)
 
     def list(self) -> builtins.list[Listed]:
         """What the migration files declare, in the order in which they run."""
@@ -132,14 +129,13 @@ class Migrator:
 
     def pending(self) -> builtins.list[str]:
         """The migrations that a plain `run` would take, in order."""
-        return self._to_do(self._snapshot())
+        return overview.to_do(self.registry, self._snapshot())
 
     def show(self, name: str) -> Shown:
         """One migration with its runs, events and latest dry-run report."""
         snapshot = self._snapshot()
+        status = overview.status_of(self.registry, snapshot, name)
         row = snapshot.rows.get(name)
-        migration = self.registry[name] if row is None or name in self.registry else None
-        status = self._status(migration, row, name)
         listed = next((item for item in self.registry.listed() if item.name == name), None)
         return Shown(
             status=status,
@@ -178,6 +174,8 @@ class Migrator:
 
     def doctor(self) -> builtins.list[Finding]:
         """Look at everything a run depends on, and say what to do about what is wrong. Writes nothing."""
+        from system_migration.running import examination
+
         return examination.examine(self._database, self.settings.environment, self._snapshot)
 
     # --- running -------------------------------------------------------------------------------------------------
@@ -191,7 +189,7 @@ class Migrator:
         reports: builtins.list[RunReport] = []
         try:
             snapshot = self._snapshot()
-            names = [self.registry[name].name] if name else self._to_do(snapshot, running=True)
+            names = [self.registry[name].name] if name else overview.to_do(self.registry, snapshot, in_hand=True)
             if names:
                 self._ready_to_write(options.allow_environment)
             for each in names:
@@ -207,6 +205,8 @@ class Migrator:
         return reports
 
     def _run_one(self, name: str, options: RunOptions, *, named: bool) -> RunReport | None:
+        from system_migration.running.runner import Runner
+
         while True:
             try:
                 return Runner(self._workspace(), self.registry[name], options).run(named=named)
@@ -241,13 +241,16 @@ class Migrator:
         """Preflight and transform for real, change nothing, report. A refusal is in the report, not raised."""
         options = options or RunOptions()
         snapshot = self._snapshot()
-        names = [self.registry[name].name] if name else self._to_do(snapshot)
+        names = [self.registry[name].name] if name else overview.to_do(self.registry, snapshot)
         stored = bool(names) and self._ready_to_report(options.allow_environment)
         return [self._dry_run_one(each, options, snapshot, full=full, stored=stored) for each in names]
 
     def _dry_run_one(
         self, name: str, options: RunOptions, snapshot: Snapshot, *, full: bool, stored: bool
     ) -> DryRunReport:
+        from system_migration.running.dry_run import DryRun
+        from system_migration.running.run_log import RunLog
+
         migration, row, log = self.registry[name], snapshot.rows.get(name), RunLog(name)
         pins = dict(row.pins) if row else {}
         report = DryRun(self._workspace(), migration, options, log, pins, full=full).report()
@@ -275,6 +278,9 @@ class Migrator:
         return row is not None and row.status is Status.COMPLETED
 
     def _verify_one(self, name: str, row: MigrationRow) -> RunReport:
+        from system_migration.running import verification
+        from system_migration.running.run_log import RunLog
+
         migration, log, began = self.registry[name], RunLog(name), self._clock.monotonic()
         self._progress.phase(name, "verifying")
         with self._database.write() as connection:
@@ -306,6 +312,8 @@ class Migrator:
 
     def rollback(self, name: str, options: RunOptions | None = None) -> RunReport:
         """Undo a migration that says it can be undone. A finished rollback starts the next generation."""
+        from system_migration.running.runner import Runner
+
         options = options or RunOptions()
         migration = self.registry[name]
         if migration.rollbackable:
@@ -338,7 +346,7 @@ class Migrator:
             else:
                 migrations.transition(connection, row, new, error=None)
             audit.add_event(connection, self.environment, name, action, self._actor, {"reason": reason})
-        return self.show(name).status
+        return overview.status_of(self.registry, self._snapshot(), name)
 
     # --- the database --------------------------------------------------------------------------------------------
 
@@ -366,6 +374,8 @@ class Migrator:
     # --- pieces --------------------------------------------------------------------------------------------------
 
     def _workspace(self) -> Workspace:
+        from system_migration.running.workspace import Workspace
+
         return Workspace(
             database=self._database,
             environment=self.environment,
@@ -424,42 +434,3 @@ class Migrator:
         if row is None:
             self.registry[name]  # raises UnknownMigration
         return row
-
-    def _to_do(self, snapshot: Snapshot, *, running: bool = False) -> builtins.list[str]:
-        """What a plain run takes. With `running`, also what another runner has in hand or what was paused."""
-        return [name for name in self.registry.names if self._is_to_do(name, snapshot.rows.get(name), running)]
-
-    def _is_to_do(self, name: str, row: MigrationRow | None, running: bool) -> bool:
-        if row is None or row.status is Status.PENDING:
-            return not self.registry[name].manual
-        if row.status in (Status.RUNNING, Status.PAUSED):
-            return running or row.stale
-        return row.status is Status.FAILED and not self.registry[name].manual
-
-    def _warnings(self, snapshot: Snapshot) -> builtins.list[str]:
-        binding = snapshot.binding
-        if binding is None or binding.environment == self.environment:
-            return []
-        return [f"This database belongs to environment {binding.environment!r}, not {self.environment!r}."]
-
-    def _status(self, migration: type[Migration] | None, row: MigrationRow | None, name: str) -> MigrationStatus:
-        return MigrationStatus(
-            name=name,
-            version=migration.version if migration else row.version if row else "",
-            description=migration.description if migration else "",
-            status=row.status if row else Status.PENDING,
-            stale=row.stale if row else False,
-            verified=row.verified if row else False,
-            rollbackable=migration.rollbackable if migration else False,
-            executed_at=row.executed_at if row else None,
-            executed_by=row.executed_by if row else None,
-            finished_at=row.finished_at if row else None,
-            records_processed=row.records_processed if row else 0,
-            issues=row.issues if row else 0,
-            error=row.error if row else None,
-            code_changed=bool(migration and row and code.changed(migration, row.code_algorithm, row.code_checksum)),
-            held_by=row.held_by if row else None,
-            interrupted=bool(row and row.stale and row.interrupted),
-            manual=migration.manual if migration else False,
-            code_missing=migration is None,
-        )

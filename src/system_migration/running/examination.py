@@ -67,7 +67,7 @@ def _rights(database: Database) -> Iterator[Finding]:
     try:
         with database.write() as connection:
             if binding is None:
-                tables.metadata.create_all(connection, checkfirst=True)
+                tracking.create_tables(connection, database.dialect)
             for table in tables.metadata.sorted_tables:
                 connection.execute(table.delete().where(false()))
             raise _Undo

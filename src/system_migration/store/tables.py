@@ -24,11 +24,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.dialects.mysql import LONGTEXT
 from sqlalchemy.schema import SchemaItem
 
 from system_migration.states import Outcome, RunKind, Status
-from system_migration.store.times import UtcDateTime
+from system_migration.store.types import LongText, UtcDateTime
 
 SCHEMA_VERSION = 1
 PREFIX = "system_migration_"
@@ -37,19 +36,12 @@ metadata = MetaData()
 _Environment = String(64)
 _Name = String(128)
 _Uuid = String(36)
-_LongText = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
+_LongText = LongText()
 _Serial = BigInteger().with_variant(Integer(), "sqlite")  # only INTEGER counts up by itself there
 
 
 def _table(name: str, *items: SchemaItem) -> Table:
-    return Table(
-        PREFIX + name,
-        metadata,
-        *items,
-        mysql_engine="InnoDB",
-        mysql_charset="utf8mb4",
-        mysql_collate="utf8mb4_bin",
-    )
+    return Table(PREFIX + name, metadata, *items)
 
 
 def _one_of(column: str, values: type[StrEnum], name: str) -> CheckConstraint:

@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from system_migration.errors import MigrationSystemError, Refused
 from system_migration.store import tables
 from system_migration.store.database import Database
-from system_migration.store.dialects import Fault, Fingerprint
+from system_migration.store.dialects import Dialect, Fault, Fingerprint
 from system_migration.store.times import now
 
 _ATTEMPTS = 50
@@ -57,7 +57,7 @@ def ensure(database: Database, environment: str) -> bool:
             if find_binding(database) is not None:
                 return False
             with database.write() as connection:
-                tables.metadata.create_all(connection, checkfirst=True)
+                create_tables(connection, database.dialect)
                 _bind(connection, database, environment)
             return True
         except (IntegrityError, OperationalError, ProgrammingError) as error:
@@ -70,6 +70,19 @@ def ensure(database: Database, environment: str) -> bool:
         f"The tracking tables could not be created: {database.dialect.describe(last)}. "
         "Let a privileged role run `migration init`, or give it the output of `migration init --sql`."
     )
+
+
+def create_tables(connection: Connection, dialect: Dialect) -> None:
+    """Create those of our tables that are missing."""
+    _set_options(dialect)
+    tables.metadata.create_all(connection, checkfirst=True)
+
+
+def _set_options(dialect: Dialect) -> None:
+    # Here and not where the tables are declared: SQLAlchemy would load MariaDB's dialect to check the names.
+    for table in tables.metadata.sorted_tables:
+        for name, value in dialect.table_options().items():
+            table.dialect_kwargs[name] = value
 
 
 def _racing(database: Database, error: DBAPIError) -> bool:
@@ -139,6 +152,7 @@ def adopt(connection: Connection, database: Database, environment: str, old: Bin
 
 def creation_sql(database: Database) -> str:
     """The statements that make the tracking tables, for a role that may."""
+    _set_options(database.dialect)
     dialect = database.engine.dialect
     statements = []
     for table in tables.metadata.sorted_tables:

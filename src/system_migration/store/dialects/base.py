@@ -63,6 +63,10 @@ class Dialect(ABC):
     def listen(self, engine: Engine) -> None:
         """Attach what every new connection of our own engine needs."""
 
+    def table_options(self) -> dict[str, str]:
+        """Options of our own tables, as keywords of a SQLAlchemy table."""
+        return {}
+
     def begin(self, connection: Connection, idle_seconds: float) -> None:  # noqa: B027
         """First statements of a write transaction: how long it may wait for locks, and idle while holding them.
 

@@ -30,6 +30,10 @@ class MariaDB(Dialect):
     def listen(self, engine: Engine) -> None:
         event.listen(engine, "connect", _session_settings)
 
+    def table_options(self) -> dict[str, str]:
+        # Binary collation: names and keys that differ in case only are different names and keys.
+        return {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+
     def begin(self, connection: Connection, idle_seconds: float) -> None:
         connection.exec_driver_sql(f"SET SESSION idle_write_transaction_timeout = {int(idle_seconds)}")
         connection.exec_driver_sql("START TRANSACTION")

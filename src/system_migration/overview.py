@@ -1,0 +1,67 @@
+"""Where everything stands, from what the files declare and what one SELECT saw. Pure."""
+
+from __future__ import annotations
+
+from system_migration import code
+from system_migration.migration import Migration
+from system_migration.records import MigrationStatus, StatusReport
+from system_migration.registry import Registry
+from system_migration.states import Status
+from system_migration.store.migrations import MigrationRow, Snapshot
+
+
+def report(registry: Registry, snapshot: Snapshot, environment: str) -> StatusReport:
+    """Every migration in order, then those whose code is gone; and what a plain run would take."""
+    gone = sorted(name for name in snapshot.rows if name not in registry)
+    statuses = [status_of(registry, snapshot, name) for name in (*registry.names, *gone)]
+    return StatusReport(environment, statuses, to_do(registry, snapshot), _warnings(snapshot, environment))
+
+
+def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationStatus:
+    """One migration's status. Raises `UnknownMigration` for a name with neither code nor record."""
+    row = snapshot.rows.get(name)
+    migration = registry[name] if row is None or name in registry else None
+    return MigrationStatus(
+        name=name,
+        version=migration.version if migration else row.version if row else "",
+        description=migration.description if migration else "",
+        status=row.status if row else Status.PENDING,
+        stale=row.stale if row else False,
+        verified=row.verified if row else False,
+        rollbackable=migration.rollbackable if migration else False,
+        executed_at=row.executed_at if row else None,
+        executed_by=row.executed_by if row else None,
+        finished_at=row.finished_at if row else None,
+        records_processed=row.records_processed if row else 0,
+        issues=row.issues if row else 0,
+        error=row.error if row else None,
+        code_changed=_code_changed(migration, row),
+        held_by=row.held_by if row else None,
+        interrupted=bool(row and row.stale and row.interrupted),
+        manual=migration.manual if migration else False,
+        code_missing=migration is None,
+    )
+
+
+def _code_changed(migration: type[Migration] | None, row: MigrationRow | None) -> bool:
+    return bool(migration and row and code.changed(migration, row.code_algorithm, row.code_checksum))
+
+
+def to_do(registry: Registry, snapshot: Snapshot, *, in_hand: bool = False) -> list[str]:
+    """What a plain run takes, in order. With `in_hand`, also what another runner works on or what is paused."""
+    return [name for name in registry.names if _is_to_do(registry[name], snapshot.rows.get(name), in_hand)]
+
+
+def _is_to_do(migration: type[Migration], row: MigrationRow | None, in_hand: bool) -> bool:
+    if row is None or row.status in (Status.PENDING, Status.FAILED):
+        return not migration.manual
+    if row.status in (Status.RUNNING, Status.PAUSED):
+        return in_hand or row.stale
+    return False
+
+
+def _warnings(snapshot: Snapshot, environment: str) -> list[str]:
+    binding = snapshot.binding
+    if binding is None or binding.environment == environment:
+        return []
+    return [f"This database belongs to environment {binding.environment!r}, not {environment!r}."]
