@@ -20,12 +20,13 @@ from random import Random
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 
 from ante_backend.faults import FaultCode
 from ante_backend.legacy_cipher import LegacyCipher, derive_key
 from ante_backend.settings import HostSettings, SettingsError, required_key
 from ante_backend.tables import account, metadata
+from system_migration import ConfigurationError, Settings, connect
 
 CHUNK: Final = 1000
 
@@ -85,9 +86,7 @@ def make_accounts(
     """
     if not 0 <= damaged <= count:
         raise ValueError("damaged must be between 0 and the number of accounts")
-    return _accounts(
-        count, damaged, LegacyCipher(derive_key(encryption_key)), Random(f"{seed}:{first}"), first
-    )
+    return _accounts(count, damaged, LegacyCipher(derive_key(encryption_key)), Random(f"{seed}:{first}"), first)
 
 
 def create_legacy_table(engine: sa.Engine) -> None:
@@ -120,8 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = HostSettings.from_environment(os.environ)
         key = required_key(settings)
-        return _seed(_engine(options.database_url or settings.database_url), key, options)
-    except (SettingsError, _Refused) as error:
+        url = Settings(database_url=options.database_url or settings.database_url).required_database_url()
+        return _seed(connect(url, create=True), key, options)
+    except (SettingsError, ConfigurationError, _Refused) as error:
         print(error, file=sys.stderr)
         return 2
     except DBAPIError as error:
@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--accounts", type=_count, required=True, metavar="N", help="accounts in total")
     parser.add_argument("--damaged", type=_count, default=0, metavar="M", help="how many of them are damaged")
-    parser.add_argument("--database-url", metavar="URL", help="default: DATABASE_URL")
+    parser.add_argument("--database-url", metavar="URL", help="default: DATABASE_URL, else sqlite:///development.db")
     parser.add_argument("--append", action="store_true", help="add to a table that has rows already")
     parser.add_argument("--seed", type=int, default=1, metavar="INT", help="other people (default: 1)")
     return parser
@@ -168,24 +168,6 @@ def _count(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError("must not be negative")
     return number
-
-
-def _engine(url: str | None) -> sa.Engine:
-    """An engine for the product's URL spellings; raises _Refused when there is no usable URL or driver."""
-    if not url:
-        raise _Refused("No database: set DATABASE_URL or give --database-url.")
-    drivers = {"postgres": "psycopg", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
-    dialects = {"postgres": "postgresql", "mariadb": "mysql"}
-    try:
-        parsed = sa.make_url(url)
-        name = parsed.drivername
-        if name in drivers:
-            parsed = parsed.set(drivername=f"{dialects.get(name, name)}+{drivers[name]}")
-        return sa.create_engine(parsed, hide_parameters=True)
-    except (ArgumentError, ValueError):
-        raise _Refused("The database URL cannot be read: write it as in sqlite:///file.db.") from None
-    except ModuleNotFoundError as error:
-        raise _Refused(f"The database driver {error.name} is missing: install it with pip.") from None
 
 
 def _progress(expected: int) -> Callable[[int], None]:
@@ -200,9 +182,7 @@ def _progress(expected: int) -> Callable[[int], None]:
     return report
 
 
-def _accounts(
-    count: int, damaged: int, cipher: LegacyCipher, random: Random, first: int
-) -> Iterator[SeededAccount]:
+def _accounts(count: int, damaged: int, cipher: LegacyCipher, random: Random, first: int) -> Iterator[SeededAccount]:
     for index in range(count):
         kind = index * damaged // count
         is_damaged = (index + 1) * damaged // count > kind

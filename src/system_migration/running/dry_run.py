@@ -28,7 +28,7 @@ from system_migration.schema_changes import SchemaChanges
 
 SAMPLE_ROWS = 1_000
 SAMPLE_SECONDS = 6.0
-_SHOWN_SAMPLES = 5
+_SHOWN_SAMPLES = 3
 _SHOWN_KEYS = 10
 _MASK = "***"
 _LONGEST_VALUE = 60

@@ -32,7 +32,7 @@ def parse_url(text: str) -> tuple[URL, Dialect]:
     """A database URL as people write it, with the driver we use. Errors never repeat the URL: it holds a password."""
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigurationError(
             "The database URL cannot be read. It looks like sqlite:///file.db, postgresql://user@host/name "
             "or mariadb://user@host/name."

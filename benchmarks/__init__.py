@@ -1,0 +1,1 @@
+"""The figures we claim, measured in one run on the machine at hand. `scripts/bench` prints them."""
