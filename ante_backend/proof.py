@@ -33,7 +33,9 @@ def main(argv: list[str]) -> int:
 
     engine = connect(Settings(database_url=chosen.database_url or settings.database_url).required_database_url())
     query = (
-        sa.select(sa.column("passwordHash")).select_from(account_table).where(account_table.c.id == sa.bindparam("id"))
+        sa.select(sa.column("passwordHash", sa.String))
+        .select_from(account_table)
+        .where(account_table.c.id == sa.bindparam("id"))
     )
     right = wrong = 0
     with engine.connect() as connection:

@@ -334,11 +334,7 @@ class Migrator:
         migration = self.registry[name]
         self._ready_to_write(allow_environment)
         with self._database.write() as connection:
-            row = migrations.read(connection, self.environment, name)
-            if row is None:
-                migrations.add(connection, self.environment, name, migration.version)
-                row = migrations.read(connection, self.environment, name)
-                assert row is not None
+            row = migrations.read_or_add(connection, self.environment, name, migration.version)
             if row.held_by is not None:
                 raise HeldElsewhere(name, row.held_by)
             if new is Status.PENDING:

@@ -129,7 +129,7 @@ class BatchLoop:
                 )
             for range_number, keys in deferred.items():
                 self._before_batch()
-                rows = self._read(self.target.rows_by_key(keys))
+                rows = [row for part in self.target.portions(keys) for row in self._read(self.target.rows_by_key(part))]
                 self._process(Range(number + 1, range_number, None, None), rows, vanished=len(keys) - len(rows))
             finished = not deferred and number >= newest
             number += 1
@@ -166,7 +166,9 @@ class BatchLoop:
         if not self._held_before:
             return rows  # within one pass a row is met once, so what this pass holds cannot come again
         with self.database.read() as connection:
-            held = issues.held_among(connection, self.run, [row.key for row in rows])
+            held = set()
+            for keys in self.target.portions([row.key for row in rows]):
+                held |= issues.held_among(connection, self.run, keys)
         return [row for row in rows if row.key not in held]
 
     def _highest_key(self) -> Key | None:

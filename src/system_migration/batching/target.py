@@ -31,6 +31,8 @@ from system_migration.batching.keys import Key
 from system_migration.errors import Refused
 
 SCAN_ROWS = 2_000
+PARAMETERS = 10_000
+"""Bound values in one statement, well below the least that a database allows (SQLite: 32,766)."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ class Target:
         if upper is not None:
             limits.append(_within(self.key, upper))
         return limits
+
+    def portions(self, keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
+        """The keys, in portions that a statement has parameters for on every database."""
+        size = PARAMETERS // len(self.key)
+        return (keys[start : start + size] for start in range(0, len(keys), size))
 
     def is_one_of(self, keys: Sequence[Key]) -> ColumnElement[bool]:
         """Whether the row's key is one of these."""

@@ -50,13 +50,11 @@ def guard(
     much (reliability, M9 to M11). The rows are locked in key order.
     """
     verdict = Verdict()
-    if not rows:
-        return verdict
-    query = dialect.lock_rows(target.guarded([row.key for row in rows]))
     current = {}
-    for found in connection.execute(query):
-        key, values = target.split(found)
-        current[key] = values, found[-1]
+    for keys in target.portions([row.key for row in rows]):
+        for found in connection.execute(dialect.lock_rows(target.guarded(keys))):
+            key, values = target.split(found)
+            current[key] = values, found[-1]
     for row, outcome in zip(rows, outcomes, strict=True):
         if row.key not in current:
             verdict.vanished.append(row.key)

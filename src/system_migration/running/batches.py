@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
 from system_migration.batching.loop import BatchLoop, Tally
@@ -60,18 +62,21 @@ class BatchRun:
         """Run `prepare`. With transactional DDL dying half-way leaves nothing; else each step finds itself done."""
         self.workspace.progress.phase(self.attempt.name, "preparing")
         database, dialect = self.workspace.database, self.workspace.database.dialect
+
+        def change(connection: Connection) -> SchemaChanges:
+            schema = SchemaChanges(connection)
+            self.migration.prepare(schema)
+            runs.check_fence(connection, dialect, self.attempt)
+            return schema
+
         if dialect.transactional_ddl:
-            with database.write() as connection:
-                schema = SchemaChanges(connection)
-                self.migration.prepare(schema)
-                runs.check_fence(connection, dialect, self.attempt)
+            schema = database.transact(change, self.workspace.progress.waiting)
         else:
             with database.read() as connection:
                 runs.check_fence(connection, dialect, self.attempt)
-                schema = SchemaChanges(connection)
-                self.migration.prepare(schema)
-        for change in schema.planned:
-            self.log.info("schema: %s", change)
+                schema = change(connection)
+        for planned in schema.planned:
+            self.log.info("schema: %s", planned)
 
     def _loop(self, target: Target, transformer: Transformer, tally: Tally, total: int) -> BatchLoop:
         return BatchLoop(

@@ -42,23 +42,23 @@ def claim(workspace: Workspace, migration: type[Migration], decide: Decision) ->
     """
     environment, name = workspace.environment, migration.name
     ensure_row(workspace.database, environment, name)
-    anchor = workspace.clock.monotonic()
     held_by = f"{workspace.actor.name} on {workspace.actor.host}"
-    with workspace.database.write() as connection:
+
+    def take(connection: Connection) -> Claimed | None:
+        anchor = workspace.clock.monotonic()
         taken = leases.acquire(connection, environment, name, HOLDER, held_by, workspace.lease_seconds)
         if taken is None:
             raise HeldElsewhere(name, leases.holder(connection, environment, name) or "a runner that has just died")
-        row = migrations.read(connection, environment, name)
-        if row is None:
-            migrations.add(connection, environment, name, migration.version)
-            row = migrations.read(connection, environment, name)
-            assert row is not None
+        row = migrations.read_or_add(connection, environment, name, migration.version)
         kind = decide(connection, row)
         if kind is None:
             leases.release(connection, taken)
             return None
         inherited = _inherit(connection, workspace, migration, row, taken.fence)
-    return Claimed(HeldLease(workspace.database, taken, workspace.clock, anchor), row, kind, inherited)
+        return Claimed(HeldLease(workspace.database, taken, workspace.clock, anchor), row, kind, inherited)
+
+    # A takeover waits for the old runner's open batch: at most until the server ends an idle transaction.
+    return workspace.database.transact(take, workspace.progress.waiting)
 
 
 def _inherit(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from system_migration import code
 from system_migration.batch_migration import BatchMigration
@@ -28,6 +29,7 @@ from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
 from system_migration.store.times import now
 
+_T = TypeVar("_T")
 REPAIRS = 3
 """How often rows that verification finds still pending are worked on before it gives up."""
 
@@ -97,6 +99,9 @@ class Runner:
     def _run(self, claimed: Claimed) -> RunReport:
         began = self.workspace.clock.monotonic()
         ready = self._preflight(claimed)
+        stopped = self.workspace.stop_signal()
+        if stopped is not None:
+            raise Interrupted(stopped)  # nothing has begun
         attempt = claimed.inherited or self._start(claimed, RunKind.RUN, ready)
         self._pin(attempt, ready)
         metadata = self._recorded(attempt, lambda: self._work(claimed, attempt, ready))
@@ -148,7 +153,8 @@ class Runner:
 
     def _start(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
         """Record the attempt and make the migration RUNNING, if the lease is still ours."""
-        with self.workspace.database.write() as connection:
+
+        def start(connection: Connection) -> Attempt:
             if not leases.renew(connection, claimed.lease.claim):
                 raise LeaseLost(self.name, "another runner took it over before the start")
             attempt = self._insert_run(connection, claimed, kind)
@@ -158,12 +164,19 @@ class Runner:
                 values |= {"upper_bound": ready.upper_bound, "version": self.migration.version}
             migrations.transition(connection, claimed.row, Status.RUNNING, **values)
             self._event(connection, f"{kind}_started", attempt, {"status": claimed.row.status})
-        return attempt
+            return attempt
+
+        return self._transact(start)
+
+    def _transact(self, step: Callable[[Connection], _T]) -> _T:
+        return self.workspace.database.transact(step, self.workspace.progress.waiting)
 
     def _pin(self, attempt: Attempt, ready: Ready) -> None:
-        with self.workspace.database.write() as connection:
+        def pin(connection: Connection) -> None:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
             migrations.pin(connection, attempt.environment, attempt.name, ready.pins)
+
+        self._transact(pin)
 
     def _recorded(self, attempt: Attempt, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Do the work; if it fails, say so in the record before the error goes on."""
@@ -187,7 +200,8 @@ class Runner:
 
     def _end(self, attempt: Attempt, status: Status | None, outcome: Outcome | None, action: str, reason: str) -> None:
         self.log.error("%s: %s", action, reason)
-        with self.workspace.database.write() as connection:
+
+        def end(connection: Connection) -> None:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
             row = self._row(connection)
             held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
@@ -198,6 +212,12 @@ class Runner:
                 runs.finish(connection, attempt, outcome, records_processed=processed, issues=held, error=reason)
             self.log.store(connection, attempt.id)
             self._event(connection, action, attempt, {"reason": reason})
+
+        try:
+            self._transact(end)
+        except DBAPIError as error:
+            # The run stays RUNNING and becomes stale: the next one takes over. What happened must still be told.
+            self.log.error("not recorded: %s", self.workspace.database.dialect.describe(error))
 
     def _work(self, claimed: Claimed, attempt: Attempt, ready: Ready) -> dict[str, Any]:
         metadata: dict[str, Any] = {}
@@ -245,7 +265,7 @@ class Runner:
         return verdict
 
     def _complete(self, attempt: Attempt, verdict: verification.Verdict) -> None:
-        with self.workspace.database.write() as connection:
+        def complete(connection: Connection) -> None:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
             row = self._row(connection)
             held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
@@ -263,6 +283,8 @@ class Runner:
             runs.finish(connection, attempt, Outcome.SUCCEEDED, records_processed=processed, issues=held)
             self.log.store(connection, attempt.id)
             self._event(connection, "completed", attempt, {"verified": verdict.passed, "issues": held})
+
+        self._transact(complete)
 
     def _roll_back(self, claimed: Claimed) -> RunReport:
         began = self.workspace.clock.monotonic()

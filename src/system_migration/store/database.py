@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
-from system_migration.store.dialects import dialect_of
+from system_migration.store.dialects import Fault, dialect_of
 from system_migration.store.dialects.base import WRITES
 
+_T = TypeVar("_T")
 IDLE_SECONDS = 30.0
 """How long one of our short transactions may sit idle before the server ends it."""
+PATIENCE_SECONDS = 60.0
+"""How long a short step of ours is tried again while other transactions are in its way."""
 
 
 class Database:
@@ -42,6 +49,22 @@ class Database:
             with connection.begin():
                 self.dialect.begin(connection, idle_seconds)
                 yield connection
+
+    def transact(self, step: Callable[[Connection], _T], waiting: Callable[[str], None] = lambda reason: None) -> _T:
+        """Run `step` in one write transaction, again from its beginning while others are in the way.
+
+        For short steps of our own. Raises what `step` raises, and the last error after `PATIENCE_SECONDS`.
+        """
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                with self.write() as connection:
+                    return step(connection)
+            except DBAPIError as error:
+                if self.dialect.fault(error) is not Fault.RETRY or time.monotonic() > until:
+                    raise
+                waiting(self.dialect.describe(error))
+                time.sleep(random.uniform(0.05, 0.25))  # jitter, so that equals do not meet again
 
     def close(self) -> None:
         """Close the pooled connections."""

@@ -151,6 +151,16 @@ def add(connection: Connection, environment: str, name: str, version: str) -> No
     )
 
 
+def read_or_add(connection: Connection, environment: str, name: str, version: str) -> MigrationRow:
+    """The stored state of one migration; its first row is made if there is none. Needs the lease, or a retry."""
+    row = read(connection, environment, name)
+    if row is None:
+        add(connection, environment, name, version)
+        row = read(connection, environment, name)
+    assert row is not None
+    return row
+
+
 def transition(connection: Connection, row: MigrationRow, new: Status, **values: Any) -> None:
     """Move a migration along one arrow, if it is still as `row` says. Raises `Refused` otherwise."""
     states.check(row.name, row.status, new)
