@@ -102,7 +102,7 @@ class BatchLoop:
 
     def _sweep(self, first_pass: int) -> None:
         for number in range(first_pass, first_pass + PASSES + 1):
-            self._walk(number, self.upper_bound if number == 1 else self._highest_key())
+            self._walk(number, self._highest_key())
             with self.database.read() as connection:
                 clean = ledger.last_pass(connection, self.run) < number
             if clean:

@@ -23,6 +23,9 @@ from system_migration.store import ledger, runs
 from system_migration.store.ledger import Entry
 from system_migration.store.runs import Attempt
 
+EMPTY_TABLE = ""
+"""The upper bound of a generation that began on an empty table."""
+
 
 @dataclass
 class BatchRun:
@@ -90,7 +93,7 @@ class BatchRun:
             size=BatchSize.starting(self.options.batch_size),
             tally=tally,
             total=total,
-            upper_bound=None if self.upper_bound is None else keys.decode(self.upper_bound),
+            upper_bound=keys.decode(self.upper_bound) if self.upper_bound else None,
             max_rate=self.options.max_rate,
             stop_after_issues=self.options.stop_after_issues or self.migration.stop_after_issues,
             stop_signal=self.workspace.stop_signal,

@@ -17,7 +17,7 @@ from system_migration.errors import Interrupted, LeaseLost, MigrationFailed, Pau
 from system_migration.migration import Migration
 from system_migration.records import RunOptions, RunReport
 from system_migration.running import imperative, verification
-from system_migration.running.batches import BatchRun
+from system_migration.running.batches import EMPTY_TABLE, BatchRun
 from system_migration.running.claim import Claimed, Decision, claim, decide_run
 from system_migration.running.contexts import batch_context, describe, plain_context
 from system_migration.running.run_log import RunLog
@@ -110,6 +110,8 @@ class Runner:
     def _preflight(self, claimed: Claimed) -> Ready:
         """Everything that can refuse the start, while the data is as it was."""
         row = claimed.row
+        if row.applied:
+            return Ready(dict(row.pins), row.upper_bound)  # `up` is done; only verification is left
         self.workspace.progress.phase(self.name, "preflight")
         try:
             with self.workspace.database.read() as connection:
@@ -125,8 +127,8 @@ class Runner:
                 pins = dict(row.pins)
                 self.instance.preflight(batch_context(self.workspace, connection, self.log, self.options, target, pins))
                 highest = connection.execute(target.highest()).one_or_none()
-            upper = keys.encode(tuple(highest)) if highest is not None else None
-            return Ready(pins, row.upper_bound or upper)
+            upper = keys.encode(tuple(highest)) if highest is not None else EMPTY_TABLE
+            return Ready(pins, upper if row.upper_bound is None else row.upper_bound)
         except Refused as refusal:
             self._record_refusal(claimed, str(refusal))
             raise

@@ -98,7 +98,7 @@ def pending_rows(connection: Connection, target: Target, attempt: Attempt) -> in
 
 def _left_over(connection: Connection, target: Target, row: MigrationRow, attempt: Attempt) -> int:
     """Without `pending` the ledger must have no gap up to the bound the run began with, and nothing put off."""
-    if row.upper_bound is None:
+    if not row.upper_bound:
         return 0
     bound = keys.decode(row.upper_bound)
     gaps = ledger.missing(connection, attempt, 1)
@@ -116,7 +116,7 @@ def _first_failing(
 ) -> Key | None:
     """The key of the first migrated row for which `check` is not true."""
     migration.setup_worker()
-    upper = None if target.pending is not None or row.upper_bound is None else keys.decode(row.upper_bound)
+    upper = keys.decode(row.upper_bound) if row.upper_bound and target.pending is None else None
     where = [not_(target.pending)] if target.pending is not None else target.between(None, upper)
     pages = scan(lambda query: connection.execute(query).all(), target, target.columns, where[0] if where else None)
     for key, values in pages:
