@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from ante_backend.faults import RowFault
@@ -27,6 +28,12 @@ def derive_key(encryption_key: str) -> bytes:
     import hashlib
 
     return hashlib.scrypt(encryption_key.encode(), salt=b"salt", n=16384, r=8, p=1, dklen=KEY_BYTES)
+
+
+def named_keys(main: str, old: Sequence[str]) -> list[tuple[str, bytes]]:
+    """The derived keys with the names that messages give them, the main one first; 30 ms each."""
+    names = ["ENCRYPTION_KEY", *(f"old key {number}" for number in range(1, len(old) + 1))]
+    return [(name, derive_key(text)) for name, text in zip(names, [main, *old], strict=True)]
 
 
 class LegacyCipher:

@@ -83,10 +83,12 @@ class KeyEvidence:
     """What the rows say about one key, by log-likelihood ratio: right key against random bytes.
 
     Only rows of sound structure are evidence. A NUL or control character is a failure; a password over
-    72 bytes is a pass.
+    72 bytes is a pass. `corrupt_share` is the share of rows that the right key is expected not to open;
+    whatever it is, a wrong key is called right once in a billion at most.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, corrupt_share: float = CORRUPT_SHARE) -> None:
+        self._corrupt_share = corrupt_share
         self.log_likelihood = 0.0
         self.passed = 0
         self.failed = 0
@@ -98,11 +100,11 @@ class KeyEvidence:
         log_p = _log_probability(min(length, MAX_EVIDENCE_BYTES))
         if passed:
             self.passed += 1
-            self.log_likelihood += math.log1p(-CORRUPT_SHARE) - log_p
+            self.log_likelihood += math.log1p(-self._corrupt_share) - log_p
         else:
             p = math.exp(log_p)
             self.failed += 1
-            self.log_likelihood += math.log(CORRUPT_SHARE) - math.log1p(-p)
+            self.log_likelihood += math.log(self._corrupt_share) - math.log1p(-p)
             self.hidden += p / (1 - p)
 
     @property
@@ -134,26 +136,40 @@ class KeyRing:
             first.setdefault(derived_key, (index, name))
         self._keys = tuple((index, name, LegacyCipher(key)) for key, (index, name) in first.items())
 
-    def open(self, ciphertext: bytes, iv: bytes) -> Opened:
-        """Decrypt under the one key that gives a meaning.
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the different keys, the main one first."""
+        return tuple(name for _, name, _ in self._keys)
 
-        Raises RowFault: the main key's fault if no key does, `ambiguous_key` if several do.
+    def readings(self, ciphertext: bytes, iv: bytes) -> tuple[str | RowFault, ...]:
+        """What each of the different keys makes of the row: a text with a meaning, or the fault."""
+        return tuple(_reading(cipher, ciphertext, iv) for _, _, cipher in self._keys)
+
+    def choose(self, readings: Sequence[str | RowFault]) -> Opened:
+        """The one text with a meaning among a row's readings.
+
+        Raises RowFault: the main key's fault if there is none, `ambiguous_key` if there are several.
         """
-        opened: Opened | None = None
-        fault: RowFault | None = None
-        for index, name, cipher in self._keys:
-            try:
-                text = meaning(cipher.decrypt(ciphertext, iv))
-            except RowFault as failure:
-                fault = fault or failure
-                continue
-            if opened is not None:
-                raise RowFault("ambiguous_key")
-            opened = Opened(index, name, text)
-        if opened is not None:
-            return opened
-        assert fault is not None  # the ring is not empty
-        raise fault
+        opened = [(key, text) for key, text in zip(self._keys, readings, strict=True) if isinstance(text, str)]
+        if len(opened) > 1:
+            raise RowFault("ambiguous_key")
+        if not opened:
+            fault = readings[0]
+            assert isinstance(fault, RowFault)
+            raise fault
+        ((index, name, _), text) = opened[0]
+        return Opened(index, name, text)
+
+    def open(self, ciphertext: bytes, iv: bytes) -> Opened:
+        """Decrypt under the one key that gives a meaning; raises RowFault as `choose` does."""
+        return self.choose(self.readings(ciphertext, iv))
+
+
+def _reading(cipher: LegacyCipher, ciphertext: bytes, iv: bytes) -> str | RowFault:
+    try:
+        return meaning(cipher.decrypt(ciphertext, iv))
+    except RowFault as fault:
+        return fault
 
 
 def key_fingerprint(derived_keys: Sequence[bytes], migration_name: str) -> str:

@@ -25,10 +25,14 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Canary:
-    """An account whose password the operator knows: proof of the key (passwords.md 3.4.5)."""
+    """An account whose password the operator knows: proof of the key (passwords.md 3.4.5).
+
+    `username` may be the e-mail instead. `line` is where it stands in ENCRYPTION_CANARY: what messages name it by.
+    """
 
     username: str
     password: str = field(repr=False)
+    line: int = field(default=1, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,7 @@ def _lines(environ: Mapping[str, str], name: str) -> Iterator[tuple[int, str]]:
 def _old_keys(environ: Mapping[str, str]) -> Iterator[str]:
     for number, line in _lines(environ, "ENCRYPTION_KEYS_OLD"):
         if not line.strip():
-            raise SettingsError(
-                "ENCRYPTION_KEYS_OLD", f"has a blank key in line {number}", "remove that line"
-            )
+            raise SettingsError("ENCRYPTION_KEYS_OLD", f"has a blank key in line {number}", "remove that line")
         yield line
 
 
@@ -107,7 +109,7 @@ def _canaries(environ: Mapping[str, str]) -> Iterator[Canary]:
             raise SettingsError(
                 "ENCRYPTION_CANARY", f"cannot be read in line {number}", "write the line as username:password"
             )
-        yield Canary(username, password)
+        yield Canary(username, password, number)
 
 
 def _whole_number(environ: Mapping[str, str], name: str, default: int) -> int:
@@ -132,9 +134,7 @@ def _policy(environ: Mapping[str, str]) -> Over72Policy:
     for policy in policies:
         if given == policy:
             return policy
-    raise SettingsError(
-        "PASSWORD_OVER_72_BYTES", "is not a known policy", f"set one of {', '.join(policies)}"
-    )
+    raise SettingsError("PASSWORD_OVER_72_BYTES", "is not a known policy", f"set one of {', '.join(policies)}")
 
 
 def _sample(environ: Mapping[str, str]) -> int:

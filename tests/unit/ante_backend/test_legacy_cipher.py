@@ -18,9 +18,7 @@ from ante_backend.faults import MESSAGES, RowFault
 from ante_backend.legacy_cipher import LegacyCipher, derive_key, parse_ciphertext, parse_iv
 from ante_backend.plausibility import KeyRing
 
-VECTORS: dict[str, Any] = json.loads(
-    (Path(__file__).parents[2] / "data" / "legacy-passwords.json").read_text("utf-8")
-)
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "data" / "legacy-passwords.json").read_text("utf-8"))
 KEY = derive_key(VECTORS["encryption_key"])
 CIPHER = LegacyCipher(KEY)
 IV = bytes(range(16))

@@ -17,9 +17,7 @@ from ante_backend.passwords import (
     is_recognised_hash,
 )
 
-VECTORS: dict[str, Any] = json.loads(
-    (Path(__file__).parents[2] / "data" / "legacy-passwords.json").read_text("utf-8")
-)
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "data" / "legacy-passwords.json").read_text("utf-8"))
 PLAINTEXTS = {row["id"]: bytes.fromhex(row["plaintext_utf8_hex"]) for row in VECTORS["accounts"]}
 POLICIES: tuple[Over72Policy, ...] = ("hold", "truncate", "prehash")
 OVER = b"x" * 73
@@ -41,9 +39,7 @@ def spare_bits(stored: str) -> str:
     return stored[:28] + "z" + stored[29:]
 
 
-@pytest.mark.parametrize(
-    "row", VECTORS["bcrypt_hashes"], ids=lambda row: f"{row['account_id']}{row['prefix']}"
-)
+@pytest.mark.parametrize("row", VECTORS["bcrypt_hashes"], ids=lambda row: f"{row['account_id']}{row['prefix']}")
 def test_hashes_of_node_verify_as_listed(row: dict[str, Any]):
     plain, stored = PLAINTEXTS[row["account_id"]], row["hash"]
     expected = row["python_bcrypt5_full_plaintext"] == "True" and b"\0" not in plain

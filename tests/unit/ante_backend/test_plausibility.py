@@ -21,9 +21,7 @@ from ante_backend.plausibility import (
     single_fingerprint,
 )
 
-VECTORS: dict[str, Any] = json.loads(
-    (Path(__file__).parents[2] / "data" / "legacy-passwords.json").read_text("utf-8")
-)
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "data" / "legacy-passwords.json").read_text("utf-8"))
 MAIN = derive_key(VECTORS["encryption_key"])
 OLD = derive_key(VECTORS["other_encryption_key"])
 THIRD = bytes(range(32))
