@@ -21,6 +21,8 @@ OLD_KEY_CORRUPT_SHARE: Final = 0.5
 #: Checking a witness costs a bcrypt.
 WITNESSES: Final = 20
 SAMPLE: Final = 1000
+#: More held rows than this are counted, not named.
+NAMED: Final = 10_000
 #: What share of the rows around the unreadable ones must be unreadable too, to call them a block.
 _BLOCK_SHARE: Final = 0.9
 
@@ -114,6 +116,8 @@ class Survey:
         self.testable = 0
         self.pending = 0
         self.held: Counter[FaultCode] = Counter()
+        #: Why each of the first rows that would be held would be.
+        self.held_ids: dict[Any, FaultCode] = {}
         self.unreadable = Unreadable()
         self.without_password = 0
         self.without_iv = 0
@@ -132,7 +136,7 @@ class Survey:
         """Count one row; each row of the table is to be added once, in key order."""
         if row.is_hashed and not is_recognised_hash(row.password_hash):
             self.rows += 1
-            self._hold("unrecognised_hash")
+            self._hold(row, "unrecognised_hash")
         elif row.password is None:
             self.without_password += not row.is_hashed
         elif row.key is None:
@@ -141,9 +145,11 @@ class Survey:
             self.rows += 1
             self._add_legacy(row)
 
-    def _hold(self, code: FaultCode) -> None:
+    def _hold(self, row: LegacyRow, code: FaultCode) -> None:
         self.pending += 1
         self.held[code] += 1
+        if len(self.held_ids) < NAMED:
+            self.held_ids[row.id] = code
 
     def _add_legacy(self, row: LegacyRow) -> None:
         try:
@@ -151,7 +157,7 @@ class Survey:
             sealed = Sealed(parse_ciphertext(row.password), parse_iv(row.key), stored)
         except RowFault as fault:
             if not row.is_hashed:
-                self._hold(fault.code)
+                self._hold(row, fault.code)
             return
         self.testable += 1
         self.zero_ivs += sealed.iv == bytes(IV_BYTES)
@@ -181,11 +187,11 @@ class Survey:
         try:
             self.ring.choose(readings)
         except RowFault as fault:
-            self._hold(fault.code)
+            self._hold(row, fault.code)
             return
         self.opened[opens.index(True)] += 1
         if length > MAX_BYTES and self.over_72 == "hold":
-            self._hold("over_72_bytes")
+            self._hold(row, "over_72_bytes")
             return
         self.pending += 1
         if length > MAX_BYTES and self.over_72 == "truncate":

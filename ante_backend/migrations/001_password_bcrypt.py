@@ -91,6 +91,8 @@ class PasswordBcrypt(BatchMigration):
         survey = Survey(KeyRing(keys), settings.over_72_bytes)
         for row in _legacy_rows(context):
             survey.add(row)
+        for identity, code in survey.held_ids.items():
+            context.foresee((identity,), code)
         judge(
             survey,
             _main_key(settings),

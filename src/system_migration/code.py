@@ -6,11 +6,15 @@ import hashlib
 import inspect
 import io
 import tokenize
+from functools import cache
+from types import ModuleType
 
 from system_migration.migration import Migration
 
 ALGORITHM = "tokens-1"
-_LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING}
+_LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
+_STRUCTURE = {tokenize.NEWLINE: "\\n", tokenize.INDENT: "\\>", tokenize.DEDENT: "\\<"}
+"""Where a statement or a block ends is code; with how many blanks, or in which kind of line break, is not."""
 
 
 def checksum(migration: type[Migration]) -> tuple[str, str]:
@@ -28,9 +32,20 @@ def changed(migration: type[Migration], algorithm: str | None, stored: str | Non
 
 
 def _normalised_source(migration: type[Migration]) -> str:
+    module = inspect.getmodule(migration)
     try:
-        source = inspect.getsource(inspect.getmodule(migration) or migration)
-        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-        return "\n".join(token.string for token in tokens if token.type not in _LAYOUT)
+        return _of_module(module) if module else normalised(inspect.getsource(migration))
     except (OSError, TypeError, tokenize.TokenError):
         return repr(sorted(vars(migration)))  # typed into an interpreter: there is no source to read
+
+
+@cache
+def _of_module(module: ModuleType) -> str:
+    """Read once, as the module itself was: a file that is replaced later is not the code that runs here."""
+    return normalised(inspect.getsource(module))
+
+
+def normalised(source: str) -> str:
+    """Python code without what does not change its meaning: comments, blank lines, the width of its layout."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return "\n".join(_STRUCTURE.get(token.type, token.string) for token in tokens if token.type not in _LAYOUT)

@@ -55,7 +55,7 @@ def init_command(session: Session, sql: bool) -> None:
     Safe to repeat. `run` does the same when it needs to; a SQLite file is created only here. --json prints
     {environment, created}, with --sql {sql}.
     """
-    with session.migrator(create=True) as migrator:
+    with session.migrator(create=True, files=False) as migrator:
         statements = migrator.init_sql() if sql else ""
         created = False if sql else migrator.init()
         environment = "" if sql else migrator.environment
@@ -75,7 +75,7 @@ def adopt_command(session: Session) -> None:
 
     For a dump of, say, production that was restored as staging. --json prints {environment, message}.
     """
-    with session.migrator() as migrator:
+    with session.migrator(files=False) as migrator:
         message = migrator.adopt()
         environment = migrator.environment
     if session.json:
