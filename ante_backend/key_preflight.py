@@ -216,7 +216,7 @@ def _refuse_too_many_held(survey: Survey, max_issues: int | None) -> None:
             f"({codes}) as they are, {option}."
         )
     raise Refused(
-        f"{_count(held, 'row')} would be held ({codes}), and {allowed:,} may be. Repair them (a full dry run lists "
+        f"{_count(held, 'row')} would be held ({codes}), and {allowed:,} may be. Repair them (a dry run lists "
         f"them), or to leave them as they are and migrate the others, {option}."
     )
 

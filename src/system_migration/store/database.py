@@ -46,9 +46,15 @@ class Database:
     def write(self, idle_seconds: float = IDLE_SECONDS) -> Iterator[Connection]:
         """One transaction: committed at the end of the block, rolled back by any exception out of it."""
         with self.engine.connect().execution_options(**{WRITES: True}) as connection:
-            with connection.begin():
-                self.dialect.begin(connection, idle_seconds)
-                yield connection
+            with connection.begin() as transaction:
+                try:
+                    self.dialect.begin(connection, idle_seconds)
+                    yield connection
+                finally:
+                    if not transaction.is_active:
+                        # Code in the block tried to end it, and was stopped half-way: SQLAlchemy would now give the
+                        # connection back with the transaction still open. Closing it is what surely rolls back.
+                        connection.invalidate()
 
     def transact(self, step: Callable[[Connection], _T], waiting: Callable[[str], None] = lambda reason: None) -> _T:
         """Run `step` in one write transaction, again from its beginning while others are in the way.

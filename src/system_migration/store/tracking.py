@@ -106,11 +106,7 @@ def _bind(connection: Connection, database: Database, environment: str) -> None:
 
 def check_writable(database: Database, binding: Binding, environment: str, *, allow_environment: bool) -> None:
     """Raise `Refused` when this process must not write here: other environment, foreign copy, newer tables."""
-    if binding.schema_version > tables.SCHEMA_VERSION:
-        raise Refused(
-            f"The tracking tables have version {binding.schema_version}, this program knows {tables.SCHEMA_VERSION}. "
-            "Upgrade system-migration; until then this database can only be looked at."
-        )
+    _check_version(binding)
     with database.read() as connection:
         here = database.dialect.fingerprint(connection, tables.meta.name)
     if here.is_copy_of(binding.fingerprint):
@@ -126,8 +122,26 @@ def check_writable(database: Database, binding: Binding, environment: str, *, al
         )
 
 
+def _check_version(binding: Binding) -> None:
+    if binding.schema_version > tables.SCHEMA_VERSION:
+        raise Refused(
+            f"The tracking tables have version {binding.schema_version}, this program knows {tables.SCHEMA_VERSION}. "
+            "Upgrade system-migration; until then this database can only be looked at."
+        )
+
+
 def adopt(connection: Connection, database: Database, environment: str, old: Binding) -> None:
-    """Rebind the database to `environment`, with its history. Leases that came along end, their fences rise."""
+    """Rebind the database to `environment`, with its history. Leases that came along end, their fences rise.
+
+    Raises `Refused` when the tables are newer, or when `environment` has a history here too: the two would mix.
+    """
+    _check_version(old)
+    known = select(tables.migration.c.name).where(tables.migration.c.environment == environment).limit(1)
+    if environment != old.environment and connection.execute(known).first() is not None:
+        raise Refused(
+            f"Environment {environment!r} already has a history of its own in this database, beside that of "
+            f"{old.environment!r}. Adopt it as an environment that has none here."
+        )
     marks = database.dialect.fingerprint(connection, tables.meta.name)
     connection.execute(
         update(tables.meta).values(environment=environment, place=marks.place, body=marks.body, bound_at=now())
