@@ -124,7 +124,10 @@ class BatchMigration(Migration):
         raise NotImplementedError
 
     def check(self, row: Row) -> bool:
-        """Verify one migrated row; it sees `reads` and `writes`."""
+        """Verify one row, by other means than `transform` used. It sees `reads` and `writes`.
+
+        Called for every row that is no longer pending, so also for those that never needed the change.
+        """
         raise NotImplementedError
 
     def allowed_issues(self, rows: int) -> int:

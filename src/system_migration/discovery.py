@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from system_migration.errors import LoadError
+from system_migration.errors import LoadError, MigrationSystemError
 from system_migration.migration import Migration
 from system_migration.registry import Registry
 
@@ -26,7 +26,7 @@ def discover(migrations: str) -> Registry:
     for file in sorted(folder.glob("[0-9]*_*.py")):
         try:
             classes = _classes(_load(file, package))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problems.append(f"{file.name} does not load: {_reason(error, file)}.")
             continue
         if not classes:
@@ -44,9 +44,12 @@ def locate(migrations: str) -> tuple[Path, str | None]:
         return path.resolve(), None
     if all(part.isidentifier() for part in migrations.split(".")):
         try:
-            spec = importlib.util.find_spec(migrations)
-        except ImportError:
+            spec = importlib.util.find_spec(migrations)  # imports the packages above it
+        except (ImportError, ValueError):
             spec = None
+        except (Exception, SystemExit) as error:
+            parents = Path(*migrations.split(".")[:-1], "__init__.py")
+            raise LoadError(f"{parents} does not load: {_reason(error, parents)}.") from None
         if spec is not None and spec.submodule_search_locations:
             return Path(next(iter(spec.submodule_search_locations))), migrations
     raise LoadError(
@@ -84,9 +87,15 @@ def _classes(module: ModuleType) -> list[type[Migration]]:
     ]
 
 
-def _reason(error: Exception, file: Path) -> str:
+_ABOUT_CODE = (ImportError, NameError, AttributeError, MigrationSystemError)
+"""Errors whose text names code. Any other may quote a value, such as a key that was read from the environment."""
+
+
+def _reason(error: BaseException, file: Path) -> str:
+    """The kind and place of an error; its text only where that is about code."""
     if isinstance(error, SyntaxError):
-        return f"syntax error in line {error.lineno}"
+        elsewhere = f" of {Path(error.filename).name}" if error.filename and error.filename != str(file) else ""
+        return f"syntax error in line {error.lineno}{elsewhere}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
     place = f" in line {lines[-1]}" if lines else ""
-    return f"{type(error).__name__}{place}: {error}"
+    return f"{type(error).__name__}{place}" + (f": {error}".rstrip(".") if isinstance(error, _ABOUT_CODE) else "")

@@ -5,25 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 from system_migration.states import Outcome, RunKind, Status
 
 
 def as_json(record: Any) -> Any:
-    """A record as plain JSON values: camelCase names, UTC times as ISO 8601 with a Z, and null for nothing."""
+    """A record as plain JSON values: camelCase names, UTC times as ISO 8601 with a Z, and null for nothing.
+
+    What JSON has no form for, such as NaN, or a Decimal in a migration's own metadata, becomes its text.
+    """
     match record:
+        case None | bool() | int() | str():
+            return record
+        case float():
+            return record if isfinite(record) else str(record)
         case datetime():
             return record.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        case bytes() | bytearray() | memoryview():
+            return record.hex()
         case Mapping():
             return {str(key): as_json(value) for key, value in record.items()}
-        case list() | tuple():
+        case list() | tuple() | set() | frozenset():
             return [as_json(item) for item in record]
     if hasattr(record, "__dataclass_fields__"):
         return {
             _camel(f.name): as_json(getattr(record, f.name)) for f in fields(record) if f.metadata.get("json", True)
         }
-    return record
+    return str(record)
 
 
 def _camel(name: str) -> str:

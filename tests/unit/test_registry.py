@@ -22,15 +22,13 @@ def method(self: Any, *arguments: Any) -> Any:
     raise NotImplementedError
 
 
-def migration(name: object, *requires: str, **members: Any) -> type[Migration]:
+def migration(name: object, *requires: str, called: str = "Made", **members: Any) -> type[Migration]:
     """An imperative migration, as a module of the user's would define it."""
-    members = {"name": name, "requires": requires, "up": up, "__module__": __name__} | members
-    return type(members.pop("called", "Made"), (Migration,), members)
+    return type(called, (Migration,), {"name": name, "requires": requires, "up": up, "__module__": __name__} | members)
 
 
 def batch(**members: Any) -> type[Migration]:
-    members = {"name": "001-batch", "__module__": __name__, "__qualname__": "Batch"} | members
-    return type("Batch", (BatchMigration,), members)
+    return type("Batch", (BatchMigration,), {"name": "001-batch", "__module__": __name__} | members)
 
 
 def refusal(*migrations: type[Migration]) -> str:
@@ -160,7 +158,7 @@ def test_a_good_name_is_accepted(name: str) -> None:
 )
 def test_a_declaration_needs_its_method(members: dict[str, Any], cure: str, problem: str) -> None:
     assert refusal(migration("001-a", called="Half", **members)) == f"test_registry.py (Half): {problem}"
-    assert len(Registry([migration("001-a", **members, **{cure: method})])) == 1
+    assert len(Registry([migration("001-a", **members | {cure: method})])) == 1
 
 
 def test_an_imperative_migration_needs_up() -> None:

@@ -36,7 +36,7 @@ def test_a_row_is_read_only(row: Row, column: str) -> None:
     with pytest.raises(AttributeError, match="return the new values from transform"):
         setattr(row, column, "x")
     with pytest.raises(TypeError):
-        row[column] = "x"  # type: ignore[index]
+        row[column] = "x"
     assert row.email == "ada@example.org"
 
 

@@ -235,7 +235,7 @@ def test_closing_finishes_what_has_begun_and_drops_the_rest() -> None:
 
     executor = Closing(1)
     begun = executor.submit(closing.wait, PATIENCE)
-    waiting = executor.submit(list)
+    waiting = executor.submit(closing.is_set)
     Transformer(Doubling, workers=1, executor=executor).close()
     assert begun.done()
     assert waiting.cancelled()

@@ -119,7 +119,7 @@ class BatchRun:
             name = self.attempt.name
             raise MigrationFailed(
                 name,
-                f"{tally.held:,} rows are held and {allowed:,} may be. See `migration issues {name}`; to accept them, "
+                f"rows held: {tally.held:,}, allowed: {allowed:,}. See `migration issues {name}`; to accept them, "
                 f"run it again with --max-issues {tally.held}.",
             )
 

@@ -42,6 +42,10 @@ def claim(workspace: Workspace, migration: type[Migration], decide: Decision) ->
     """
     environment, name = workspace.environment, migration.name
     ensure_row(workspace.database, environment, name)
+    with workspace.database.read() as connection:
+        # Asked without a lock first: on SQLite a runner inside a long transaction lets nobody else begin to write.
+        if holder := leases.holder(connection, environment, name):
+            raise HeldElsewhere(name, holder)
     held_by = f"{workspace.actor.name} on {workspace.actor.host}"
 
     def take(connection: Connection) -> Claimed | None:

@@ -15,8 +15,9 @@ from sqlalchemy.exc import DBAPIError
 from system_migration.batch_migration import BatchContext
 from system_migration.batching.target import Target, scan
 from system_migration.errors import MigrationSystemError
-from system_migration.migration import MigrationContext
+from system_migration.migration import Migration, MigrationContext
 from system_migration.records import RunOptions
+from system_migration.registry import file_of
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
@@ -150,13 +151,20 @@ async def _wait_for(result: Awaitable[_T]) -> _T:
     return await result
 
 
-def describe(error: Exception, dialect: Dialect) -> str:
-    """An error as one line for the record: our own sentences as they are, a database's without the values it quotes."""
+def describe(error: Exception, dialect: Dialect, migration: type[Migration]) -> str:
+    """An error as one line for the record: our own sentences, and those that the migration's author wrote.
+
+    Other texts may quote a row: a database's is shown without the values, Python's and a library's not at all.
+    """
     if isinstance(error, MigrationSystemError):
         return str(error)
     if isinstance(error, DBAPIError):
         return dialect.describe(error) + "."
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}{': ' + text if text else ''}{place}"
+    if not frames:
+        return f"{type(error).__name__}."
+    own = [frame for frame in frames if frame.filename == file_of(migration)]
+    frame = own[-1] if own else frames[-1]
+    written = frame is frames[-1] and bool(own) and (frame.line or "").startswith("raise ")
+    text = f": {' '.join(str(error).split())}" if written else ""
+    return f"{type(error).__name__} at {os.path.basename(frame.filename)}:{frame.lineno}{text}"

@@ -80,7 +80,7 @@ class DryRun:
         except Interrupted:
             raise
         except Exception as error:
-            return self._empty(error=describe(error, self.workspace.database.dialect))
+            return self._empty(error=describe(error, self.workspace.database.dialect, self.migration))
 
     def _empty(self, **values: Any) -> DryRunReport:
         nothing = {"rows": None, "examined": 0, "complete": False, "would_change": 0, "would_hold": 0, "unchanged": 0}

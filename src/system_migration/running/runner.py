@@ -196,7 +196,7 @@ class Runner:
             self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", failure.reason)
             raise
         except Exception as error:
-            reason = describe(error, self.workspace.database.dialect)
+            reason = describe(error, self.workspace.database.dialect, self.migration)
             self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", reason)
             raise MigrationFailed(self.name, reason) from error
 

@@ -42,7 +42,8 @@ def verify(
                 return _verify_batches(workspace, connection, migration, row, attempt, options, log)
             return _verify_imperative(workspace, connection, migration, options, log)
     except Exception as error:
-        return Verdict(False, f"verification ended with an error: {describe(error, workspace.database.dialect)}")
+        reason = describe(error, workspace.database.dialect, type(migration))
+        return Verdict(False, f"verification ended with an error: {reason}")
 
 
 def _verify_imperative(

@@ -34,8 +34,8 @@ def parse_url(text: str) -> tuple[URL, Dialect]:
         url = make_url(text)
     except (ArgumentError, ValueError):
         raise ConfigurationError(
-            "The database URL cannot be read. It looks like sqlite:///file.db, postgresql://user@host/name "
-            "or mariadb://user@host/name."
+            "The database URL cannot be read. Write DATABASE_URL or --database-url as sqlite:///file.db, "
+            "postgresql://host/name or mariadb://host/name."
         ) from None
     dialect = _dialect(url.get_backend_name())
     return url.set(drivername=dialect.driver), dialect

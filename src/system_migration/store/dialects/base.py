@@ -103,8 +103,8 @@ class Dialect(ABC):
         return f"{self.product} error {self.code(error)}: {message}"
 
     def message(self, error: DBAPIError) -> str:
-        """The driver's message without quoted values."""
-        return re.sub(r"'[^']*'", "'...'", str(error.orig))
+        """The driver's message without quoted values: a value may hold a quote, so all between the outer ones goes."""
+        return re.sub(r"'.*'", "'...'", str(error.orig), flags=re.DOTALL)
 
     @abstractmethod
     def shortcomings(self, connection: Connection) -> list[str]:

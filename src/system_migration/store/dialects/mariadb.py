@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
@@ -13,6 +14,9 @@ from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
 _RETRY = {1205, 1213, 1020}
 _LOST = {2006, 2013, 2055, 1927, 0}
 _NO_TABLE = 1146
+# access denied (to database, user, command, column), unknown column, no such table
+_QUOTES_NAMES_ONLY = {1044, 1045, 1142, 1143, 1054, _NO_TABLE}
+_DUPLICATE = re.compile(r"Duplicate entry '.*' for key '(?P<key>[^']*)'", re.DOTALL)
 
 
 class MariaDB(Dialect):
@@ -62,9 +66,12 @@ class MariaDB(Dialect):
         return str(_number(error) or type(error.orig).__name__)
 
     def message(self, error: DBAPIError) -> str:
-        arguments = getattr(error.orig, "args", ())
-        shown = DBAPIError("", None, Exception(arguments[-1] if arguments else ""))
-        return super().message(shown)
+        text = str(getattr(error.orig, "args", ("",))[-1])
+        if _number(error) in _QUOTES_NAMES_ONLY:
+            return text
+        if duplicate := _DUPLICATE.fullmatch(text):
+            return f"Duplicate entry for key '{duplicate['key']}'"
+        return re.sub(r"'.*'", "'...'", text, flags=re.DOTALL)
 
     def shortcomings(self, connection: Connection) -> list[str]:
         from pymysql.constants import CLIENT  # an extra: imported where MariaDB is in use

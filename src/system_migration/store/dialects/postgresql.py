@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
@@ -58,9 +59,15 @@ class PostgreSQL(Dialect):
         return str(getattr(error.orig, "sqlstate", None) or type(error.orig).__name__)
 
     def message(self, error: DBAPIError) -> str:
-        # The primary line only: DETAIL quotes the row.
+        # The primary line only: DETAIL quotes the row. Of data exceptions (22) that line quotes the value, and what a
+        # trigger raises (P0) may say anything.
         diagnostics = getattr(error.orig, "diag", None)
         primary = getattr(diagnostics, "message_primary", None)
+        match self.code(error)[:2]:
+            case "P0":
+                return "raised by a function or trigger of the database, its text is withheld"
+            case "22" if primary:
+                return re.sub(r'".*"', '"..."', primary, flags=re.DOTALL)
         return primary or super().message(error)
 
     def shortcomings(self, connection: Connection) -> list[str]:

@@ -63,9 +63,10 @@ class SQLite(Dialect):
         return []
 
     def read_only(self, connection: Connection) -> bool:
-        file = _file(connection)
         asked = connection.exec_driver_sql("PRAGMA query_only").scalar_one()
-        return bool(asked) or not os.access(file, os.W_OK)
+        opened = connection.engine.url.query  # sqlite:///file:...?mode=ro&uri=true
+        as_read_only = opened.get("mode") == "ro" or opened.get("immutable") == "1"
+        return bool(asked) or as_read_only or not os.access(_file(connection), os.W_OK)
 
 
 def _take_over_transactions(connection: sqlite3.Connection, record: Any) -> None:
