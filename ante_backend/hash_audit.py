@@ -22,6 +22,8 @@ _PREHASH_PATTERN: Final = (
 )
 _PREFIXES: Final = ("$2a$", "$2b$", "$2y$", "$bcrypt-sha256$v=2,t=2b,r=")
 
+_IV_BYTES: Final = 16
+
 T = TypeVar("T")
 
 
@@ -58,10 +60,18 @@ class HashAudit:
         self._keys = [_derived(text) for text in dict.fromkeys(key_texts)]
         self._over_72 = over_72
 
-    def opens(self, ciphertext: str | bytes, iv: str | bytes, stored: str) -> bool:
-        """Whether the password behind the ciphertext, under one of the keys, is the stored hash's."""
-        raw_iv = binascii.unhexlify(iv) if isinstance(iv, str) else bytes(iv)
-        raw = binascii.unhexlify(ciphertext)
+    def opens(self, ciphertext: str | bytes, iv: str | bytes, stored: str) -> bool | None:
+        """Whether the password behind the ciphertext, under one of the keys, is the stored hash's.
+
+        None for a damaged ciphertext or IV: nothing was hashed from it, so there is nothing to compare.
+        """
+        try:
+            raw_iv = binascii.unhexlify(iv) if isinstance(iv, str) else bytes(iv)
+            raw = binascii.unhexlify(ciphertext)
+        except ValueError:
+            return None
+        if len(raw_iv) != _IV_BYTES:
+            return None
         return any(self._is_hash_of(_decrypted(key, raw, raw_iv), stored) for key in self._keys)
 
     def _is_hash_of(self, plain: bytes, stored: str) -> bool:

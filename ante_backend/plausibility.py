@@ -172,15 +172,6 @@ def _reading(cipher: LegacyCipher, ciphertext: bytes, iv: bytes) -> str | RowFau
         return fault
 
 
-def key_fingerprint(derived_keys: Sequence[bytes], migration_name: str) -> str:
-    """The ring's fingerprint for the run record: one per key, main first, joined by commas.
-
-    Equal fingerprints mean equal rings in equal order; split at the commas to compare single keys. Safe to
-    store and show, and of no use for another migration.
-    """
-    return ",".join(single_fingerprint(key, migration_name) for key in derived_keys)
-
-
 def single_fingerprint(derived_key: bytes, migration_name: str) -> str:
     """One key's fingerprint: 8 bytes of HMAC-SHA-256(derived key, migration name) as 16 hex digits."""
     import hmac

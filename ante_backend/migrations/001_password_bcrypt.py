@@ -5,7 +5,7 @@ Decided here, where the specification leaves it open:
 - Without ciphertext, or without IV, an account is not selected; both are counted in the log.
 - A stored hash of no known form counts as pending, so it is held as `unrecognised_hash`: listed, never overwritten,
   and verification, for which no pending row may be left but the held ones, covers the form of every hash.
-- Nothing pending needs no key, so a finished migration runs again without one.
+- With nothing pending, a key is needed only while ciphertexts are left to verify hashes by.
 - Soft-deleted and inactive accounts are migrated like all others.
 - With PASSWORD_OVER_72_BYTES=truncate the preflight logs each account it concerns, by id.
 - An account with a ciphertext that is not its hash's fails verification if it is in the sample. The new backend
@@ -71,17 +71,25 @@ class PasswordBcrypt(BatchMigration):
 
         return allowed_issues(rows)
 
+    def _comparable(self, t: sa.FromClause) -> sa.ColumnElement[bool]:
+        """Accounts that have both, a hash and what it was made of."""
+        from ante_backend.hash_audit import is_well_formed
+
+        return t.c.password.is_not(None) & t.c.key.is_not(None) & is_well_formed(t.c.passwordHash)
+
     # Before the first write
 
     def preflight(self, context: BatchContext) -> None:  # type: ignore[override]
         """Refuse unless every key that opens rows is proven and no more rows would be held than may be."""
-        from ante_backend.key_preflight import judge, warnings
+        from ante_backend.key_preflight import allowed_issues, judge, warnings
         from ante_backend.key_survey import Survey
         from ante_backend.plausibility import KeyRing, single_fingerprint
 
         settings = self.settings()
         _check_hash_column(context.table.c.passwordHash.type, settings.over_72_bytes)
         if next(context.scan((), self.pending(context.table)), None) is None:
+            if next(context.scan((), self._comparable(context.table)), None) is not None:
+                _main_key(settings)  # verification will want it: better refused now than failed then
             return
         keys = _keys(settings)
         pinned = _PIN in context.pins
@@ -93,6 +101,7 @@ class PasswordBcrypt(BatchMigration):
             survey.add(row)
         for identity, code in survey.held_ids.items():
             context.foresee((identity,), code)
+        context.allowed_issues = allowed_issues(survey.rows)
         judge(
             survey,
             _main_key(settings),
@@ -140,18 +149,16 @@ class PasswordBcrypt(BatchMigration):
 
         Accounts whose ciphertext is cleared have nothing to compare with. The log names those that fail.
         """
-        from ante_backend.hash_audit import HashAudit, is_well_formed, random_sample
+        from ante_backend.hash_audit import HashAudit, random_sample
 
         settings = self.settings()
-        t = context.table
-        both = t.c.password.is_not(None) & t.c.key.is_not(None) & is_well_formed(t.c.passwordHash)
-        rows = random_sample(context.scan(self.reads, both), settings.verify_sample)
+        rows = random_sample(context.scan(self.reads, self._comparable(context.table)), settings.verify_sample)
         if not rows:
             return True
         audit = HashAudit([_main_key(settings), *settings.encryption_keys_old], settings.over_72_bytes)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # bcrypt runs beside Python
             good = pool.map(lambda found: audit.opens(found[1].password, found[1].key, found[1].passwordHash), rows)
-        failed = [key[0] for (key, _), opens in zip(rows, good, strict=True) if not opens]
+        failed = [key[0] for (key, _), opens in zip(rows, good, strict=True) if opens is False]
         for identity in failed:
             context.log.error("account %s: the stored hash is not that of its encrypted password", identity)
         context.log.info("%d of %d sampled hashes open with their passwords", len(rows) - len(failed), len(rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,35 +26,42 @@ class RowIssue(Exception):
         super().__init__(code, message)
 
 
+class UndeclaredColumn(AttributeError, KeyError):
+    """A migration looked at a column that it does not declare."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Row:
     """The declared columns of one row, as attributes or items. Any other column is an error, not a None."""
 
-    __slots__ = ("_positions", "_values")
+    __slots__ = ("_row_positions", "_row_values")
 
     def __init__(self, positions: Mapping[str, int], values: Sequence[Any]) -> None:
-        object.__setattr__(self, "_positions", positions)
-        object.__setattr__(self, "_values", values)
+        object.__setattr__(self, "_row_positions", positions)
+        object.__setattr__(self, "_row_values", values)
 
     def __getitem__(self, column: str) -> Any:
         try:
-            return self._values[self._positions[column]]
+            return self._row_values[self._row_positions[column]]
         except KeyError:
-            raise KeyError(f"column {column!r} is not declared in reads") from None
+            raise UndeclaredColumn(f"column {column!r} is not declared in reads") from None
 
     def __getattr__(self, column: str) -> Any:
         try:
-            return self._values[self._positions[column]]
+            return self._row_values[self._row_positions[column]]
         except KeyError:
-            raise AttributeError(f"column {column!r} is not declared in reads") from None
+            raise UndeclaredColumn(f"column {column!r} is not declared in reads") from None
 
     def __setattr__(self, column: str, value: Any) -> None:
         raise AttributeError("a row is read-only: return the new values from transform")
 
     def __repr__(self) -> str:
-        return f"Row({', '.join(self._positions)})"  # names only: values may be personal
+        return f"Row({', '.join(self._row_positions)})"  # names only: values may be personal
 
     def __reduce__(self) -> tuple[type[Row], tuple[Mapping[str, int], Sequence[Any]]]:
-        return Row, (self._positions, self._values)
+        return Row, (self._row_positions, self._row_values)
 
 
 @dataclass
@@ -62,7 +69,8 @@ class BatchContext(MigrationContext):
     """What `preflight` and `verify` of a batch migration are handed.
 
     `table` is the table with every column the migration will see; a column that `prepare` has yet to add reads as
-    a typed NULL. `max_issues` is what the operator accepted with `--max-issues`, or None.
+    a typed NULL. `max_issues` is what the operator accepted with `--max-issues`, or None. A preflight that counts for
+    itself may set `allowed_issues`, which then stands for the migration's own `allowed_issues(rows)` in this run.
     """
 
     table: FromClause = field(kw_only=True)
@@ -71,6 +79,7 @@ class BatchContext(MigrationContext):
         kw_only=True
     )
     pins: dict[str, str] = field(kw_only=True)
+    allowed_issues: int | None = field(kw_only=True, default=None)
     foreseen: dict[tuple[Any, ...], str] = field(kw_only=True, default_factory=dict)
 
     def scan(
@@ -109,8 +118,9 @@ class BatchMigration(Migration):
     def prepare(self, schema: SchemaChanges) -> None:
         """Change the schema first, through idempotent helpers."""
 
-    def preflight(self, context: BatchContext) -> None:  # type: ignore[override]
+    def preflight(self, context: BatchContext) -> Awaitable[None] | None:  # type: ignore[override]
         """Raise `Refused` when the migration must not start. It may read, never write."""
+        return None
 
     def pending(self, t: FromClause) -> ColumnElement[bool]:
         """Which rows still need the change, in SQL; false once `transform`'s values are written."""

@@ -77,14 +77,9 @@ def _load(file: Path, package: str | None) -> ModuleType:
 
 
 def _classes(module: ModuleType) -> list[type[Migration]]:
-    return [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Migration)
-        and value.__module__ == module.__name__
-        and not value.__name__.startswith("_")
-    ]
+    classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Migration)]
+    own = [found for found in classes if found.__module__ == module.__name__ and not found.__name__.startswith("_")]
+    return list(dict.fromkeys(own))  # once, whatever other names it has
 
 
 _ABOUT_CODE = (ImportError, NameError, AttributeError, MigrationSystemError)

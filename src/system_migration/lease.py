@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from system_migration.clock import Clock
 from system_migration.errors import LeaseLost
@@ -63,7 +63,10 @@ class HeldLease:
             raise LeaseLost(self.claim.name, "another runner took it over")
 
     def _renew(self) -> None:
-        with self._renewal:
+        # A heartbeat may be stuck in a dead connection, holding the right to renew.
+        if not self._renewal.acquire(timeout=self.claim.seconds / 3):
+            raise LeaseLost(self.claim.name, "the database did not answer in time")
+        try:
             sent = self._clock.monotonic()
             with self._database.write() as connection:
                 renewed = leases.renew(connection, self.claim)
@@ -71,17 +74,19 @@ class HeldLease:
                 self._extend(sent)
             else:
                 self._lost = True
+        finally:
+            self._renewal.release()
 
     def _beat(self) -> None:
         while not self._stop.wait(self.claim.seconds / 3) and not self._lost:
             try:
                 self._renew()
-            except DBAPIError as error:
+            except (SQLAlchemyError, LeaseLost) as error:
                 # Not yet a loss: the deadline stands, and the next beat or check asks again.
                 log.warning(
                     "lease of %s not renewed: %s",
                     self.claim.name,
-                    self._database.dialect.describe(error),
+                    type(error).__name__,
                     extra={"action": "lease.renew_failed", "migration": self.claim.name},
                 )
 
@@ -94,17 +99,17 @@ class HeldLease:
             yield self
         finally:
             self._stop.set()
-            thread.join()
+            thread.join(timeout=self.claim.seconds)  # a daemon: it may hang in a dead connection for long
             self._release()
 
     def _release(self) -> None:
         try:
             with self._database.write() as connection:
                 leases.release(connection, self.claim)
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             log.warning(
                 "lease of %s not released, it will expire: %s",
                 self.claim.name,
-                self._database.dialect.describe(error),
+                type(error).__name__,
                 extra={"action": "lease.release_failed", "migration": self.claim.name},
             )

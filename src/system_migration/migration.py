@@ -98,8 +98,9 @@ class Migration:
     manual: ClassVar[bool] = False
     transactional: ClassVar[bool] = True
 
-    def preflight(self, context: MigrationContext) -> None:
+    def preflight(self, context: MigrationContext) -> Awaitable[None] | None:
         """Raise `Refused` when the migration must not start. It may read, never write."""
+        return None
 
     def up(self, context: MigrationContext) -> MigrationResult | Awaitable[MigrationResult]:
         """Do the work. Raising, or `success=False`, undoes it."""
@@ -113,7 +114,7 @@ class Migration:
         """Undo the work. Raising, or `success=False`, leaves it done."""
         raise NotImplementedError
 
-    def applied(self, context: MigrationContext) -> bool:
+    def applied(self, context: MigrationContext) -> bool | Awaitable[bool]:
         """Tell whether the work of a non-transactional `up` is done."""
         raise NotImplementedError
 

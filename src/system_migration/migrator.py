@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import getpass
+import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -77,7 +78,7 @@ class Migrator:
         self.registry = registry
         self.settings = settings or Settings()
         self._database = Database(engine)
-        self._actor = Actor(executed_by or f"{getpass.getuser()}@{host_name()}", host_name())
+        self._actor = Actor(executed_by or f"{_user()}@{host_name()}", host_name())
         self._progress = progress or SilentProgress()
         self._ask = ask
         self._clock = clock or SystemClock()
@@ -215,7 +216,9 @@ class Migrator:
                     raise
                 self._progress.waiting(f"{name} is being run by {held.held_by}")
                 self._wait_a_moment()
-                named = False  # whoever runs it may complete it, and then there is nothing left to do
+                row = self._snapshot().rows.get(name)
+                if row is not None and row.status is Status.COMPLETED:
+                    return None  # whoever ran it has done it
 
     def _wait_a_moment(self) -> None:
         if self._stop is not None:
@@ -285,10 +288,16 @@ class Migrator:
         self._progress.phase(name, "verifying")
         with self._database.write() as connection:
             attempt = self._record(connection, migration, row, RunKind.VERIFY)
-        verdict = verification.verify(self._workspace(), migration(), row, attempt, RunOptions(), log)
+        try:
+            verdict = verification.verify(self._workspace(), migration(), row, attempt, RunOptions(), log)
+        except MigrationSystemError as reason:
+            with self._database.write() as connection:
+                runs.finish(connection, attempt, Outcome.REFUSED, error=str(reason))
+            raise
         error = verdict.reason if verdict.possible and not verdict.passed else None
         with self._database.write() as connection:
-            migrations.update_values(connection, self.environment, name, verified=verdict.passed)
+            # Only if it still is what was verified: a reset or another run may have come in between.
+            migrations.mark_verified(connection, row, verdict.passed)
             outcome = Outcome.FAILED if error else Outcome.SUCCEEDED
             runs.finish(connection, attempt, outcome, issues=row.issues, error=error)
             log.store(connection, attempt.id)
@@ -316,9 +325,16 @@ class Migrator:
 
         options = options or RunOptions()
         migration = self.registry[name]
+        self._check_not_required(name)
         if migration.rollbackable:
             self._ready_to_write(options.allow_environment)
         return Runner(self._workspace(), migration, options).rollback()
+
+    def _check_not_required(self, name: str) -> None:
+        rows = self._snapshot().rows
+        for other in self.registry:
+            if name in other.requires and self._is_completed(rows.get(other.name)):
+                raise Refused(f"Migration {other.name} requires {name} and is COMPLETED. Roll back {other.name} first.")
 
     # --- deciding ------------------------------------------------------------------------------------------------
 
@@ -348,8 +364,9 @@ class Migrator:
 
     def init(self) -> bool:
         """Create the tracking tables and bind the database to the environment; True when this call did."""
-        environment = self.environment
-        return tracking.ensure(self._database, environment)
+        bound = tracking.ensure(self._database, self.environment)
+        self._ready_to_write(allow_environment=False)
+        return bound
 
     def init_sql(self) -> str:
         """The SQL that creates the tracking tables, for a role that may."""
@@ -405,11 +422,16 @@ class Migrator:
         tracking.check_writable(self._database, binding, self.environment, allow_environment=allow_environment)
 
     def _ready_to_report(self, allow_environment: bool) -> bool:
-        """As `_ready_to_write`; False on a read-only database, where a dry run only prints."""
+        """As `_ready_to_write`; False where nothing can be written, so that a dry run only prints."""
         with self._database.read() as connection:
             if self._database.dialect.read_only(connection):
                 return False
-        self._ready_to_write(allow_environment)
+        try:
+            self._ready_to_write(allow_environment)
+        except Refused:
+            raise
+        except MigrationSystemError:
+            return False  # the role may not create our tables
         return True
 
     def _record(self, connection: Any, migration: type[Migration], row: MigrationRow | None, kind: RunKind) -> Any:
@@ -430,3 +452,10 @@ class Migrator:
         if row is None:
             self.registry[name]  # raises UnknownMigration
         return row
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"  # a container may run under a number that has no name

@@ -6,7 +6,7 @@ from system_migration import code
 from system_migration.migration import Migration
 from system_migration.records import MigrationStatus, StatusReport
 from system_migration.registry import Registry
-from system_migration.states import Status
+from system_migration.states import RunKind, Status
 from system_migration.store.migrations import MigrationRow, Snapshot
 
 
@@ -53,8 +53,12 @@ def to_do(registry: Registry, snapshot: Snapshot, *, in_hand: bool = False) -> l
 
 
 def _is_to_do(migration: type[Migration], row: MigrationRow | None, in_hand: bool) -> bool:
-    if row is None or row.status in (Status.PENDING, Status.FAILED):
-        return not migration.manual
+    if migration.manual:
+        return False
+    if row is None or row.status is Status.PENDING:
+        return True
+    if row.status is Status.FAILED:
+        return row.run_kind is not RunKind.ROLLBACK  # what half-undone work needs, a person decides
     if row.status in (Status.RUNNING, Status.PAUSED):
         return in_hand or row.stale
     return False

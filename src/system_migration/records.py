@@ -191,8 +191,9 @@ class ChangedSample:
 class DryRunReport:
     """What a dry run found. Nothing but this report was written.
 
-    `rows` is what a run would read, `examined` how many of them were transformed here; `would_change`, `would_hold`
-    and `unchanged` count among the examined. `refusal` is the sentence with which a run would be refused.
+    `rows` is what a run would read, `examined` how many of them were transformed here; `would_change` and `unchanged`
+    count among the examined, `would_hold` also what the preflight foresees of the others.
+    `refusal` is the sentence with which a run would be refused.
     """
 
     name: str

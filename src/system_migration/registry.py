@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -83,6 +84,8 @@ def _contract_problems(migration: type[Migration]) -> list[str]:
     problems = []
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         problems.append(f"{label}: name must be letters, digits, '.', '_' and '-', such as '002-normalize-phones'.")
+    if isinstance(migration.requires, str):
+        problems.append(f'{label}: requires must be a tuple of names, such as ("001-first",).')
     if migration.rollbackable and not migration.defines("down"):
         problems.append(f"{label}: rollbackable = True needs a down() method.")
     if not migration.transactional and not migration.defines("applied"):
@@ -90,6 +93,7 @@ def _contract_problems(migration: type[Migration]) -> list[str]:
             f"{label}: transactional = False needs applied(context) -> bool, to tell after a crash whether it is done."
         )
     if issubclass(migration, BatchMigration):
+        problems += _declaration_problems(migration, label)
         missing = [part for part in ("table", "reads", "writes") if not hasattr(migration, part)]
         missing += [] if migration.defines("transform") else ["transform"]
         if missing:
@@ -99,11 +103,29 @@ def _contract_problems(migration: type[Migration]) -> list[str]:
     return problems
 
 
+def _declaration_problems(migration: type[BatchMigration], label: str) -> list[str]:
+    problems = [
+        f'{label}: {part} must be a tuple of column names, such as ("phone",).'
+        for part in ("reads", "writes", "sensitive")
+        if isinstance(getattr(migration, part, ()), str)
+    ]
+    if migration.defines("check") and not migration.defines("pending"):
+        problems.append(
+            f"{label}: check(row) needs pending(t), which tells migrated rows from new ones; or bring verify(context)."
+        )
+    problems += [
+        f"{label}: {method}() must not be async."
+        for method in ("transform", "check", "pending", "prepare", "setup_worker")
+        if inspect.iscoroutinefunction(getattr(migration, method))
+    ]
+    return problems
+
+
 def _duplicates(migrations: Sequence[type[Migration]]) -> list[str]:
-    seen: dict[object, type[Migration]] = {}
+    seen: dict[str, type[Migration]] = {}
     problems = []
     for migration in migrations:
-        name = getattr(migration, "name", None)
+        name = str(getattr(migration, "name", None))
         if name in seen:
             problems.append(
                 f"The name {name!r} is used twice: in {_label(seen[name])} and {_label(migration)}. Rename one."

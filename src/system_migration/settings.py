@@ -100,7 +100,10 @@ def _project_table(project: Path | None) -> Mapping[str, Any]:
         content = tomllib.loads(project.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{project} is not valid TOML ({error}). Correct it and start again.") from None
-    table = content.get("tool", {}).get("system_migration", {})
+    tools = content.get("tool", {})
+    table = tools.get("system_migration", {}) if isinstance(tools, dict) else {}
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{project}: [tool.system_migration] must be a table of settings.")
     unknown = sorted(set(table) - {field.name for field in FIELDS})
     if unknown:
         known = ", ".join(field.name for field in FIELDS)

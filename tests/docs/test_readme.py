@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from system_migration.cli.exit_codes import EXIT_CODES
 from system_migration.cli.catalog import COMMANDS
+from system_migration.cli.exit_codes import EXIT_CODES
 from system_migration.settings import FIELDS
 
 ROOT = Path(__file__).parents[2]

@@ -109,6 +109,13 @@ def test_what_the_code_does_counts(load: Load, old: str, new: str) -> None:
     assert code.checksum(load(SOURCE.replace(old, new))) != code.checksum(load(SOURCE))
 
 
+@pytest.mark.parametrize(
+    "same", ["if a:\r\n    b\r\n", "if a:\n    b", "if a:\n    b  # c", "if a:\n\tb\n\t", "\f\nif a:\n b\n"]
+)
+def test_line_breaks_tabs_and_the_end_of_the_file_do_not_count(same: str) -> None:
+    assert code.normalised(same) == code.normalised("if a:\n    b\n")
+
+
 def test_where_a_block_ends_counts() -> None:
     assert code.normalised("if a:\n    b\n    c\n") != code.normalised("if a:\n    b\nc\n")
     assert code.normalised("a\nb\n") != code.normalised("a + \\\nb\n")

@@ -60,6 +60,7 @@ ROW = MigrationRow(
     run_id="run",
     upper_bound=None,
     pins={},
+    max_issues=None,
     executed_at=AT,
     executed_by="ada@host",
     finished_at=AT,
@@ -100,6 +101,7 @@ def test_a_database_that_knows_nothing_has_everything_to_do_in_order_but_the_man
     [
         ({"status": Status.PENDING}, True, True),
         ({"status": Status.FAILED}, True, True),
+        ({"status": Status.FAILED, "run_kind": RunKind.ROLLBACK}, False, False),
         ({"status": Status.RUNNING, "held_by": None}, True, True),  # stale
         ({"status": Status.RUNNING, "held_by": "grace@elsewhere"}, False, True),
         ({"status": Status.PAUSED}, False, True),
@@ -115,9 +117,10 @@ def test_what_a_plain_run_takes_and_what_is_in_hand(where: dict[str, Any], plain
     assert overview.to_do(REGISTRY, seen, in_hand=True) == ["001-first"] * in_hand
 
 
-@pytest.mark.parametrize("where", [Status.PENDING, Status.FAILED, Status.COMPLETED, Status.SKIPPED])
-def test_a_manual_one_is_never_taken(where: Status) -> None:
-    seen = snapshot(row(name="003-by-hand", status=where))
+@pytest.mark.parametrize("held_by", [None, "grace@elsewhere"])
+@pytest.mark.parametrize("where", Status)
+def test_a_manual_one_is_never_taken(where: Status, held_by: str | None) -> None:
+    seen = snapshot(row(name="003-by-hand", status=where, held_by=held_by))
     assert "003-by-hand" not in overview.to_do(REGISTRY, seen)
     assert "003-by-hand" not in overview.to_do(REGISTRY, seen, in_hand=True)
 
@@ -150,6 +153,7 @@ def test_a_completed_one_tells_what_was_recorded() -> None:
     assert (seen.status, seen.verified, seen.records_processed, seen.issues) == (Status.COMPLETED, True, 197, 3)
     assert (seen.executed_at, seen.executed_by, seen.finished_at) == (AT, "ada@host", AT)
     assert (seen.stale, seen.interrupted, seen.held_by, seen.error) == (False, False, None, None)
+    assert seen.version == "1.1.0"  # what the code says now, not what was recorded then
 
 
 def test_a_failed_one_tells_why() -> None:

@@ -179,6 +179,13 @@ def test_a_batch_migration_names_all_the_parts_that_are_missing() -> None:
     assert refusal(batch()).endswith("a BatchMigration needs table, reads, writes, transform.")
 
 
+@pytest.mark.parametrize("part", ["reads", "writes"])
+def test_one_column_written_without_its_comma_is_told_apart_from_a_tuple(part: str) -> None:
+    assert refusal(batch(**BATCH_PARTS | {part: "a"})) == (
+        f'test_registry.py (Batch): {part} must be a tuple of column names, such as ("phone",).'
+    )
+
+
 def test_a_whole_batch_migration_needs_no_up() -> None:
     assert len(Registry([batch(**BATCH_PARTS)])) == 1
 

@@ -25,9 +25,11 @@ def test_the_first_batch_is_cautious_or_what_the_operator_said() -> None:
 
 
 @given(st.integers(1, LARGEST), SECONDS, SECONDS)
-def test_a_step_grows_by_at_most_a_fifth_and_stays_within_bounds(rows: int, total: float, write: float) -> None:
+def test_a_step_grows_by_at_most_a_fifth_or_one_row_and_stays_within_bounds(
+    rows: int, total: float, write: float
+) -> None:
     after = BatchSize(rows).after(rows, total, write).rows
-    assert 1 <= after <= min(rows * 1.2, LARGEST)
+    assert 1 <= after <= min(max(rows * 1.2, rows + 1), LARGEST)
 
 
 def test_a_fast_batch_is_followed_by_one_a_fifth_larger() -> None:
@@ -47,6 +49,10 @@ def test_it_settles_on_the_largest_size_that_meets_both_time_targets(write: floa
 )
 def test_a_slow_batch_shrinks_the_next_at_once_to_the_tighter_target(total: float, write: float, expected: int) -> None:
     assert BatchSize(1000).after(1000, total, write).rows == expected
+
+
+def test_even_one_row_grows_again_when_it_is_fast() -> None:
+    assert [BatchSize(rows).after(rows, 0.01, 0.01).rows for rows in (1, 4, 5)] == [2, 5, 6]
 
 
 def test_a_batch_that_was_not_full_says_nothing() -> None:

@@ -32,6 +32,7 @@ NAN = float("nan")
         (datetime(2025, 1, 2, tzinfo=UTC), datetime(2025, 1, 2, tzinfo=UTC)),
         (UUID(int=1), UUID(int=1)),
         ({"a": [1, None]}, {"a": [1, None]}),
+        ({"a": 1, "b": [float("nan")]}, {"b": [float("nan")], "a": 1}),
     ],
 )
 def test_the_same(left: Any, right: Any) -> None:
@@ -67,6 +68,11 @@ def test_the_same(left: Any, right: Any) -> None:
         (datetime(2025, 1, 2), datetime(2025, 1, 2, tzinfo=UTC)),
         (UUID(int=1), str(UUID(int=1))),
         ({"a": 1}, {"a": 2}),
+        ({"a": 1}, {"a": True}),
+        ({"a": [1]}, {"a": [1.0]}),
+        ({"a": 1}, {"b": 1}),
+        ([1, 2], [1]),
+        ([1], (1,)),
     ],
 )
 def test_not_the_same(left: Any, right: Any) -> None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from system_migration.batching import writes
 from system_migration.batching.keys import Key
-from system_migration.batching.target import Target
+from system_migration.batching.target import ReadRow, Target
 from system_migration.batching.transform import Outcome
-from system_migration.batching.writes import ReadRow, Verdict
+from system_migration.batching.writes import Verdict
 from system_migration.store import issues, ledger, runs
 from system_migration.store.database import Database
 from system_migration.store.ledger import Entry

@@ -18,9 +18,8 @@ from system_migration.batching.commit import Batch, commit_batch
 from system_migration.batching.keys import Key
 from system_migration.batching.ranges import Gap
 from system_migration.batching.sizing import BatchSize
-from system_migration.batching.target import Target
+from system_migration.batching.target import ReadRow, Target
 from system_migration.batching.transform import Outcome, Transformer
-from system_migration.batching.writes import ReadRow
 from system_migration.clock import Clock
 from system_migration.errors import Interrupted, MigrationFailed, Paused
 from system_migration.lease import HeldLease
@@ -159,8 +158,8 @@ class BatchLoop:
             lower = reached
 
     def _read(self, query: Select[Any]) -> list[ReadRow]:
-        with self.database.read() as connection:
-            return [ReadRow(*self.target.split(row)) for row in connection.execute(query)]
+        rows = self.database.ask(lambda connection: connection.execute(query).all(), self.progress.waiting)
+        return [self.target.split(row) for row in rows]
 
     def _without_held(self, rows: list[ReadRow]) -> list[ReadRow]:
         if not self._held_before:

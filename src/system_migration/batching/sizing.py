@@ -27,8 +27,9 @@ class BatchSize:
         """The size that would have met both time targets, reached in steps of at most a fifth more."""
         if self.fixed or rows < self.rows:
             return self
-        share = min(WRITE_SECONDS / max(write_seconds, 1e-6), BATCH_SECONDS / max(total_seconds, 1e-6), GROWTH)
-        return replace(self, rows=max(1, min(LARGEST, int(self.rows * share))))
+        ideal = self.rows * min(WRITE_SECONDS / max(write_seconds, 1e-6), BATCH_SECONDS / max(total_seconds, 1e-6))
+        step = max(int(self.rows * GROWTH), self.rows + 1)  # a fifth of very few is nothing
+        return replace(self, rows=max(1, min(LARGEST, int(ideal), step)))
 
     def halved(self) -> BatchSize:
         """Half the size, after a timeout or a deadlock."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
-from system_migration.batch_migration import BatchMigration, Row, RowIssue
+from system_migration.batch_migration import BatchMigration, Row, RowIssue, UndeclaredColumn
 
 TRANSFORM_ERROR = "transform_error"
+_LIBRARY = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 @dataclass(frozen=True)
@@ -61,21 +62,25 @@ def _instance(migration: type[BatchMigration]) -> BatchMigration:
 
 def _transform_row(instance: BatchMigration, row: Row) -> Outcome:
     try:
-        values = dict(instance.transform(row))
+        values = instance.transform(row)
     except RowIssue as issue:
         return Held(issue.code, issue.message)
     except Exception as error:
         return Held(TRANSFORM_ERROR, _where(error))
-    undeclared = set(values) - set(instance.writes)
-    if undeclared:
-        return Held(TRANSFORM_ERROR, f"transform returned {sorted(undeclared)[0]!r}, which is not declared in writes")
-    return values
+    if not isinstance(values, Mapping):
+        return Held(TRANSFORM_ERROR, f"transform returned {type(values).__name__}, not a mapping of new values")
+    if not set(values) <= set(instance.writes):
+        declared = ", ".join(instance.writes)
+        return Held(TRANSFORM_ERROR, f"transform returned more than the columns declared in writes: {declared}")
+    return dict(values)
 
 
 def _where(error: Exception) -> str:
-    """The kind and place of an error without its text, which may quote the row."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} raised at {os.path.basename(frame.filename)}:{frame.lineno}"
+    """The kind and place of an error without its text, which may quote the row; that of our own names a column."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_LIBRARY)]
+    place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    text = f": {error.args[0]}" if isinstance(error, UndeclaredColumn) else ""
+    return f"{type(error).__name__} raised{place}{text}"
 
 
 def slices(count: int, workers: int) -> Iterator[slice]:

@@ -10,20 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, update
 
 from system_migration.batching.keys import Key
-from system_migration.batching.target import Target
+from system_migration.batching.target import OWN_NAMES, ReadRow, Target
 from system_migration.batching.transform import Held, Outcome
 from system_migration.errors import MigrationSystemError
 from system_migration.store.dialects import Dialect
 
 STILL_PENDING = "still_pending"
-
-
-@dataclass(frozen=True)
-class ReadRow:
-    """A row as the batch read it: key, and the declared columns in the target's order."""
-
-    key: Key
-    values: tuple[Any, ...]
 
 
 @dataclass
@@ -50,17 +42,18 @@ def guard(
     much (reliability, M9 to M11). The rows are locked in key order.
     """
     verdict = Verdict()
-    current = {}
+    current: dict[Key, tuple[ReadRow, Any]] = {}
     for keys in target.portions([row.key for row in rows]):
         for found in connection.execute(dialect.lock_rows(target.guarded(keys))):
-            key, values = target.split(found)
-            current[key] = values, found[-1]
+            present = target.split(found)
+            current[present.key] = present, found[-1]
     for row, outcome in zip(rows, outcomes, strict=True):
         if row.key not in current:
             verdict.vanished.append(row.key)
             continue
-        values, still_pending = current[row.key]
-        if not same(row.values, values) or still_pending in (False, 0):
+        present, still_pending = current[row.key]
+        unchanged = same(row.values, present.values) and same(row.exact, present.exact)
+        if not unchanged or still_pending in (False, 0):
             verdict.deferred.append(row.key)
         elif isinstance(outcome, Held):
             verdict.held.append((row.key, outcome.code, outcome.message))
@@ -97,20 +90,25 @@ def _same(left: Any, right: Any) -> bool:
         return False
     if isinstance(left, Decimal):
         return bool(left.as_tuple() == right.as_tuple())
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and same(tuple(left), tuple(right))
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(_same(value, right[key]) for key, value in left.items())
     return bool(left == right or (left != left and right != right))
 
 
 def write(connection: Connection, target: Target, rows: Sequence[tuple[Key, dict[str, Any]]]) -> None:
-    """Write the new values of locked rows. A count that differs from theirs is an error, so nothing is half written."""
+    """Write the new values of locked rows. They must all be matched, and none of them may still be pending."""
     if not rows:
         return
     statement = (
         update(target.physical)
-        .where(target.is_key("key_"))
-        .values({target.physical.c[name]: bindparam(f"new_{name}") for name in target.writes})
+        .where(target.is_key(OWN_NAMES + "key_"))
+        .values({target.physical.c[name]: bindparam(f"{OWN_NAMES}new_{name}") for name in target.writes})
     )
     parameters = [
-        {f"key_{index}": part for index, part in enumerate(key)} | {f"new_{name}": new for name, new in values.items()}
+        {f"{OWN_NAMES}key_{index}": part for index, part in enumerate(key)}
+        | {f"{OWN_NAMES}new_{name}": new for name, new in values.items()}
         for key, values in rows
     ]
     written = connection.execute(statement, parameters)
@@ -119,3 +117,11 @@ def write(connection: Connection, target: Target, rows: Sequence[tuple[Key, dict
             f"{len(rows)} rows of {target.physical.name!r} were locked, but {written.rowcount} were written; the batch "
             "was rolled back. Look for a trigger or rule that redirects updates of this table."
         )
+    if target.pending is None:
+        return
+    for keys in target.portions([key for key, _ in rows]):
+        if still := connection.execute(target.count_pending(keys)).scalar_one():
+            raise MigrationSystemError(
+                f"After transform's values were written, pending is still true for {still} rows; the batch was rolled "
+                "back. Correct the migration: pending(t) must become false by what transform returns."
+            )

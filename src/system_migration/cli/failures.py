@@ -39,7 +39,7 @@ def slug(error: BaseException) -> str:
 
 def without_passwords(text: str) -> str:
     """The text with the user and password of any URL in it masked."""
-    return re.sub(r"://[^/\s]*@", "://***@", text)
+    return re.sub(r"://\S*@", "://***@", text)  # up to the last @: a password may hold a slash
 
 
 def _is_database_error(error: BaseException) -> bool:

@@ -113,7 +113,7 @@ _RUN_OPTIONS = (
 
 
 def run_options(function: Handler) -> Handler:
-    """Add what an operator may say at a start; `given_options` makes `RunOptions` of it."""
+    """Add the options of a start, which become `RunOptions`."""
     for option in reversed(_RUN_OPTIONS):
         function = option(function)
     return function

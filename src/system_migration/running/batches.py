@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
@@ -19,7 +21,7 @@ from system_migration.records import RunOptions
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
-from system_migration.store import ledger, runs
+from system_migration.store import issues, ledger, runs
 from system_migration.store.ledger import Entry
 from system_migration.store.runs import Attempt
 
@@ -38,6 +40,7 @@ class BatchRun:
     options: RunOptions
     log: RunLog
     upper_bound: str | None
+    allowed_issues: int | None
     again: bool
 
     def work(self) -> Tally:
@@ -48,7 +51,8 @@ class BatchRun:
             done = ledger.totals(connection, self.attempt)
             last_pass = ledger.last_pass(connection, self.attempt)
             left = connection.execute(target.count()).scalar_one()
-        tally = Tally(done.changed, done.unchanged, done.held, done.vanished, done.deferred)
+            held = issues.count(connection, self.attempt.environment, self.attempt.name, self.attempt.generation)
+        tally = Tally(done.changed, done.unchanged, held, done.vanished, done.deferred)
         total = left + (tally.done if target.pending is not None else 0)
         self.workspace.progress.phase(self.attempt.name, "migrating")
         self.workspace.progress.rows(tally.done, total, tally.held)
@@ -72,12 +76,15 @@ class BatchRun:
             runs.check_fence(connection, dialect, self.attempt)
             return schema
 
+        def change_one_by_one(connection: Connection) -> SchemaChanges:
+            runs.check_fence(connection, dialect, self.attempt)
+            return change(connection)
+
+        waiting = self.workspace.progress.waiting
         if dialect.transactional_ddl:
-            schema = database.transact(change, self.workspace.progress.waiting)
+            schema = database.transact(change, waiting)
         else:
-            with database.read() as connection:
-                runs.check_fence(connection, dialect, self.attempt)
-                schema = change(connection)
+            schema = database.ask(change_one_by_one, waiting)  # each step finds itself done, so it may be repeated
         for planned in schema.planned:
             self.log.info("schema: %s", planned)
 
@@ -108,11 +115,11 @@ class BatchRun:
             *(entry.pass_number, entry.range_number, entry.rows_read, entry.changed),
             *(entry.held, len(entry.deferred), entry.vanished),
         )
-        with self.workspace.database.write() as connection:
-            self.log.store(connection, self.attempt.id)
+        with suppress(DBAPIError):  # a log line is not worth a run
+            self.workspace.database.transact(lambda connection: self.log.store(connection, self.attempt.id))
 
     def _judge(self, tally: Tally) -> None:
-        allowed = self.options.max_issues
+        allowed = self.allowed_issues
         if allowed is None:
             allowed = self.migration.allowed_issues(tally.done)
         if tally.held > allowed:
@@ -126,4 +133,7 @@ class BatchRun:
 
 def worker_count(options: RunOptions) -> int:
     """As many workers as the operator wants, else as this process has cores."""
-    return options.workers or len(os.sched_getaffinity(0))
+    if options.workers:
+        return options.workers
+    usable = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(usable(0)) if usable else os.cpu_count() or 1

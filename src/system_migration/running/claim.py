@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from system_migration import code
 from system_migration.batch_migration import BatchMigration
-from system_migration.errors import HeldElsewhere, Refused
+from system_migration.errors import HeldElsewhere, Paused, Refused
 from system_migration.lease import HOLDER, HeldLease, ensure_row
 from system_migration.migration import Migration
 from system_migration.records import RunOptions
@@ -85,6 +85,10 @@ def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) 
             case Status.COMPLETED if not named:
                 return None
             case Status.SKIPPED | Status.ROLLED_BACK if not named:
+                return None
+            case Status.PAUSED if not named:
+                raise Paused(row.name, f"{row.error or 'it was paused.'} Go on with `migration run {row.name}`.")
+            case Status.FAILED if not named and row.run_kind is RunKind.ROLLBACK:
                 return None
             case Status.COMPLETED if not (issubclass(migration, BatchMigration) and migration.defines("pending")):
                 raise Refused(

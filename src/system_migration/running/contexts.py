@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import os
-import re
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, event
+from sqlalchemy import ColumnElement, Connection, Select, event
 from sqlalchemy.exc import DBAPIError
 
 from system_migration.batch_migration import BatchContext
 from system_migration.batching.target import Target, scan
-from system_migration.errors import MigrationSystemError
+from system_migration.errors import Interrupted, MigrationSystemError
 from system_migration.migration import Migration, MigrationContext
 from system_migration.records import RunOptions
 from system_migration.registry import file_of
+from system_migration.running import statements
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
 from system_migration.store.dialects import Dialect
 
 _T = TypeVar("_T")
-_TRANSACTION_WORDS = re.compile(r"\s*(COMMIT|ROLLBACK(?!\s+TO)|BEGIN|START\s+TRANSACTION|END)\b", re.IGNORECASE)
 
 
 class HandsOff(MigrationSystemError):
@@ -65,10 +64,14 @@ def batch_context(
     *,
     dry_run: bool = False,
 ) -> BatchContext:
-    """The context of a batch migration's `preflight`, `verify` and `down`."""
+    """The context of a batch migration's `preflight` and `verify`. Its scans heed a wish to stop."""
+
+    def read(query: Select[Any]) -> Sequence[Any]:
+        heed_stop(workspace)
+        return connection.execute(query).all()
 
     def scan_rows(columns: Sequence[str], where: ColumnElement[bool] | None) -> Iterator[Any]:
-        return scan(lambda query: connection.execute(query).all(), target, columns, where)
+        return scan(read, target, columns, where)
 
     plain = plain_context(workspace, connection, log, options, dry_run=dry_run)
     return BatchContext(
@@ -76,17 +79,28 @@ def batch_context(
     )
 
 
+def heed_stop(workspace: Workspace) -> None:
+    """Raise `Interrupted` when a stop was asked for."""
+    signal_number = workspace.stop_signal()
+    if signal_number is not None:
+        raise Interrupted(signal_number)
+
+
 def schema_for_transaction(connection: Connection, dialect: Dialect) -> SchemaChanges:
     """DDL inside a transaction: refused where it would commit the transaction."""
 
     def refuse() -> None:
         if not dialect.transactional_ddl:
-            raise HandsOff(
-                f"{dialect.product} commits the open transaction at every schema change. Set transactional = False "
-                "and bring applied(context), or use a BatchMigration with prepare()."
-            )
+            raise HandsOff(_ddl_commits(dialect))
 
     return SchemaChanges(connection, refuse=refuse)
+
+
+def _ddl_commits(dialect: Dialect) -> str:
+    return (
+        f"{dialect.product} commits the open transaction at every schema change. Set transactional = False and bring "
+        "applied(context), or use a BatchMigration with prepare()."
+    )
 
 
 @contextmanager
@@ -97,14 +111,16 @@ def hands_off(connection: Connection, dialect: Dialect) -> Iterator[None]:
         raise HandsOff("A migration must not commit or roll back: its work and its record are one transaction.")
 
     def before(_c: Any, _cursor: Any, statement: str, _p: Any, _x: Any, _many: bool) -> None:
-        if _TRANSACTION_WORDS.match(statement):
+        if statements.ends_transaction(statement):
             refuse(connection)
+        if not dialect.transactional_ddl and statements.may_commit(statement):
+            raise HandsOff(_ddl_commits(dialect))
 
     def after(_c: Any, _cursor: Any, statement: str, _p: Any, _x: Any, _many: bool) -> None:
-        if dialect.implicit_commit(connection):
+        if not dialect.in_transaction(connection):
             raise HandsOff(
-                f"{dialect.product} committed the open transaction at a schema change. Set transactional = False "
-                "and bring applied(context). What ran before that statement is committed; check it."
+                "A statement ended the transaction of the migration and of its record. What ran before it may be "
+                "committed: check it, and take the statement out."
             )
 
     listeners: list[tuple[str, Callable[..., Any]]] = [

@@ -14,14 +14,14 @@ from sqlalchemy import Connection
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys, writes
 from system_migration.batching.keys import Key
-from system_migration.batching.target import Target, resolve
+from system_migration.batching.target import ReadRow, Target, resolve
 from system_migration.batching.transform import Held, Outcome, Transformer
 from system_migration.errors import Interrupted, Refused
 from system_migration.migration import Migration
 from system_migration.records import ChangedSample, DryRunReport, HeldSample, RunOptions
 from system_migration.running import imperative
 from system_migration.running.batches import worker_count
-from system_migration.running.contexts import batch_context, describe, plain_context
+from system_migration.running.contexts import batch_context, call, describe, heed_stop, plain_context
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
@@ -121,7 +121,7 @@ class DryRun:
 
     def _refusal(self, instance: BatchMigration, context: Any) -> str | None:
         try:
-            instance.preflight(context)
+            call(instance.preflight, context)
         except Refused as refusal:
             return str(refusal)
         return None
@@ -140,38 +140,33 @@ class DryRun:
         transformer = Transformer(type(instance), worker_count(self.options))
         try:
             while findings.examined < wanted and (self.full or findings.seconds < SAMPLE_SECONDS):
-                self._heed_stop()
+                heed_stop(self.workspace)
                 began = self.workspace.clock.monotonic()
                 found = connection.execute(target.batch(lower, None, min(size, wanted - findings.examined))).all()
                 if not found:
                     break
                 rows = [target.split(row) for row in found]
                 width = len(target.reads)
-                outcomes = transformer.run(target.reads, [values[:width] for _, values in rows])
+                outcomes = transformer.run(target.reads, [row.values[:width] for row in rows])
                 self._note(findings, instance, target, rows, outcomes)
                 findings.seconds += self.workspace.clock.monotonic() - began
-                lower, size = rows[-1][0], min(SAMPLE_ROWS, size * 2 if findings.seconds < 1 else size)
+                lower, size = rows[-1].key, min(SAMPLE_ROWS, size * 2 if findings.seconds < 1 else size)
                 self.workspace.progress.rows(findings.examined, wanted, len(findings.held))
         finally:
             transformer.close()
         return findings
-
-    def _heed_stop(self) -> None:
-        signal_number = self.workspace.stop_signal()
-        if signal_number is not None:
-            raise Interrupted(signal_number)
 
     def _note(
         self,
         findings: _Findings,
         instance: BatchMigration,
         target: Target,
-        rows: Sequence[tuple[Key, tuple[Any, ...]]],
+        rows: Sequence[ReadRow],
         outcomes: Sequence[Outcome],
     ) -> None:
         findings.examined += len(rows)
-        for (key, values), outcome in zip(rows, outcomes, strict=True):
-            before = dict(zip(target.columns, values, strict=True))
+        for row, outcome in zip(rows, outcomes, strict=True):
+            key, before = row.key, dict(zip(target.columns, row.values, strict=True))
             if isinstance(outcome, Held):
                 findings.held[key] = outcome.code
                 continue
@@ -188,7 +183,8 @@ class DryRun:
     def _of_up(self, instance: Migration) -> DryRunReport:
         self.workspace.progress.phase(self.migration.name, "dry run")
         with self.workspace.database.read() as connection:
-            instance.preflight(plain_context(self.workspace, connection, self.log, self.options, dry_run=True))
+            context = plain_context(self.workspace, connection, self.log, self.options, dry_run=True)
+            call(instance.preflight, context)
         if not instance.transactional:
             return self._empty(not_covered=["up(): it runs outside of a transaction, so it could not be undone"])
         trial = imperative.rehearse(self.workspace, instance, self.options, self.log)

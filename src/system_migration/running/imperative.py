@@ -64,7 +64,7 @@ def _apply_unprotected(
 ) -> MigrationResult:
     with workspace.database.read() as connection:
         context = plain_context(workspace, connection, log, options)
-        if runs.intended(connection, attempt) and migration.applied(context):
+        if runs.intended(connection, attempt) and call(migration.applied, context) is True:
             result = MigrationResult()
         else:
             with workspace.database.write() as own:
@@ -115,7 +115,8 @@ def undo(
         return result
     with workspace.database.read() as connection:
         context = plain_context(workspace, connection, log, options)
-        if migration.applied(context):
+        runs.check_fence(connection, dialect, attempt)
+        if call(migration.applied, context) is True:
             result = call(migration.down, context)
             _demand_success(attempt, result)
         else:

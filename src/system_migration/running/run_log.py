@@ -27,7 +27,10 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         super().log(level, msg, *args, **kwargs)
-        text = str(msg) % args if args else str(msg)
+        try:
+            text = logging.LogRecord("", level, "", 0, msg, args, None).getMessage()
+        except (TypeError, ValueError, KeyError):
+            text = str(msg)  # a mistake in a log line must not end a run
         if len(self._lines) < audit.LINES_PER_RUN:
             self._lines.append((datetime.now(UTC), logging.getLevelName(level), text))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -12,14 +12,22 @@ from sqlalchemy.exc import DBAPIError
 from system_migration import code
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
-from system_migration.batching.target import resolve
-from system_migration.errors import Interrupted, LeaseLost, MigrationFailed, Paused, Refused, VerificationFailed
+from system_migration.batching.target import check_keys, resolve
+from system_migration.errors import (
+    Interrupted,
+    LeaseLost,
+    MigrationFailed,
+    MigrationSystemError,
+    Paused,
+    Refused,
+    VerificationFailed,
+)
 from system_migration.migration import Migration
 from system_migration.records import RunOptions, RunReport
 from system_migration.running import imperative, verification
 from system_migration.running.batches import EMPTY_TABLE, BatchRun
 from system_migration.running.claim import Claimed, Decision, claim, decide_run
-from system_migration.running.contexts import batch_context, describe, plain_context
+from system_migration.running.contexts import batch_context, call, describe, heed_stop, plain_context
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
@@ -40,6 +48,8 @@ class Ready:
 
     pins: dict[str, str]
     upper_bound: str | None
+    max_issues: int | None = None
+    allowed_issues: int | None = None
 
 
 @dataclass
@@ -99,11 +109,9 @@ class Runner:
     def _run(self, claimed: Claimed) -> RunReport:
         began = self.workspace.clock.monotonic()
         ready = self._preflight(claimed)
-        stopped = self.workspace.stop_signal()
-        if stopped is not None:
-            raise Interrupted(stopped)  # nothing has begun
+        heed_stop(self.workspace)
         attempt = claimed.inherited or self._start(claimed, RunKind.RUN, ready)
-        self._pin(attempt, ready)
+        self._pin(attempt, ready.pins)
         metadata = self._recorded(attempt, lambda: self._work(claimed, attempt, ready))
         return self._report(attempt, began, metadata)
 
@@ -118,27 +126,43 @@ class Runner:
                 shortcomings = self.workspace.database.dialect.shortcomings(connection)
                 if shortcomings:
                     raise Refused(" ".join(shortcomings))
-                if not isinstance(self.instance, BatchMigration):
-                    self.instance.preflight(plain_context(self.workspace, connection, self.log, self.options))
-                    return Ready(dict(row.pins), None)
-                schema = SchemaChanges(connection, perform=False)
-                self.instance.prepare(schema)
-                target = resolve(connection, self.instance, schema.columns_of(self.instance.table_name))
-                pins = dict(row.pins)
-                self.instance.preflight(batch_context(self.workspace, connection, self.log, self.options, target, pins))
-                highest = connection.execute(target.highest()).one_or_none()
-            upper = keys.encode(tuple(highest)) if highest is not None else EMPTY_TABLE
-            return Ready(pins, upper if row.upper_bound is None else row.upper_bound)
+                if isinstance(self.instance, BatchMigration):
+                    return self._preflight_table(connection, self.instance, row)
+                call(self.instance.preflight, plain_context(self.workspace, connection, self.log, self.options))
+                return Ready(dict(row.pins), None)
         except Refused as refusal:
-            self._record_refusal(claimed, str(refusal))
+            self._record_no_start(claimed, Outcome.REFUSED, str(refusal))
             raise
+        except MigrationSystemError:
+            raise
+        except Exception as error:
+            reason = describe(error, self.workspace.database.dialect, self.migration)
+            self._record_no_start(claimed, Outcome.FAILED, reason)
+            raise MigrationFailed(self.name, f"preflight ended with an error: {reason}") from error
 
-    def _record_refusal(self, claimed: Claimed, reason: str) -> None:
-        with self.workspace.database.write() as connection:
+    def _preflight_table(self, connection: Connection, instance: BatchMigration, row: MigrationRow) -> Ready:
+        schema = SchemaChanges(connection, perform=False)
+        instance.prepare(schema)
+        target = resolve(connection, instance, schema.columns_of(instance.table_name))
+        check_keys(connection, target)
+        pins = dict(row.pins)
+        accepted = row.max_issues if self.options.max_issues is None else self.options.max_issues
+        context = batch_context(
+            self.workspace, connection, self.log, replace(self.options, max_issues=accepted), target, pins
+        )
+        call(instance.preflight, context)
+        highest = connection.execute(target.highest()).one_or_none()
+        upper = keys.encode(tuple(highest)) if highest is not None else EMPTY_TABLE
+        return Ready(pins, upper if row.upper_bound is None else row.upper_bound, accepted, context.allowed_issues)
+
+    def _record_no_start(self, claimed: Claimed, outcome: Outcome, reason: str) -> None:
+        def record(connection: Connection) -> None:
             attempt = self._insert_run(connection, claimed, RunKind.RUN)
-            runs.finish(connection, attempt, Outcome.REFUSED, error=reason)
+            runs.finish(connection, attempt, outcome, error=reason)
             self.log.store(connection, attempt.id)
-            self._event(connection, "refused", attempt, {"reason": reason})
+            self._event(connection, outcome.value, attempt, {"reason": reason})
+
+        self._transact(record)
 
     def _insert_run(self, connection: Connection, claimed: Claimed, kind: RunKind) -> Attempt:
         return runs.start(
@@ -164,19 +188,28 @@ class Runner:
             if ready is not None:
                 values |= {"executed_at": now(), "executed_by": self.workspace.actor.name, "verified": False}
                 values |= {"upper_bound": ready.upper_bound, "version": self.migration.version}
+                values |= {"max_issues": ready.max_issues}
+                self._release_held(connection, claimed.row, attempt)
             migrations.transition(connection, claimed.row, Status.RUNNING, **values)
             self._event(connection, f"{kind}_started", attempt, {"status": claimed.row.status})
             return attempt
 
         return self._transact(start)
 
+    def _release_held(self, connection: Connection, row: MigrationRow, attempt: Attempt) -> None:
+        """Held rows get another try by code that was mended; passes by `pending` will find them."""
+        mended = row.status is Status.FAILED and code.changed(self.migration, row.code_algorithm, row.code_checksum)
+        if mended and self.migration.defines("pending"):
+            released = issues.release(connection, row.environment, row.name, row.generation)
+            self._event(connection, "released", attempt, {"rows": released})
+
     def _transact(self, step: Callable[[Connection], _T]) -> _T:
         return self.workspace.database.transact(step, self.workspace.progress.waiting)
 
-    def _pin(self, attempt: Attempt, ready: Ready) -> None:
+    def _pin(self, attempt: Attempt, pins: dict[str, str]) -> None:
         def pin(connection: Connection) -> None:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
-            migrations.pin(connection, attempt.environment, attempt.name, ready.pins)
+            migrations.pin(connection, attempt.environment, attempt.name, pins)
 
         self._transact(pin)
 
@@ -230,12 +263,16 @@ class Runner:
                 if not self._pending_left(attempt):
                     break
                 again = True
-        elif not claimed.row.applied:
+        elif not claimed.row.applied or self._is_half_undone(claimed.row):
             result = imperative.apply(self.workspace, self.instance, attempt, self.options, self.log)
             metadata = dict(result.metadata)
         verdict = self._verify(attempt)
         self._complete(attempt, verdict)
         return metadata
+
+    def _is_half_undone(self, row: MigrationRow) -> bool:
+        """Whether a `down` without a transaction failed half-way: what is applied is then asked of the migration."""
+        return row.run_kind is RunKind.ROLLBACK and not self.migration.transactional
 
     def _batch_run(self, claimed: Claimed, attempt: Attempt, ready: Ready, *, again: bool) -> BatchRun:
         assert isinstance(self.instance, BatchMigration)
@@ -247,6 +284,7 @@ class Runner:
             options=self.options,
             log=self.log,
             upper_bound=ready.upper_bound,
+            allowed_issues=ready.allowed_issues if ready.max_issues is None else ready.max_issues,
             again=again,
         )
 
@@ -261,7 +299,10 @@ class Runner:
         self.workspace.progress.phase(self.name, "verifying")
         with self.workspace.database.read() as connection:
             row = self._row(connection)
-        verdict = verification.verify(self.workspace, self.instance, row, attempt, self.options, self.log)
+        try:
+            verdict = verification.verify(self.workspace, self.instance, row, attempt, self.options, self.log)
+        except Refused as refusal:
+            raise VerificationFailed(self.name, str(refusal)) from refusal
         if verdict.possible and not verdict.passed:
             raise VerificationFailed(self.name, verdict.reason or "verification did not pass.")
         return verdict
@@ -286,7 +327,15 @@ class Runner:
             self.log.store(connection, attempt.id)
             self._event(connection, "completed", attempt, {"verified": verdict.passed, "issues": held})
 
-        self._transact(complete)
+        self._transact_finally(attempt, complete)
+
+    def _transact_finally(self, attempt: Attempt, step: Callable[[Connection], _T]) -> None:
+        """Run the step that ends the attempt. If the answer to its commit is lost, the attempt's outcome has it."""
+        try:
+            self._transact(step)
+        except DBAPIError:
+            if self.workspace.database.ask(lambda c: runs.outcome(c, attempt)) is not Outcome.SUCCEEDED:
+                raise
 
     def _roll_back(self, claimed: Claimed) -> RunReport:
         began = self.workspace.clock.monotonic()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, not_
+from sqlalchemy import Connection, func, not_
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
 from system_migration.batching.keys import Key
 from system_migration.batching.target import SCAN_ROWS, Target, resolve, scan
+from system_migration.errors import Interrupted, Refused
 from system_migration.migration import Migration
 from system_migration.records import RunOptions
 from system_migration.running.contexts import batch_context, call, describe, plain_context
@@ -35,12 +36,17 @@ NOT_POSSIBLE = Verdict(False, None, possible=False)
 def verify(
     workspace: Workspace, migration: Migration, row: MigrationRow, attempt: Attempt, options: RunOptions, log: RunLog
 ) -> Verdict:
-    """Check a migration's work. `attempt` names the generation; nothing is written. An error is a failed check."""
+    """Check a migration's work. `attempt` names the generation; nothing is written.
+
+    An error is a failed check. `Refused`, for a check that cannot be made now, and `Interrupted` go through.
+    """
     try:
         with workspace.database.read_afresh() as connection:
             if isinstance(migration, BatchMigration):
                 return _verify_batches(workspace, connection, migration, row, attempt, options, log)
             return _verify_imperative(workspace, connection, migration, options, log)
+    except (Interrupted, Refused):
+        raise
     except Exception as error:
         reason = describe(error, workspace.database.dialect, type(migration))
         return Verdict(False, f"verification ended with an error: {reason}")
@@ -75,7 +81,7 @@ def _verify_batches(
     if left:
         return Verdict(False, f"{left:,} rows are neither migrated nor held. Run it again by name.")
     if migration.defines("check"):
-        failed = _first_failing(connection, migration, target, row, attempt)
+        failed = _first_failing(connection, migration, target, attempt)
         if failed is not None:
             return Verdict(False, f"check() does not hold for the row with key {keys.shown(failed)!r}.")
     if migration.defines("verify"):
@@ -90,7 +96,7 @@ def pending_rows(connection: Connection, target: Target, attempt: Attempt) -> in
     left, lower = 0, None
     while True:
         rows = connection.execute(target.batch(lower, None, SCAN_ROWS)).all()
-        found = [target.split(row)[0] for row in rows]
+        found = [target.split(row).key for row in rows]
         left += len(found) - len(issues.held_among(connection, attempt, found))
         if len(found) < SCAN_ROWS:
             return left
@@ -112,14 +118,12 @@ def _left_over(connection: Connection, target: Target, row: MigrationRow, attemp
     return int(left)
 
 
-def _first_failing(
-    connection: Connection, migration: BatchMigration, target: Target, row: MigrationRow, attempt: Attempt
-) -> Key | None:
-    """The key of the first migrated row for which `check` is not true."""
+def _first_failing(connection: Connection, migration: BatchMigration, target: Target, attempt: Attempt) -> Key | None:
+    """The key of the first row, among those no longer pending, for which `check` is not true."""
     migration.setup_worker()
-    upper = keys.decode(row.upper_bound) if row.upper_bound and target.pending is None else None
-    where = [not_(target.pending)] if target.pending is not None else target.between(None, upper)
-    pages = scan(lambda query: connection.execute(query).all(), target, target.columns, where[0] if where else None)
+    assert target.pending is not None  # the registry demands it beside `check`
+    done = not_(func.coalesce(target.pending, False))
+    pages = scan(lambda query: connection.execute(query).all(), target, target.columns, done)
     for key, values in pages:
         if not migration.check(values) and not issues.held_among(connection, attempt, [key]):
             return key

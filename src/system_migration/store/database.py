@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -38,9 +38,8 @@ class Database:
     def read_afresh(self) -> Iterator[Connection]:
         """As `read`, on a connection that nothing has used before."""
         with self.engine.connect() as connection:
-            connection.invalidate()
-        with self.read() as connection:
-            yield connection
+            connection.invalidate()  # it connects anew at its next use
+            yield connection.execution_options(**self.dialect.read_options())
 
     @contextmanager
     def write(self, idle_seconds: float = IDLE_SECONDS) -> Iterator[Connection]:
@@ -61,13 +60,26 @@ class Database:
 
         For short steps of our own. Raises what `step` raises, and the last error after `PATIENCE_SECONDS`.
         """
+        return self._patiently(self.write, step, waiting, {Fault.RETRY})
+
+    def ask(self, step: Callable[[Connection], _T], waiting: Callable[[str], None] = lambda reason: None) -> _T:
+        """Run a `step` that only reads, or that may be repeated, again also after a lost connection."""
+        return self._patiently(self.read, step, waiting, {Fault.RETRY, Fault.LOST})
+
+    def _patiently(
+        self,
+        connect: Callable[[], AbstractContextManager[Connection]],
+        step: Callable[[Connection], _T],
+        waiting: Callable[[str], None],
+        mended: set[Fault],
+    ) -> _T:
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                with self.write() as connection:
+                with connect() as connection:
                     return step(connection)
             except DBAPIError as error:
-                if self.dialect.fault(error) is not Fault.RETRY or time.monotonic() > until:
+                if self.dialect.fault(error) not in mended or time.monotonic() > until:
                     raise
                 waiting(self.dialect.describe(error))
                 time.sleep(random.uniform(0.05, 0.25))  # jitter, so that equals do not meet again

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
 
 from system_migration.batching import keys
 from system_migration.batching.keys import Key
@@ -21,6 +21,7 @@ _CODE_LENGTH = 64
 def hold(connection: Connection, run: Attempt, held: Sequence[tuple[Key, str, str]]) -> None:
     """Record rows as held: (key, code, message) each."""
     if held:
+        at = connection.execute(select(now())).scalar_one()
         connection.execute(
             insert(tables.issue),
             [
@@ -33,7 +34,7 @@ def hold(connection: Connection, run: Attempt, held: Sequence[tuple[Key, str, st
                     "code": code[:_CODE_LENGTH],
                     "message": message[:_MESSAGE_LENGTH],
                     "run_id": run.id,
-                    "at": _database_now(connection),
+                    "at": at,
                 }
                 for key, code, message in held
             ],
@@ -49,6 +50,11 @@ def held_among(connection: Connection, run: Attempt, candidates: Iterable[Key]) 
         _generation(run.environment, run.name, run.generation), issue.key_digest.in_(list(digests))
     )
     return {digests[found] for found in connection.execute(query).scalars()}
+
+
+def release(connection: Connection, environment: str, name: str, generation: int) -> int:
+    """Hold no row of this generation any longer, so that they are tried again; how many there were."""
+    return connection.execute(delete(tables.issue).where(_generation(environment, name, generation))).rowcount
 
 
 def count(connection: Connection, environment: str, name: str, generation: int) -> int:
@@ -69,7 +75,3 @@ def listing(connection: Connection, environment: str, name: str, generation: int
 
 def _generation(environment: str, name: str, generation: int) -> ColumnElement[bool]:
     return and_(issue.environment == environment, issue.name == name, issue.generation == generation)
-
-
-def _database_now(connection: Connection) -> object:
-    return connection.execute(select(now())).scalar_one()

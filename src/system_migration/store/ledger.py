@@ -40,7 +40,6 @@ class Entry:
 class Totals:
     """Sums over the batches of a generation."""
 
-    batches: int
     changed: int
     unchanged: int
     held: int
@@ -108,7 +107,7 @@ def totals(connection: Connection, run: Attempt) -> Totals:
     sums = [
         func.coalesce(func.sum(ledger[name]), 0) for name in ("changed", "unchanged", "held", "vanished", "deferred")
     ]
-    row = connection.execute(select(func.count(), *sums).where(_generation(run))).one()
+    row = connection.execute(select(*sums).where(_generation(run))).one()
     return Totals(*(int(value) for value in row))
 
 

@@ -37,6 +37,7 @@ class MigrationRow:
     run_id: str | None
     upper_bound: str | None
     pins: dict[str, str]
+    max_issues: int | None
     executed_at: datetime | None
     executed_by: str | None
     finished_at: datetime | None
@@ -116,6 +117,7 @@ def _row(found: RowMapping) -> MigrationRow:
         run_id=found["run_id"],
         upper_bound=found["upper_bound"],
         pins=json.loads(found["pins"]),
+        max_issues=found["max_issues"],
         executed_at=found["executed_at"],
         executed_by=found["executed_by"],
         finished_at=found["finished_at"],
@@ -185,6 +187,19 @@ def update_values(connection: Connection, environment: str, name: str, **values:
     )
 
 
+def mark_verified(connection: Connection, row: MigrationRow, verified: bool) -> None:
+    """Keep what a verification said, if the migration is still as it was verified."""
+    connection.execute(
+        update(tables.migration)
+        .where(
+            migration.environment == row.environment,
+            migration.name == row.name,
+            migration.row_version == row.row_version,
+        )
+        .values(verified=verified)
+    )
+
+
 def pin(connection: Connection, environment: str, name: str, pins: Mapping[str, str]) -> None:
     """Keep what this generation is bound to."""
     update_values(connection, environment, name, pins=json.dumps(dict(pins), ensure_ascii=False))
@@ -203,6 +218,7 @@ def begin_generation(
         applied=False,
         upper_bound=None,
         pins="{}",
+        max_issues=None,
         issues=0,
         error=None,
         records_processed=records_processed,

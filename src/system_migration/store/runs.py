@@ -125,6 +125,12 @@ def finish(
     )
 
 
+def outcome(connection: Connection, attempt: Attempt) -> Outcome | None:
+    """How the attempt is recorded to have ended."""
+    found = connection.execute(select(run.outcome).where(run.id == attempt.id)).scalar_one()
+    return None if found is None else Outcome(found)
+
+
 def history(connection: Connection, environment: str, name: str | None, limit: int) -> list[Run]:
     """Attempts, newest first."""
     query = (

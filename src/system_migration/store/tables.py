@@ -75,6 +75,7 @@ migration = _table(
     Column("run_id", _Uuid),
     Column("upper_bound", _LongText),
     Column("pins", _LongText, nullable=False),
+    Column("max_issues", BigInteger),
     Column("executed_at", UtcDateTime),
     Column("executed_by", String(255)),
     Column("finished_at", UtcDateTime),

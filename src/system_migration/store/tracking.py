@@ -76,6 +76,9 @@ def create_tables(connection: Connection, dialect: Dialect) -> None:
     """Create those of our tables that are missing."""
     _set_options(dialect)
     tables.metadata.create_all(connection, checkfirst=True)
+    for table in tables.metadata.sorted_tables:
+        for index in table.indexes:  # of a table that somebody died between creating and indexing
+            index.create(connection, checkfirst=True)
 
 
 def _set_options(dialect: Dialect) -> None:

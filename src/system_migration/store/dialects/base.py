@@ -10,6 +10,9 @@ from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Engine, Select, create_engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from system_migration.errors import ConfigurationError
 
 WRITES = "system_migration_writes"
 """Execution option of the connections that open a transaction to write."""
@@ -47,11 +50,20 @@ class Dialect(ABC):
     lock_seconds: ClassVar[float] = 5.0
 
     def own_engine(self, engine: Engine) -> Engine:
-        """An engine of our own on the same database, made the way the host makes its connections.
+        """An engine of our own on the same database, which connects the way the host's does, its listeners included.
 
-        Ours, because the session settings below must never reach the application's connections.
+        Ours, because the session settings below must never reach the application's connections; with a pool of our
+        own, because a heartbeat that shares its connection with a batch would commit it. Raises `ConfigurationError`
+        for a driver whose behaviour we do not know.
         """
-        own = create_engine(engine.url, pool=engine.pool.recreate(), hide_parameters=True, **self.engine_options())
+        if engine.dialect.driver != self.driver.partition("+")[2]:
+            raise ConfigurationError(
+                f"The engine uses the driver {engine.dialect.driver!r}; migrations need {self.driver!r}. "
+                "Build an engine for them with system_migration.connect(url)."
+            )
+        host = engine.pool
+        pool = QueuePool(host._creator, pool_size=4, max_overflow=4, pre_ping=True, _dispatch=host.dispatch)
+        own = create_engine(engine.url, pool=pool, hide_parameters=True, **self.engine_options())
         self.listen(own)
         return own
 
@@ -110,9 +122,9 @@ class Dialect(ABC):
     def shortcomings(self, connection: Connection) -> list[str]:
         """Settings of a connection of ours without which our promises do not hold, each with its remedy."""
 
-    def implicit_commit(self, connection: Connection) -> bool:
-        """Whether a statement has ended the open transaction behind our back."""
-        return False
+    @abstractmethod
+    def in_transaction(self, connection: Connection) -> bool:
+        """Whether the transaction we began is still open, and no statement has ended it behind our back."""
 
     def read_only(self, connection: Connection) -> bool:
         """Whether the database accepts no writes."""

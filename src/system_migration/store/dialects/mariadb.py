@@ -39,7 +39,11 @@ class MariaDB(Dialect):
         return {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
     def begin(self, connection: Connection, idle_seconds: float) -> None:
-        connection.exec_driver_sql(f"SET SESSION idle_write_transaction_timeout = {int(idle_seconds)}")
+        # Both: the first counts only from a transaction's first write, and the guard's locks come before it.
+        connection.exec_driver_sql(
+            f"SET SESSION idle_write_transaction_timeout = {int(idle_seconds)},"
+            f" idle_transaction_timeout = {int(idle_seconds)}"
+        )
         connection.exec_driver_sql("START TRANSACTION")
 
     def fingerprint(self, connection: Connection, table: str) -> Fingerprint:
@@ -89,11 +93,11 @@ class MariaDB(Dialect):
             problems.append(f"The server is not MariaDB but says it is {version}; only MariaDB is supported.")
         return problems
 
-    def implicit_commit(self, connection: Connection) -> bool:
+    def in_transaction(self, connection: Connection) -> bool:
         from pymysql.constants import SERVER_STATUS
 
         status = connection.connection.server_status
-        return not status & SERVER_STATUS.SERVER_STATUS_IN_TRANS
+        return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
     def read_only(self, connection: Connection) -> bool:
         return bool(connection.execute(text("SELECT @@read_only OR @@tx_read_only")).scalar_one())
@@ -103,7 +107,9 @@ def _session_settings(connection: Any, record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'),"
-            f" innodb_lock_wait_timeout = {int(MariaDB.lock_seconds)}"
+            f" innodb_lock_wait_timeout = {int(MariaDB.lock_seconds)},"
+            # A schema change that waits for a reader makes everybody else wait behind it; the default is a day.
+            f" lock_wait_timeout = {int(MariaDB.lock_seconds)}"
         )
 
 

@@ -76,6 +76,12 @@ class PostgreSQL(Dialect):
             return [f"PostgreSQL {major} is too old; use version 12 or newer."]
         return []
 
+    def in_transaction(self, connection: Connection) -> bool:
+        from psycopg.pq import TransactionStatus  # an extra: imported where PostgreSQL is in use
+
+        status = connection.connection.dbapi_connection.info.transaction_status  # type: ignore[union-attr]
+        return bool(status == TransactionStatus.INTRANS)
+
     def read_only(self, connection: Connection) -> bool:
         return bool(
             connection.execute(

@@ -62,6 +62,9 @@ class SQLite(Dialect):
             return [f"SQLite {sqlite3.sqlite_version} is too old; use a Python whose SQLite is 3.35 or newer."]
         return []
 
+    def in_transaction(self, connection: Connection) -> bool:
+        return bool(connection.connection.dbapi_connection.in_transaction)  # type: ignore[union-attr]
+
     def read_only(self, connection: Connection) -> bool:
         asked = connection.exec_driver_sql("PRAGMA query_only").scalar_one()
         opened = connection.engine.url.query  # sqlite:///file:...?mode=ro&uri=true
