@@ -180,6 +180,12 @@ def test_a_batch_migration_names_all_the_parts_that_are_missing() -> None:
 
 
 @pytest.mark.parametrize("part", ["reads", "writes"])
+def test_a_column_named_twice_is_refused_as_transform_would_see_the_wrong_values(part: str) -> None:
+    twice = {part: ("a", "b", "a")}
+    assert refusal(batch(**BATCH_PARTS | twice)) == f"test_registry.py (Batch): {part} names a column twice."
+
+
+@pytest.mark.parametrize("part", ["reads", "writes"])
 def test_one_column_written_without_its_comma_is_told_apart_from_a_tuple(part: str) -> None:
     assert refusal(batch(**BATCH_PARTS | {part: "a"})) == (
         f'test_registry.py (Batch): {part} must be a tuple of column names, such as ("phone",).'
