@@ -255,8 +255,7 @@ class Migrator:
         from system_migration.running.run_log import RunLog
 
         migration, row, log = self.registry[name], snapshot.rows.get(name), RunLog(name)
-        pins = dict(row.pins) if row else {}
-        report = DryRun(self._workspace(), migration, options, log, pins, full=full).report()
+        report = DryRun(self._workspace(), migration, options, log, row, full=full).report()
         if stored:
             outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
             with self._database.write() as connection:

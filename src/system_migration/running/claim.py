@@ -96,13 +96,14 @@ def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) 
                     f"work again, start over with `migration reset {row.name} --reason ...`."
                 )
             case Status.RUNNING | Status.FAILED | Status.PAUSED:
-                _check_code(connection, migration, row, options)
+                check_code(connection, migration, row, options)
         return row.run_kind if row.status is Status.RUNNING else RunKind.RUN
 
     return decide
 
 
-def _check_code(connection: Connection, migration: type[Migration], row: MigrationRow, options: RunOptions) -> None:
+def check_code(connection: Connection, migration: type[Migration], row: MigrationRow, options: RunOptions) -> None:
+    """Raise `Refused` when other code than the run began with would continue half-done work."""
     if options.accept_code_change or not code.changed(migration, row.code_algorithm, row.code_checksum):
         return
     half_done = row.applied or row.intent or row.status is Status.RUNNING

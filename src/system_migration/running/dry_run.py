@@ -21,10 +21,15 @@ from system_migration.migration import Migration
 from system_migration.records import ChangedSample, DryRunReport, HeldSample, RunOptions
 from system_migration.running import imperative
 from system_migration.running.batches import worker_count
+from system_migration.running.claim import check_code
 from system_migration.running.contexts import batch_context, call, describe, heed_stop, plain_context
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
+from system_migration.states import RunKind, Status
+from system_migration.store import ledger
+from system_migration.store.migrations import MigrationRow
+from system_migration.store.runs import Attempt
 
 SAMPLE_ROWS = 1_000
 SAMPLE_SECONDS = 6.0
@@ -65,7 +70,7 @@ class DryRun:
     migration: type[Migration]
     options: RunOptions
     log: RunLog
-    pins: dict[str, str]
+    row: MigrationRow | None
     full: bool = False
 
     def report(self) -> DryRunReport:
@@ -95,12 +100,13 @@ class DryRun:
             instance.prepare(schema)
             target = resolve(connection, instance, schema.columns_of(instance.table_name))
             context = batch_context(
-                self.workspace, connection, self.log, self.options, target, dict(self.pins), dry_run=True
+                self.workspace, connection, self.log, self.options, target, self._pins(), dry_run=True
             )
             refusal = self._refusal(instance, context)
-            rows = connection.execute(target.count()).scalar_one()
+            left = self._left(connection, target)
+            rows = connection.execute(target.count(*left)).scalar_one()
             self.workspace.progress.phase(self.migration.name, "dry run")
-            findings = self._examine(connection, instance, target, rows) if refusal is None else _Findings()
+            findings = self._examine(connection, instance, target, left, rows) if refusal is None else _Findings()
         held = context.foreseen | findings.held
         complete = findings.examined == rows
         return self._empty(
@@ -119,8 +125,22 @@ class DryRun:
             not_covered=self._not_covered(schema, rows, findings),
         )
 
+    def _pins(self) -> dict[str, str]:
+        return dict(self.row.pins) if self.row else {}
+
+    def _left(self, connection: Connection, target: Target) -> tuple[Key | None, Key | None]:
+        """The keys between which a run would still work: without `pending` the ledger knows what is done."""
+        if self.row is None or target.pending is not None:
+            return None, None
+        # Of the attempt, only what names the generation matters to the ledger.
+        place = Attempt("", self.row.environment, self.row.name, self.row.generation, RunKind.DRY_RUN, 0)
+        bound = keys.decode(self.row.upper_bound) if self.row.upper_bound else None
+        return ledger.missing(connection, place, 1)[-1].lower, bound
+
     def _refusal(self, instance: BatchMigration, context: Any) -> str | None:
         try:
+            if self.row is not None and self.row.status is not Status.COMPLETED:
+                check_code(context.connection, self.migration, self.row, self.options)
             call(instance.preflight, context)
         except Refused as refusal:
             return str(refusal)
@@ -133,16 +153,23 @@ class DryRun:
         gaps += [f"the schema change: {change}" for change in schema.planned]
         return gaps
 
-    def _examine(self, connection: Connection, instance: BatchMigration, target: Target, total: int) -> _Findings:
+    def _examine(
+        self,
+        connection: Connection,
+        instance: BatchMigration,
+        target: Target,
+        left: tuple[Key | None, Key | None],
+        total: int,
+    ) -> _Findings:
         """Transform the rows in key order, all of them or as many as the sample's bounds allow."""
-        findings, lower, size = _Findings(), None, 20
+        findings, (lower, upper), size = _Findings(), left, 20
         wanted = total if self.full else min(total, SAMPLE_ROWS)
         transformer = Transformer(type(instance), worker_count(self.options))
         try:
             while findings.examined < wanted and (self.full or findings.seconds < SAMPLE_SECONDS):
                 heed_stop(self.workspace)
                 began = self.workspace.clock.monotonic()
-                found = connection.execute(target.batch(lower, None, min(size, wanted - findings.examined))).all()
+                found = connection.execute(target.batch(lower, upper, min(size, wanted - findings.examined))).all()
                 if not found:
                     break
                 rows = [target.split(row) for row in found]

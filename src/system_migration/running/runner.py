@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -234,7 +235,7 @@ class Runner:
             raise MigrationFailed(self.name, reason) from error
 
     def _end(self, attempt: Attempt, status: Status | None, outcome: Outcome | None, action: str, reason: str) -> None:
-        self.log.error("%s: %s", action, reason)
+        self.log.log(logging.INFO if status is None else logging.ERROR, "%s: %s", action, reason)
 
         def end(connection: Connection) -> None:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)

@@ -8,7 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, case, func, insert, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    case,
+    cast,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from system_migration import states
 from system_migration.errors import Refused
@@ -82,6 +95,7 @@ def snapshot(connection: Connection, environment: str | None) -> Snapshot:
         meta.c.place,
         meta.c.body,
         *tables.migration.c,
+        case((migration.status == Status.RUNNING.value, _changed_so_far(chosen))).label("changed_so_far"),
         run.kind.label("run_kind"),
         run.outcome.label("run_outcome"),
         run.intent_at,
@@ -97,6 +111,21 @@ def snapshot(connection: Connection, environment: str | None) -> Snapshot:
     binding = Binding(first["schema_version"], first["bound_environment"], Fingerprint(first["place"], first["body"]))
     rows = {row["name"]: _row(row) for row in found if row["name"] is not None}
     return Snapshot(binding, environment or binding.environment, rows)
+
+
+def _changed_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
+    """What a run that is under way has committed: the ledger knows, and nobody copies it before the end."""
+    ledger = tables.ledger.c
+    return (
+        select(func.coalesce(cast(func.sum(ledger.changed), BigInteger), 0))
+        .where(
+            ledger.environment == environment,
+            ledger.name == migration.name,
+            ledger.generation == migration.generation,
+        )
+        .correlate(tables.meta, tables.migration)
+        .scalar_subquery()
+    )
 
 
 def read(connection: Connection, environment: str, name: str) -> MigrationRow | None:
@@ -121,7 +150,7 @@ def _row(found: RowMapping) -> MigrationRow:
         executed_at=found["executed_at"],
         executed_by=found["executed_by"],
         finished_at=found["finished_at"],
-        records_processed=found["records_processed"],
+        records_processed=found["changed_so_far"] or found["records_processed"],
         issues=found["issues"],
         error=found["error"],
         run_kind=found["run_kind"] and RunKind(found["run_kind"]),
