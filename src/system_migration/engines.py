@@ -18,7 +18,8 @@ def connect(url: str, *, create: bool = False) -> Engine:
     """
     parsed, dialect = parse_url(url)
     file = parsed.database
-    if not dialect.is_server and file and file != ":memory:" and not create and not Path(file).exists():
+    named = file and file != ":memory:" and not file.startswith("file:")
+    if not dialect.is_server and named and not create and not Path(str(file)).exists():
         raise ConfigurationError(
             f"The SQLite file {file} does not exist. Check DATABASE_URL, or create it with your application "
             "or with `migration init`."

@@ -68,9 +68,7 @@ class HeldLease:
             raise LeaseLost(self.claim.name, "the database did not answer in time")
         try:
             sent = self._clock.monotonic()
-            with self._database.write() as connection:
-                renewed = leases.renew(connection, self.claim)
-            if renewed:
+            if self._database.transact(lambda connection: leases.renew(connection, self.claim)):
                 self._extend(sent)
             else:
                 self._lost = True

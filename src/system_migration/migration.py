@@ -128,4 +128,4 @@ _LIBRARY = __name__.split(".")[0]
 
 
 def _defining_class(cls: type, method: str) -> type:
-    return next(base for base in cls.__mro__ if method in vars(base))
+    return next((base for base in cls.__mro__ if method in vars(base)), Migration)

@@ -213,7 +213,6 @@ def test_a_failure_leaves_nothing_behind(engine: Engine, subtests: pytest.Subtes
         migrator(engine, Failing).rollback(NAME)
 
 
-@pytest.mark.xfail(reason="running/runner: _release_held() asks an imperative migration whether it defines `pending`")
 def test_the_fix_of_what_failed_runs_and_nobody_asks_about_its_code(engine: Engine) -> None:
     make_numbers(engine, 3)
     Failing.way = "raises"

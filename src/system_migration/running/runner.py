@@ -200,7 +200,7 @@ class Runner:
     def _release_held(self, connection: Connection, row: MigrationRow, attempt: Attempt) -> None:
         """Held rows get another try by code that was mended; passes by `pending` will find them."""
         mended = row.status is Status.FAILED and code.changed(self.migration, row.code_algorithm, row.code_checksum)
-        if mended and self.migration.defines("pending"):
+        if mended and isinstance(self.instance, BatchMigration) and self.instance.has_pending:
             released = issues.release(connection, row.environment, row.name, row.generation)
             self._event(connection, "released", attempt, {"rows": released})
 
