@@ -136,7 +136,8 @@ class BatchMigration(Migration):
     def check(self, row: Row) -> bool:
         """Verify one row, by other means than `transform` used. It sees `reads` and `writes`.
 
-        Called for every row that is no longer pending, so also for those that never needed the change.
+        Called for every row that is no longer pending, so also for those that never needed the change; without
+        `pending` for every row up to the bound of the run, so also for those that were added in between.
         """
         raise NotImplementedError
 

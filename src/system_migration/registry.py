@@ -114,10 +114,6 @@ def _declaration_problems(migration: type[BatchMigration], label: str) -> list[s
         for part in ("reads", "writes")
         if isinstance(names := getattr(migration, part, ()), tuple) and len(set(names)) < len(names)
     ]
-    if migration.defines("check") and not migration.defines("pending"):
-        problems.append(
-            f"{label}: check(row) needs pending(t), which tells migrated rows from new ones; or bring verify(context)."
-        )
     problems += [
         f"{label}: {method}() must not be async."
         for method in ("transform", "check", "pending", "prepare", "setup_worker")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, not_
+from sqlalchemy import Connection, and_, func, not_
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
@@ -81,7 +81,7 @@ def _verify_batches(
     if left:
         return Verdict(False, f"{left:,} rows are neither migrated nor held. Run it again by name.")
     if migration.defines("check"):
-        failed = _first_failing(connection, migration, target, attempt)
+        failed = _first_failing(connection, migration, target, row, attempt)
         if failed is not None:
             return Verdict(False, f"check() does not hold for the row with key {keys.shown(failed)!r}.")
     if migration.defines("verify"):
@@ -119,10 +119,14 @@ def _left_over(connection: Connection, target: Target, row: MigrationRow, attemp
 
 
 def _first_failing(connection: Connection, migration: BatchMigration, target: Target, attempt: Attempt) -> Key | None:
-    """The key of the first row, among those no longer pending, for which `check` is not true."""
+    """The key of the first row, among those that should be migrated, for which `check` is not true."""
     migration.setup_worker()
-    assert target.pending is not None  # the registry demands it beside `check`
-    done = not_(func.coalesce(target.pending, False))
+    if target.pending is not None:
+        done = not_(func.coalesce(target.pending, False))
+    elif row.upper_bound:
+        done = and_(*target.between(None, keys.decode(row.upper_bound)))
+    else:
+        return None  # the table was empty at the start: whatever is there now was never ours
     pages = scan(lambda query: connection.execute(query).all(), target, target.columns, done)
     for key, values in pages:
         if not migration.check(values) and not issues.held_among(connection, attempt, [key]):
