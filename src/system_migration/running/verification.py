@@ -118,7 +118,9 @@ def _left_over(connection: Connection, target: Target, row: MigrationRow, attemp
     return int(left)
 
 
-def _first_failing(connection: Connection, migration: BatchMigration, target: Target, attempt: Attempt) -> Key | None:
+def _first_failing(
+    connection: Connection, migration: BatchMigration, target: Target, row: MigrationRow, attempt: Attempt
+) -> Key | None:
     """The key of the first row, among those that should be migrated, for which `check` is not true."""
     migration.setup_worker()
     if target.pending is not None:
