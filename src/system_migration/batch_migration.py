@@ -106,6 +106,11 @@ class BatchMigration(Migration):
     Each batch's rows, its issues and its ledger entry commit together, so a death at any moment loses and repeats
     nothing. With `pending` a row needs work while that expression is true; without it the ledger alone says what is
     done, and in-place changes are made exactly once.
+
+    It defines `transform(row)`, or `assign(t)` for changes that SQL can express. `expected_rows` bounds how many rows
+    a run may change. With `rollbackable = True` and no `down` every change is journalled, so that it can be undone;
+    columns in `sensitive` are journalled only with `journal_sensitive = True`. `row_seconds` and `row_memory` (bytes)
+    limit what one row may take; with `--processes` they are enforced, in threads only reported.
     """
 
     table: ClassVar[str | Table]
@@ -114,6 +119,10 @@ class BatchMigration(Migration):
     sensitive: ClassVar[tuple[str, ...]] = ()
     max_issues: ClassVar[int] = 0
     stop_after_issues: ClassVar[int | None] = None
+    expected_rows: ClassVar[range | None] = None
+    journal_sensitive: ClassVar[bool] = False
+    row_seconds: ClassVar[float | None] = None
+    row_memory: ClassVar[int | None] = None
 
     def prepare(self, schema: SchemaChanges) -> None:
         """Change the schema first, through idempotent helpers."""
@@ -132,6 +141,14 @@ class BatchMigration(Migration):
     def transform(self, row: Row) -> Mapping[str, Any]:
         """The new values of the declared `writes`. Pure: it may run more than once for a row."""
         raise NotImplementedError
+
+    def assign(self, t: FromClause) -> Mapping[str, Any]:
+        """The new values of the declared `writes` as SQL expressions over `t`: each batch is then one UPDATE."""
+        raise NotImplementedError
+
+    def healthy(self, context: MigrationContext) -> str | None:
+        """A reason to wait before the next batch, or None. Asked every few seconds; see `system_migration.health`."""
+        return None
 
     def check(self, row: Row) -> bool:
         """Verify one row, by other means than `transform` used. It sees `reads` and `writes`.

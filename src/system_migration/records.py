@@ -224,15 +224,26 @@ class Finding:
     message: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What an operator may say at a start. None leaves the choice to the library or the migration."""
+    """What an operator may say at a start. None leaves the choice to the library or the migration.
+
+    `workers` write at once, each with a connection of its own; `processes` transform in processes of their own.
+    `max_rows` stops a run that changes more. `from_key` and `to_key` are the first and the last key, as text, of the
+    rows to work on; `held_only` works on the held rows alone. `allow_scan` accepts a range query without an index.
+    """
 
     batch_size: int | None = None
     workers: int | None = None
+    processes: int | None = None
     max_rate: float | None = None
     max_issues: int | None = None
+    max_rows: int | None = None
     stop_after_issues: int | None = None
+    from_key: str | None = None
+    to_key: str | None = None
+    held_only: bool = False
+    allow_scan: bool = False
     wait: bool = False
     verbose: bool = False
     accept_code_change: bool = False

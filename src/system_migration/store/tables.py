@@ -23,13 +23,15 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
+    text,
 )
 from sqlalchemy.schema import SchemaItem
 
 from system_migration.states import Outcome, RunKind, Status
 from system_migration.store.types import LongText, UtcDateTime
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PREFIX = "system_migration_"
 
 metadata = MetaData()
@@ -76,6 +78,9 @@ migration = _table(
     Column("upper_bound", _LongText),
     Column("pins", _LongText, nullable=False),
     Column("max_issues", BigInteger),
+    Column("request", String(16)),
+    Column("requested_by", String(255)),
+    Column("cancelled", Boolean, nullable=False, server_default=false()),
     Column("executed_at", UtcDateTime),
     Column("executed_by", String(255)),
     Column("finished_at", UtcDateTime),
@@ -85,7 +90,11 @@ migration = _table(
     PrimaryKeyConstraint("environment", "name", name=f"pk_{PREFIX}migration"),
     _one_of("status", Status, "migration_status"),
 )
-"""Where a migration stands in an environment. `row_version` changes with every change of status."""
+"""Where a migration stands in an environment. `row_version` changes with every change of status.
+
+`request` is what an operator asks of the run that is going: "pause" or "cancel". `cancelled` tells a FAILED one that
+an operator ended from one that failed by itself.
+"""
 
 run = _table(
     "run",
@@ -103,6 +112,8 @@ run = _table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column("intent_at", UtcDateTime),
+    Column("from_key", _LongText),
+    Column("to_key", _LongText),
     Column("records_processed", BigInteger, nullable=False),
     Column("issues", BigInteger, nullable=False),
     Column("error", _LongText),
@@ -116,7 +127,10 @@ run = _table(
     CheckConstraint("(outcome IS NULL) = (finished_at IS NULL)", name=f"ck_{PREFIX}run_finished"),
     Index(f"ix_{PREFIX}run_history", "environment", "name", "started_at"),
 )
-"""One attempt. Its fence is the one every batch checks; a finished run has an outcome and writes no more."""
+"""One attempt. Its fence is the one every batch checks; a finished run has an outcome and writes no more.
+
+`from_key` and `to_key` are the bounds an operator set; whoever takes the run over keeps to them.
+"""
 
 lease = _table(
     "lease",
@@ -140,15 +154,17 @@ ledger = _table(
     Column("generation", Integer),
     Column("pass", Integer),
     Column("range", BigInteger),
+    Column("last_range", BigInteger, nullable=False, server_default=text("0")),
+    Column("batches", BigInteger, nullable=False, server_default=text("1")),
     Column("run_id", _Uuid, nullable=False),
     Column("attempt", _Uuid, nullable=False),
     Column("lower", _LongText),
     Column("upper", _LongText),
-    Column("rows_read", Integer, nullable=False),
-    Column("changed", Integer, nullable=False),
-    Column("unchanged", Integer, nullable=False),
-    Column("held", Integer, nullable=False),
-    Column("vanished", Integer, nullable=False),
+    Column("rows_read", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("unchanged", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False),
+    Column("vanished", BigInteger, nullable=False),
     Column("deferred", Integer, nullable=False),
     Column("deferred_keys", _LongText),
     Column("seconds", Float, nullable=False),
@@ -156,7 +172,41 @@ ledger = _table(
     PrimaryKeyConstraint("environment", "name", "generation", "pass", "range", name=f"pk_{PREFIX}ledger"),
     UniqueConstraint("attempt", name=f"uq_{PREFIX}ledger_attempt"),
 )
-"""One row per committed batch, written in the batch's own transaction: the truth about what is done."""
+"""One row per committed batch, written in the batch's own transaction: the truth about what is done.
+
+It covers the numbers from `range` to `last_range`. Old rows with consecutive numbers are compacted into one, which
+then stands for several `batches`.
+"""
+
+death = _table(
+    "death",
+    Column("environment", _Environment),
+    Column("name", _Name),
+    Column("generation", Integer),
+    Column("pass", Integer),
+    Column("range", BigInteger),
+    Column("last_range", BigInteger),
+    Column("deaths", Integer, nullable=False),
+    PrimaryKeyConstraint("environment", "name", "generation", "pass", "range", name=f"pk_{PREFIX}death"),
+)
+"""How often a runner died while these range numbers were in its hands, as its successors found. NULL: open end."""
+
+journal = _table(
+    "journal",
+    Column("id", _Serial, autoincrement=True),
+    Column("environment", _Environment, nullable=False),
+    Column("name", _Name, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("pass", Integer, nullable=False),
+    Column("range", BigInteger, nullable=False),
+    Column("run_id", _Uuid, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("images", _LongText, nullable=False),
+    PrimaryKeyConstraint("id", name=f"pk_{PREFIX}journal"),
+    Index(f"ix_{PREFIX}journal_generation", "environment", "name", "generation", "id"),
+)
+"""Before- and after-images of the rows a batch changed, written in its own transaction; what rollback restores from."""
 
 issue = _table(
     "issue",

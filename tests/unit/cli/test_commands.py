@@ -103,7 +103,9 @@ def test_run_passes_its_options_on(migrator, migration) -> None:
     options = ("--batch-size=50", "--workers=4", "--max-rate=9.5", "--max-issues=0", "--stop-after-issues=7")
     flags = ("--wait", "--accept-code-change", "--allow-environment", "--verbose")
     assert migration("run", NAME, *options, *flags, "--executed-by", "ada").code == 0
-    assert migrator.calls[-1] == ("run", NAME, RunOptions(50, 4, 9.5, 0, 7, True, True, True, True))
+    given = {"batch_size": 50, "workers": 4, "max_rate": 9.5, "max_issues": 0, "stop_after_issues": 7}
+    said = dict.fromkeys(("wait", "accept_code_change", "allow_environment", "verbose"), True)
+    assert migrator.calls[-1] == ("run", NAME, RunOptions(**given, **said))
     assert migration("run").code == 0
     assert migrator.calls[-1] == ("run", None, RunOptions())
     assert migration("run-one", NAME).code == 0
