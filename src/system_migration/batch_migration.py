@@ -183,6 +183,11 @@ class BatchMigration(Migration):
         return self.table if isinstance(self.table, str) else self.table.name
 
     @property
+    def is_journalled(self) -> bool:
+        """Whether its changes are kept, so that they can be undone without a `down`."""
+        return self.rollbackable and not self.defines("down")
+
+    @property
     def has_pending(self) -> bool:
         """Whether SQL, and not the ledger alone, says which rows need the change."""
         return self.defines("pending")

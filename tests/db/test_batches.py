@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from system_migration import BatchMigration, MigrationFailed, Refused, Row, RowIssue, RunOptions, Status
+from system_migration.batching.ranges import SPAN
 from system_migration.errors import Interrupted, Paused
 from tests.db.test_workbench import (
     Bytes,
@@ -36,6 +37,18 @@ def batches(engine: Engine, name: str = "%") -> list[tuple[int, int, int, int]]:
     quote = engine.dialect.identifier_preparer.quote
     query = f"SELECT {quote('pass')}, {quote('range')}, rows_read, changed FROM system_migration_ledger"
     return sorted(rows_of(engine, f"{query} WHERE name LIKE :name", name=name))  # type: ignore[arg-type]
+
+
+def covered(engine: Engine, name: str) -> list[tuple[int, int]]:
+    """The numbers that the first pass has in the ledger, (first, last) of each uninterrupted sequence."""
+    quote = engine.dialect.identifier_preparer.quote
+    query = f"SELECT {quote('range')}, last_range FROM system_migration_ledger WHERE name = :name ORDER BY 1"
+    found: list[tuple[int, int]] = []
+    for first, last in rows_of(engine, query, name=name):
+        if found and found[-1][1] == first - 1:
+            first, _ = found.pop()
+        found.append((first, last))
+    return found
 
 
 # --- every row, exactly once -----------------------------------------------------------------------------------------

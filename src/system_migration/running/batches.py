@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,13 +10,20 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
+from system_migration.batching.crew import usable_cores
 from system_migration.batching.executors import Transformer
+from system_migration.batching.limits import ChangeLimit
 from system_migration.batching.loop import BatchLoop, Tally
+from system_migration.batching.ranges import ordinal
+from system_migration.batching.reading import Reader
+from system_migration.batching.settling import Settler
 from system_migration.batching.sizing import BatchSize
 from system_migration.batching.target import Target, resolve
+from system_migration.batching.throttle import RateLimit
 from system_migration.errors import MigrationFailed
 from system_migration.lease import HeldLease
 from system_migration.records import RunOptions
+from system_migration.running.contexts import heed_stop
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
@@ -50,7 +56,7 @@ class BatchRun:
             target = resolve(connection, self.migration)
             done = ledger.totals(connection, self.attempt)
             last_pass = ledger.last_pass(connection, self.attempt)
-            left = connection.execute(target.count()).scalar_one()
+            left, heaviest = connection.execute(target.heaviest()).one()
             held = issues.count(connection, self.attempt.environment, self.attempt.name, self.attempt.generation)
         tally = Tally(done.changed, done.unchanged, held, done.vanished, done.deferred)
         total = left + (tally.done if target.pending is not None else 0)
@@ -58,8 +64,9 @@ class BatchRun:
         self.workspace.progress.rows(tally.done, total, tally.held)
         transformer = Transformer(type(self.migration), worker_count(self.options), self.options.processes)
         try:
-            loop = self._loop(target, transformer, tally, total)
-            loop.run_passes(last_pass + 1 if self.again or last_pass == 0 else last_pass)
+            loop = self._loop(target, transformer, tally, total, int(heaviest or 0))
+            with loop.at_work():
+                loop.run_passes(last_pass + 1 if self.again or last_pass == 0 else last_pass)
         finally:
             transformer.close()
         self._judge(tally)
@@ -88,31 +95,53 @@ class BatchRun:
         for planned in schema.planned:
             self.log.info("schema: %s", planned)
 
-    def _loop(self, target: Target, transformer: Transformer, tally: Tally, total: int) -> BatchLoop:
-        return BatchLoop(
-            database=self.workspace.database,
+    def _loop(self, target: Target, transformer: Transformer, tally: Tally, total: int, heaviest: int) -> BatchLoop:
+        workspace, options = self.workspace, self.options
+        settler = Settler(
+            database=workspace.database,
             target=target,
             run=self.attempt,
-            lease=self.lease,
             transformer=transformer,
-            progress=self.workspace.progress,
-            clock=self.workspace.clock,
-            size=BatchSize.starting(self.options.batch_size),
+            clock=workspace.clock,
+            progress=workspace.progress,
+            heed=self._heed,
+            limit=ChangeLimit(self.attempt.name, options.max_rows, tally.changed),
+        )
+        return BatchLoop(
+            database=workspace.database,
+            target=target,
+            run=self.attempt,
+            settler=settler,
+            reader=Reader(workspace.database, target, workspace.progress, heaviest),
+            progress=workspace.progress,
+            clock=workspace.clock,
+            heed=self._heed,
+            size=BatchSize.starting(options.batch_size),
+            rate=RateLimit(options.max_rate),
             tally=tally,
+            workers=options.workers if options.workers or options.max_rate is None else 1,
             total=total,
             upper_bound=keys.decode(self.upper_bound) if self.upper_bound else None,
-            max_rate=self.options.max_rate,
-            stop_after_issues=self.options.stop_after_issues or self.migration.stop_after_issues,
-            stop_signal=self.workspace.stop_signal,
+            stop_after_issues=options.stop_after_issues or self.migration.stop_after_issues,
             after_batch=self._after_batch,
+            notice=self._notice,
         )
+
+    def _heed(self) -> None:
+        """Whatever may end or hold the run: a lost lease, a signal."""
+        self.lease.check()
+        heed_stop(self.workspace)
+
+    def _notice(self, text: str) -> None:
+        self.log.warning("%s", text)
+        self.workspace.progress.waiting(text)
 
     def _after_batch(self, entry: Entry) -> None:
         if not self.options.verbose:
             return
         self.log.info(
             "pass %d batch %d: %d rows, %d changed, %d held, %d changed meanwhile, %d vanished",
-            *(entry.pass_number, entry.range_number, entry.rows_read, entry.changed),
+            *(entry.pass_number, ordinal(entry.numbers.first), entry.rows_read, entry.changed),
             *(entry.held, len(entry.deferred), entry.vanished),
         )
         with suppress(DBAPIError):  # a log line is not worth a run
@@ -132,8 +161,5 @@ class BatchRun:
 
 
 def worker_count(options: RunOptions) -> int:
-    """As many workers as the operator wants, else as this process has cores."""
-    if options.workers:
-        return options.workers
-    usable = getattr(os, "sched_getaffinity", None)  # not on every system
-    return len(usable(0)) if usable else os.cpu_count() or 1
+    """How many threads transform: as many as the operator wants writers, else as this process has cores."""
+    return options.workers or usable_cores()

@@ -114,7 +114,7 @@ def _left_over(connection: Connection, target: Target, row: MigrationRow, attemp
         for gap in gaps
     )
     for number in range(1, ledger.last_pass(connection, attempt) + 1):
-        left += sum(map(len, ledger.deferred_ranges(connection, attempt, number).values()))
+        left += sum(len(deferred.keys) for deferred in ledger.deferred_ranges(connection, attempt, number))
     return int(left)
 
 
