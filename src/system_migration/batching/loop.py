@@ -15,11 +15,12 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration.batching import throttle
 from system_migration.batching.commit import Batch, commit_batch
+from system_migration.batching.executors import Transformer
 from system_migration.batching.keys import Key
 from system_migration.batching.ranges import Gap
 from system_migration.batching.sizing import BatchSize
 from system_migration.batching.target import ReadRow, Target
-from system_migration.batching.transform import Outcome, Transformer
+from system_migration.batching.transform import Outcome
 from system_migration.clock import Clock
 from system_migration.errors import Interrupted, MigrationFailed, Paused
 from system_migration.lease import HeldLease

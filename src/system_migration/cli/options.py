@@ -87,6 +87,12 @@ _RUN_OPTIONS = (
         help="How many rows are transformed at once, 1 to 256 (default: adapts to the machine).",
     ),
     click.option(
+        "--processes",
+        type=click.IntRange(1, 256),
+        metavar="N",
+        help="Transform rows in N processes, where limits on one row's time and memory hold (default: in threads).",
+    ),
+    click.option(
         "--max-rate",
         type=click.FloatRange(min=0, min_open=True),
         metavar="N",

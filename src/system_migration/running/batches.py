@@ -11,10 +11,10 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
+from system_migration.batching.executors import Transformer
 from system_migration.batching.loop import BatchLoop, Tally
 from system_migration.batching.sizing import BatchSize
 from system_migration.batching.target import Target, resolve
-from system_migration.batching.transform import Transformer
 from system_migration.errors import MigrationFailed
 from system_migration.lease import HeldLease
 from system_migration.records import RunOptions
@@ -56,7 +56,7 @@ class BatchRun:
         total = left + (tally.done if target.pending is not None else 0)
         self.workspace.progress.phase(self.attempt.name, "migrating")
         self.workspace.progress.rows(tally.done, total, tally.held)
-        transformer = Transformer(type(self.migration), worker_count(self.options))
+        transformer = Transformer(type(self.migration), worker_count(self.options), self.options.processes)
         try:
             loop = self._loop(target, transformer, tally, total)
             loop.run_passes(last_pass + 1 if self.again or last_pass == 0 else last_pass)
