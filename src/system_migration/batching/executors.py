@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from system_migration.batch_migration import BatchMigration
@@ -137,8 +137,8 @@ class Transformer:
         parts = slices(len(rows), self._workers, self._smallest_slice())
         futures = {pool.submit(Task(columns, rows[part])): part for part in parts}
         try:
-            for future in as_completed(futures):
-                part = futures[future]
+            # Not `as_completed`, which waits for ever for a future that a closed pool has cancelled.
+            for future, part in futures.items():
                 outcomes[part] = future.result()
                 done(part.stop - part.start)
         finally:
