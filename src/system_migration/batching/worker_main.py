@@ -118,9 +118,7 @@ def _sendable(outcome: Outcome) -> Outcome:
     except MemoryError:
         raise
     except Exception as error:
-        return Held(
-            TRANSFORM_ERROR, f"transform returned a value that no other process can be sent: {type(error).__name__}"
-        )
+        return Held(TRANSFORM_ERROR, f"transform returned a value that cannot be pickled: {type(error).__name__}")
     return outcome
 
 
