@@ -6,8 +6,10 @@ import logging
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -19,7 +21,7 @@ from typing import Any
 import pytest
 
 from system_migration.batch_migration import BatchMigration
-from system_migration.batching import processes
+from system_migration.batching import processes, worker_main
 from system_migration.batching.executors import Transformer
 from system_migration.batching.isolation import Ask
 from system_migration.batching.processes import ProcessPool
@@ -330,3 +332,16 @@ def test_a_worker_that_is_killed_from_outside_costs_nothing(pool: Open, caplog: 
     with caplog.at_level(logging.WARNING):
         assert results(done(opened, ["a", "b"])) == ["A", "B"]
     assert opened.deaths == 1
+
+
+def test_where_no_kernel_tells_of_the_parent_s_death_the_closed_channel_does() -> None:
+    ours, theirs = socket.socketpair()
+    ended = threading.Event()
+    lifeline = threading.Thread(target=worker_main._end_at_hangup, args=(theirs.fileno(), lambda code: ended.set()))
+    lifeline.start()
+    with theirs:
+        ours.send(b"a slice")  # is for another thread to read
+        assert not ended.wait(0.05)
+        ours.close()
+        assert ended.wait(PATIENCE)
+        lifeline.join()
