@@ -83,6 +83,11 @@ def _pid(migration: Hazard, value: str) -> tuple[int, bool]:
     return os.getpid(), migration.prepared_in == os.getpid()
 
 
+def _print(migration: Hazard, value: str) -> str:
+    print("printed", flush=True)
+    return "printed"
+
+
 def _unpicklable(migration: Hazard, value: str) -> Any:
     return lambda: value
 
@@ -98,6 +103,7 @@ HAZARDS: Mapping[str, Callable[[Hazard, str], Any]] = {
     "exit": _exit,
     "crash": _crash,
     "pid": _pid,
+    "print": _print,
     "unpicklable": _unpicklable,
 }
 
@@ -126,6 +132,11 @@ class Untold(Exception):
 class UntoldSetup(Hazard):
     def setup_worker(self) -> None:
         raise Untold("no", SECRET)
+
+
+class LeavingSetup(Hazard):
+    def setup_worker(self) -> None:
+        raise SystemExit(SECRET)
 
 
 class DyingSetup(Hazard):

@@ -23,7 +23,6 @@ import pytest
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import processes, worker_main
 from system_migration.batching.executors import Transformer
-from system_migration.batching.isolation import Ask
 from system_migration.batching.processes import ProcessPool
 from system_migration.batching.transform import TRANSFORM_ERROR, Held, Outcome, Task
 from system_migration.batching.worker import MEMORY_LIMIT, TIME_LIMIT, WORKER_DIED, WorkerDied
@@ -35,6 +34,7 @@ from tests.support.hazards import (
     Explosive,
     FailingSetup,
     Hazard,
+    LeavingSetup,
     Patient,
     UntoldSetup,
 )
@@ -135,6 +135,13 @@ def test_values_that_cannot_travel_hold_their_row(pool: Open) -> None:
     assert SECRET not in outcomes[1].message
 
 
+def test_what_a_migration_prints_stays_out_of_the_command_s_result(
+    pool: Open, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert results(done(pool(), ["print"])) == ["printed"]
+    assert capfd.readouterr() == ("", "printed\n")
+
+
 # --- rows that kill their worker -------------------------------------------------------------------------------------
 
 POISON = {
@@ -194,9 +201,9 @@ def test_a_row_that_suffers_for_another_one_is_not_held(pool: Open) -> None:
 def test_without_isolation_healthy_rows_would_be_held(pool: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tests above prove comes from `isolate`, and from nothing else."""
 
-    def hold_the_slice(ask: Ask, rows: Any) -> list[Outcome]:
+    def hold_the_slice(ask: Callable[[Any], list[Outcome]], rows: Any) -> list[Outcome]:
         try:
-            return ask(rows, fresh=False)
+            return ask(rows)
         except WorkerDied as death:
             return [Held(death.code, death.message)] * len(rows)
 
@@ -254,9 +261,10 @@ def test_what_setup_worker_raises_is_raised(pool: Open, capfd: pytest.CaptureFix
     assert capfd.readouterr().err == ""
 
 
-def test_what_cannot_travel_is_told_without_its_text() -> None:
-    said = refusal(UntoldSetup)
-    assert "setup_worker failed, Untold raised at hazards.py:" in said
+@pytest.mark.parametrize(("migration", "kind"), [(UntoldSetup, "Untold"), (LeavingSetup, "SystemExit")])
+def test_what_cannot_travel_is_told_without_its_text(migration: type[BatchMigration], kind: str) -> None:
+    said = refusal(migration)
+    assert f"setup_worker failed, {kind} raised at hazards.py:" in said
     assert SECRET not in said
 
 
