@@ -195,7 +195,10 @@ def test_a_row_that_suffers_for_another_one_is_not_held(pool: Open) -> None:
     """Two rows that each keep 120 MB are too much for one worker, but neither is for itself."""
     opened = pool()
     assert results(done(opened, ["a", "leak", "b", "leak", "c"])) == ["A", "leaked", "B", "leaked", "C"]
-    assert opened.deaths > 0
+    before = opened.deaths
+    assert before > 0
+    assert results(done(opened, ["leak"])) == ["leaked"]
+    assert opened.deaths > before  # although it was alone in its slice
 
 
 def test_without_isolation_healthy_rows_would_be_held(pool: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ class Transformer:
         self._seconds_per_row = 0.0
 
     def run(self, columns: tuple[str, ...], rows: Rows, done: Done = lambda rows: None) -> list[Outcome]:
-        """The outcome of every row, in order. `done` hears how many more are finished.
+        """The outcome of every row, in order. `done` hears how many more are finished, in this thread.
 
         Only a failing `setup_worker` raises, or a worker process that cannot be replaced; a failing `transform` is
         an outcome. Closed meanwhile, it raises `CancelledError`.
