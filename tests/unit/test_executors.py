@@ -52,7 +52,7 @@ def make() -> Iterator[Make]:
 
 @pytest.fixture
 def hand_over_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The calling thread does nothing itself."""
+    """The calling thread does one row itself."""
     monkeypatch.setattr(executors, "INLINE_SECONDS", 0)
 
 
@@ -124,7 +124,7 @@ def test_outcomes_keep_the_order_of_the_rows_whoever_finishes_first(make: Make) 
 
     class Backwards(Doubling):
         def transform(self, row: Row) -> Mapping[str, Any]:
-            if row.value == 0:
+            if row.value == 1:
                 assert last_row_done.wait(PATIENCE)
             elif row.value == 199:
                 last_row_done.set()
@@ -166,7 +166,7 @@ class Prepared(Doubling):
         self.thread = threading.get_ident()
 
     def transform(self, row: Row) -> Mapping[str, Any]:
-        if row.value < self.all_there.parties:
+        if 0 < row.value <= self.all_there.parties:
             self.all_there.wait(PATIENCE)  # until every worker has a row, so that each gets a share
         return {"doubled": self.thread == threading.get_ident()}
 
@@ -178,9 +178,9 @@ def test_each_thread_prepares_its_own_instance_once(make: Make) -> None:
         all_there = threading.Barrier(3)
 
     transformer = make(Three, 3)
-    assert transformer.run(("value",), numbers(3)) == [{"doubled": True}] * 3
+    assert transformer.run(("value",), numbers(4)) == [{"doubled": True}] * 4
     for _ in range(3):
-        assert transformer.run(("value",), numbers(100)[3:]) == [{"doubled": True}] * 97
+        assert transformer.run(("value",), numbers(100)[4:]) == [{"doubled": True}] * 96
     assert len(Three.setups) == len(set(Three.setups)) == 4  # the calling thread, too
 
 
@@ -217,9 +217,10 @@ def test_closing_finishes_what_has_begun_and_cancels_the_rest(monkeypatch: pytes
 
     class Waiting(Doubling):
         def transform(self, row: Row) -> Mapping[str, Any]:
-            begun.set()
-            assert cancelled.wait(PATIENCE)
-            ended.append(row.value)
+            if row.value > 0:
+                begun.set()
+                assert cancelled.wait(PATIENCE)
+                ended.append(row.value)
             return {"doubled": 0}
 
     monkeypatch.setattr(executors, "ThreadPoolExecutor", Closing)
@@ -230,6 +231,32 @@ def test_closing_finishes_what_has_begun_and_cancels_the_rest(monkeypatch: pytes
         transformer.close()
         assert 0 < len(ended) < 100
         assert isinstance(run.exception(PATIENCE), CancelledError)
+
+
+def test_nothing_is_handed_to_a_transformer_that_was_closed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closing(Doubling):
+        transformer: ClassVar[Transformer]
+
+        def transform(self, row: Row) -> Mapping[str, Any]:
+            self.transformer.close()
+            return {"doubled": 0}
+
+    monkeypatch.setattr(executors, "INLINE_SECONDS", 0)
+    Closing.transformer = Transformer(Closing, 2)
+    with pytest.raises(CancelledError):
+        Closing.transformer.run(("value",), numbers(5))
+
+
+def test_a_slow_row_after_many_quick_ones_is_noticed_at_once(make: Make) -> None:
+    class Uneven(Noting):
+        def transform(self, row: Row) -> Mapping[str, Any]:
+            end = time.monotonic() + executors.INLINE_SECONDS
+            while row.value >= 1000 and time.monotonic() < end:
+                pass
+            return super().transform(row)
+
+    outcomes = make(Uneven, 2).run(("value",), numbers(1010))
+    assert {"doubled": threading.get_ident()} not in outcomes[1001:]
 
 
 # Slow rows
