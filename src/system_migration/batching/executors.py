@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from system_migration.batch_migration import BatchMigration
@@ -17,7 +17,6 @@ INLINE_SECONDS = 0.02
 """How long the calling thread transforms by itself before others help."""
 _SLICE_SECONDS = 0.002
 """A slice takes at least this long, or handing it over would cost more than the work."""
-_MOST_AT_ONCE = 1024
 
 Rows = Sequence[tuple[Any, ...]]
 Done = Callable[[int], None]
@@ -30,6 +29,15 @@ def slices(count: int, workers: int, smallest: int = 1) -> Iterator[slice]:
         size = min(count - start, max(1, smallest, (count - start) // (2 * workers)))
         yield slice(start, start + size)
         start += size
+
+
+def _for(seconds: float, rows: Rows) -> Iterator[tuple[Any, ...]]:
+    """The first rows, until the time is over. A look at the clock for each: the next one may be a slow one."""
+    until = time.monotonic() + seconds
+    for row in rows:
+        yield row
+        if time.monotonic() >= until:
+            return
 
 
 class Pool(Protocol):
@@ -61,6 +69,11 @@ class Inline:
     def transform(self, task: Task) -> list[Outcome]:
         """The outcomes of a slice."""
         return transform_rows(self.prepare(), task.columns, self._slow.watched(task.rows))
+
+    def transform_for_a_while(self, columns: tuple[str, ...], rows: Rows) -> list[Outcome]:
+        """The outcomes of the first rows: of all that can be done in `INLINE_SECONDS`, and of one at least."""
+        instance = self.prepare()
+        return transform_rows(instance, columns, self._slow.watched(_for(INLINE_SECONDS, rows)))
 
     def close(self) -> None:
         self._slow.close()
@@ -99,46 +112,40 @@ class Transformer:
         elif self._inline is not None and threads > 1:
             self._pool = ThreadPool(self._inline, threads)
         self._seconds_per_row = 0.0
+        self._submitting, self._closed = threading.Lock(), False
 
     def run(self, columns: tuple[str, ...], rows: Rows, done: Done = lambda rows: None) -> list[Outcome]:
-        """The outcome of every row, in order. `done` hears how many more are finished.
+        """The outcome of every row, in order. `done` hears how many more are finished, in this thread.
 
         Only a failing `setup_worker` raises, or a worker process that cannot be replaced; a failing `transform` is
         an outcome. Closed meanwhile, it raises `CancelledError`.
         """
-        outcomes = self._here(self._inline, columns, rows, done) if self._inline is not None else []
+        outcomes: list[Outcome] = []
+        while self._inline is not None and len(outcomes) < len(rows) and not (outcomes and self._pool):
+            found = self._inline.transform_for_a_while(columns, rows[len(outcomes) :])
+            outcomes += found
+            done(len(found))
         if self._pool is not None and len(outcomes) < len(rows):
             outcomes += self._handed_out(self._pool, columns, rows[len(outcomes) :], done)
         return outcomes
 
     def close(self) -> None:
         """Let the workers go. Threads end the slice they are at; processes are ended at once."""
+        with self._submitting:
+            self._closed = True
         if self._pool is not None:
             self._pool.close()
         if self._inline is not None:
             self._inline.close()
 
-    def _here(self, inline: Inline, columns: tuple[str, ...], rows: Rows, done: Done) -> list[Outcome]:
-        """The outcomes of all rows, or of as many as were done when others should help."""
-        inline.prepare()
-        outcomes: list[Outcome] = []
-        until, size = time.monotonic() + INLINE_SECONDS, 1
-        while len(outcomes) < len(rows) and (self._pool is None or time.monotonic() < until):
-            found = inline.transform(Task(columns, rows[len(outcomes) : len(outcomes) + size]))
-            outcomes += found
-            done(len(found))
-            size = min(size * 2, _MOST_AT_ONCE)
-        return outcomes
-
     def _handed_out(self, pool: Pool, columns: tuple[str, ...], rows: Rows, done: Done) -> list[Outcome]:
         """The outcomes by the pool; this thread only waits, so that the pool has the cores."""
         began = time.monotonic()
         outcomes: list[Outcome] = [{}] * len(rows)
-        parts = slices(len(rows), self._workers, self._smallest_slice())
-        futures = {pool.submit(Task(columns, rows[part])): part for part in parts}
+        futures = self._submitted(pool, columns, rows)
         try:
-            for future in as_completed(futures):
-                part = futures[future]
+            # Not `as_completed`, which waits for ever for a future that a closed pool has cancelled.
+            for future, part in futures.items():
                 outcomes[part] = future.result()
                 done(part.stop - part.start)
         finally:
@@ -147,6 +154,11 @@ class Transformer:
         self._seconds_per_row = (time.monotonic() - began) * self._workers / len(rows)
         return outcomes
 
-    def _smallest_slice(self) -> int:
-        """Worth its way, by what a row took in the batch before."""
-        return int(_SLICE_SECONDS / self._seconds_per_row) if self._seconds_per_row else 1
+    def _submitted(self, pool: Pool, columns: tuple[str, ...], rows: Rows) -> dict[Future[list[Outcome]], slice]:
+        # Worth its way, by what a row took in the batch before.
+        smallest = int(_SLICE_SECONDS / self._seconds_per_row) if self._seconds_per_row else 1
+        parts = slices(len(rows), self._workers, smallest)
+        with self._submitting:  # nothing is handed to a pool that is being closed: nobody would do it
+            if self._closed:
+                raise CancelledError
+            return {pool.submit(Task(columns, rows[part])): part for part in parts}

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from system_migration.batching.transform import Held, Outcome
 from system_migration.batching.worker import WorkerDied
 
-
-class Ask(Protocol):
-    """Have rows transformed by a worker; with `fresh`, by one that has done nothing before."""
-
-    def __call__(self, rows: Sequence[tuple[Any, ...]], *, fresh: bool) -> list[Outcome]: ...
+Rows = Sequence[tuple[Any, ...]]
 
 
-def isolate(ask: Ask, rows: Sequence[tuple[Any, ...]]) -> list[Outcome]:
+def isolate(ask: Callable[[Rows], list[Outcome]], rows: Rows) -> list[Outcome]:
     """The outcome of every row, in order, whichever of them kill their workers.
 
-    A row is held only when it has killed a fresh worker with nothing else in hand: until then it may have suffered
-    for what an earlier row left behind. It costs two deaths when the worker could say which row it was at, else one
-    for each halving and two more.
+    `ask` has rows transformed, after a death by a new worker. A row is held only when it has killed a new one with
+    nothing else in hand: until then it may have suffered for what an earlier row left behind. It costs two deaths
+    when the worker could say which row it was at, else one for each halving and two more.
     """
     outcomes: list[Outcome] = [{}] * len(rows)
     waiting = [(slice(0, len(rows)), False)]
     while waiting:
-        part, fresh = waiting.pop()
+        part, by_new_worker = waiting.pop()
         try:
-            outcomes[part] = ask(rows[part], fresh=fresh)
+            outcomes[part] = ask(rows[part])
         except WorkerDied as death:
             if part.stop - part.start > 1:
                 waiting += _cut(part, death.row)
-            elif fresh:
-                outcomes[part] = [Held(death.code, death.message)]
-            else:
+            elif not by_new_worker:
                 waiting.append((part, True))
+            else:
+                outcomes[part] = [Held(death.code, death.message)]
     return outcomes
 
 
 def _cut(part: slice, row: int | None) -> list[tuple[slice, bool]]:
-    """A slice cut up, and which of its parts need a fresh worker. The last is to be done first.
+    """A slice cut up; the last part is to be done first, by the new worker.
 
-    That is the row that was in hand, alone, as the next worker is fresh anyway. What came before it is halved, in
-    case one of those did the damage.
+    That is the row that was in hand, alone. What came before it is halved, in case one of those did the damage.
     """
     if row is None:
         middle = (part.start + part.stop) // 2

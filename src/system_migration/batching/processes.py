@@ -92,7 +92,7 @@ class Keeper:
         try:
             self._start()
             self.prepared.set_result(None)
-        except Exception as error:
+        except BaseException as error:
             self.prepared.set_exception(error)
         while (work := self._waiting.get()) is not None:
             self._do(*work)
@@ -105,13 +105,11 @@ class Keeper:
             return
         try:
             future.set_result(isolate(partial(self._ask, task.columns), task.rows))
-        except Exception as error:
+        except BaseException as error:  # whatever it is, somebody waits for this future
             future.set_exception(CancelledError() if self._closed else error)
 
-    def _ask(self, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]], *, fresh: bool) -> list[Outcome]:
-        worker = self._worker
-        if worker is None or (fresh and not worker.fresh):
-            worker = self._start()
+    def _ask(self, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> list[Outcome]:
+        worker = self._worker or self._start()
         try:
             return worker.ask(columns, rows)
         except WorkerDied as death:

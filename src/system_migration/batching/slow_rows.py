@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class SlowRows:
             self._watcher = threading.Thread(target=self._watch, args=(row_seconds,), name="slow-rows", daemon=True)
             self._watcher.start()
 
-    def watched(self, rows: Sequence[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
+    def watched(self, rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
         """The rows, each noted as begun when it is handed out. Costs nothing where there is no limit."""
         return rows if self._limit is None else self._noted(rows)
 
@@ -33,7 +33,7 @@ class SlowRows:
         if self._watcher is not None:
             self._watcher.join()
 
-    def _noted(self, rows: Sequence[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
+    def _noted(self, rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
         me = threading.get_ident()
         try:
             for row in rows:

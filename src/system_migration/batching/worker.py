@@ -38,7 +38,6 @@ class Worker:
 
     def __init__(self, reference: Reference, row_seconds: float, row_memory: int | None) -> None:
         self._name, self._row_seconds, self._row_memory = reference.migration, row_seconds, row_memory
-        self.fresh = True
         ours, theirs = socket.socketpair()
         with tempfile.TemporaryFile() as file, theirs:
             file.truncate(COUNTER_BYTES)
@@ -70,7 +69,6 @@ class Worker:
             outcomes: list[Outcome] = self._channel.recv()[1]
         except (EOFError, OSError):
             raise self._death() from None
-        self.fresh = False
         return outcomes
 
     def kill(self) -> None:

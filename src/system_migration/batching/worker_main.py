@@ -72,8 +72,7 @@ def _instance(reference: Reference, channel: Connection[Reply, Any]) -> BatchMig
 def _portable(error: BaseException, name: str) -> BaseException:
     """The error itself, or, where it cannot travel, one that says its kind and place."""
     try:
-        travelled = pickle.loads(pickle.dumps(error))
-        if type(travelled) is type(error) and isinstance(error, Exception):
+        if isinstance(error, Exception) and pickle.loads(pickle.dumps(error)) is not None:
             return error
     except Exception:  # any error may happen when a stranger's class is taken apart
         pass
@@ -118,9 +117,7 @@ def _sendable(outcome: Outcome) -> Outcome:
     except MemoryError:
         raise
     except Exception as error:
-        return Held(
-            TRANSFORM_ERROR, f"transform returned a value that no other process can be sent: {type(error).__name__}"
-        )
+        return Held(TRANSFORM_ERROR, f"transform returned a value that cannot be pickled: {type(error).__name__}")
     return outcome
 
 
