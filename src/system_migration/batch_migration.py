@@ -130,7 +130,7 @@ class BatchMigration(Migration):
     """
 
     table: ClassVar[str | Table]
-    reads: ClassVar[tuple[str, ...]]
+    reads: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[tuple[str, ...]]
     sensitive: ClassVar[tuple[str, ...]] = ()
     max_issues: ClassVar[int] = 0

@@ -46,7 +46,7 @@ class Reader:
         if limit is not None and self.heaviest * limit > BATCH_BYTES:
             limit = self._fitting(lower, upper, limit)
         query = self.target.batch(lower, upper, limit)
-        rows = self.database.ask(lambda connection: connection.execute(query).all(), self.progress.waiting)
+        rows = self.database.ask(lambda connection: self.target.fetch(connection, query), self.progress.waiting)
         reached = self.target.key_of(rows[-1]) if rows else None
         return Page(rows, reached, limit is None or len(rows) < limit)
 
@@ -61,7 +61,7 @@ class Reader:
 
         def look(connection: Connection) -> list[RawRow]:
             portions = self.target.portions(keys)
-            return [row for part in portions for row in connection.execute(self.target.rows_by_key(part))]
+            return [row for part in portions for row in self.target.fetch(connection, self.target.rows_by_key(part))]
 
         return self.database.ask(look, self.progress.waiting)
 

@@ -101,6 +101,7 @@ class Settler:
         while waiting:
             waiting += self._advance(waiting.pop(), settled)
         settled.write_seconds = self.clock.monotonic() - transformed - settled.waited_seconds
+        settled.rows = sum(entry.rows_read for entry in settled.entries)
         return settled
 
     def hold(self, batch: Batch, code: str, message: str) -> Settled:
@@ -207,7 +208,7 @@ class Settler:
         if batch.rows or self.target.assigned is None:
             return batch
         query = self.target.batch(batch.lower, batch.upper, None)
-        rows = self.database.ask(lambda connection: connection.execute(query).all(), self.progress.waiting)
+        rows = self.database.ask(lambda connection: self.target.fetch(connection, query), self.progress.waiting)
         return replace(batch, rows=rows, outcomes=[{}] * len(rows))
 
     def _note_false_alarm(self, work: _Work, entry: Entry) -> None:

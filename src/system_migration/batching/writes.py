@@ -31,12 +31,12 @@ RawRow = Sequence[Any]
 class Verdict:
     """What became of every row of a batch; each row is in exactly one place.
 
-    `written` are the rows as they were before their change, `values` the new ones of the written columns. Rows that
-    were changed in SQL without being read are `assigned`, a number.
+    `written` are the rows as they were before their change, `values` their new values, one list for each written
+    column. Rows that were changed in SQL without being read are `assigned`, a number.
     """
 
     written: list[RawRow] = field(default_factory=list)
-    values: list[tuple[Any, ...]] = field(default_factory=list)
+    values: list[list[Any]] = field(default_factory=list)
     held: list[tuple[Key, str, str]] = field(default_factory=list)
     unchanged: list[Key] = field(default_factory=list)
     deferred: list[Key] = field(default_factory=list)
@@ -54,34 +54,46 @@ class Sorted:
     """The rows of a batch by what transform made of them: those to write, with their new values, and the others."""
 
     rows: list[RawRow] = field(default_factory=list)
-    values: list[tuple[Any, ...]] = field(default_factory=list)
+    values: list[list[Any]] = field(default_factory=list)
     other_rows: list[RawRow] = field(default_factory=list)
     other_outcomes: list[Outcome] = field(default_factory=list)
 
 
 def sort(target: Target, rows: Sequence[RawRow], outcomes: Sequence[Outcome]) -> Sorted:
     """Tell the rows that get new values from those that are held or stay as they are."""
-    found = Sorted()
-    places = tuple(zip(target.writes, target.written_at, strict=True))
-    single = places[0] if len(places) == 1 else None
-    take_row, take_values = found.rows.append, found.values.append
+    places = list(zip(target.writes, target.written_at, strict=True))
+    found = Sorted(values=[[] for _ in places])
+    if len(places) == 1:
+        _sort_by_one_column(found, places[0], rows, outcomes)
+        return found
     for row, outcome in zip(rows, outcomes, strict=True):
-        if not isinstance(outcome, Held):
-            if single is not None:
-                name, place = single
-                before, after = row[place], outcome.get(name, row[place])
-                differs = not _same(after, before)
-                new: tuple[Any, ...] = (after,)
-            else:
-                new = tuple([outcome.get(name, row[place]) for name, place in places])
-                differs = not same(tuple([row[place] for _, place in places]), new)
-            if differs:
+        new = [] if isinstance(outcome, Held) else [outcome.get(name, row[place]) for name, place in places]
+        if isinstance(outcome, Held) or same([row[place] for _, place in places], new):
+            found.other_rows.append(row)
+            found.other_outcomes.append(outcome)
+        else:
+            found.rows.append(row)
+            for column, value in zip(found.values, new, strict=True):
+                column.append(value)
+    return found
+
+
+def _sort_by_one_column(
+    found: Sorted, written: tuple[str, int], rows: Sequence[RawRow], outcomes: Sequence[Outcome]
+) -> None:
+    """The same for the most frequent case, which has to keep up with the database."""
+    name, place = written
+    take_row, take_value = found.rows.append, found.values[0].append
+    for row, outcome in zip(rows, outcomes, strict=True):
+        if outcome.__class__ is not Held:
+            before = row[place]
+            after = outcome.get(name, before)  # type: ignore[union-attr]
+            if not _same(after, before):
                 take_row(row)
-                take_values(new)
+                take_value(after)
                 continue
         found.other_rows.append(row)
         found.other_outcomes.append(outcome)
-    return found
 
 
 def write_exactly(
@@ -148,7 +160,7 @@ def guard(
     Compared here and not in SQL, where floats never match, JSON has no equality and some collations match too
     much (reliability, M9 to M11). The rows are locked in key order.
     """
-    verdict = Verdict()
+    verdict = Verdict(values=[[] for _ in target.writes])
     start, end = target.key_width, target.compared_end
     current, locked = _lock(connection, dialect, target, rows, around_locks=around_locks)
     for row, outcome in zip(rows, outcomes, strict=True):
@@ -173,7 +185,7 @@ def _lock(
     current: dict[Key, RawRow] = {}
     locked: set[Key] = set()
     for keys in target.portions([target.key_of(row) for row in rows]):
-        for found in connection.execute(lock(target.guarded(keys))):
+        for found in target.fetch(connection, lock(target.guarded(keys))):
             current[target.key_of(found)] = found
         absent = [key for key in keys if key not in current]
         if around_locks and absent:
@@ -186,7 +198,8 @@ def _settle(verdict: Verdict, target: Target, row: RawRow, outcome: dict[str, An
     after = tuple([outcome.get(name, old) for name, old in zip(target.writes, before, strict=True)])
     if not same(before, after):
         verdict.written.append(row)
-        verdict.values.append(after)
+        for column, value in zip(verdict.values, after, strict=True):
+            column.append(value)
     elif target.pending is not None:
         # It would be found again for ever: the values that transform returns do not end `pending`.
         message = "transform leaves the row as it is, and pending stays true"

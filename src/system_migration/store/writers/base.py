@@ -23,7 +23,7 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
-from sqlalchemy.exc import CompileError
+from sqlalchemy.exc import CompileError, SQLAlchemyError
 from sqlalchemy.sql.type_api import TypeEngine
 from sqlalchemy.types import NullType
 
@@ -62,6 +62,9 @@ class Written:
 Rows = Sequence[Sequence[Any]]
 """Selected rows: the key, the guarded columns, then what else was selected."""
 
+Columns = Sequence[Sequence[Any]]
+"""New values, a list for each written column, in the order of the rows."""
+
 
 class Writer(ABC):
     """Writes the new values of one batch in one statement, where the database has one that is fast.
@@ -83,11 +86,11 @@ class Writer(ABC):
         """Whether SQL alone can tell that the rows still are what was read. Proven by a test for each type."""
 
     @abstractmethod
-    def write_guarded(self, connection: Connection, rows: Rows, values: Rows) -> Written:
+    def write_guarded(self, connection: Connection, rows: Rows, values: Columns) -> Written:
         """Write `values` to those of `rows` that still are what was read. Raises `Missed` when some are not."""
 
     @abstractmethod
-    def write(self, connection: Connection, rows: Rows, values: Rows) -> Written:
+    def write(self, connection: Connection, rows: Rows, values: Columns) -> Written:
         """Write `values` to `rows`, which are locked."""
 
     def assign(self, connection: Connection, todo: Sequence[ColumnElement[bool]], values: Mapping[str, Any]) -> Written:
@@ -106,13 +109,12 @@ class Writer(ABC):
         """How many bytes a value of the column takes."""
         return func.octet_length(column)
 
-    def bound(self, values: Rows) -> list[Sequence[Any]]:
+    def bound(self, values: Columns) -> list[Sequence[Any]]:
         """The values of each written column, as the driver takes them. Raises `BadValue`."""
-        columns: list[Sequence[Any]] = list(zip(*values, strict=True))
         try:
             return [
                 column if bind is None else [bind(value) for value in column]
-                for column, bind in zip(columns, self._binds, strict=True)
+                for column, bind in zip(values, self._binds, strict=True)
             ]
         except Exception as error:  # a type may be the host's own
             raise BadValue from error
@@ -121,7 +123,7 @@ class Writer(ABC):
         """The values of each part of the key."""
         return [[row[index] for row in rows] for index in range(len(self.shape.key))]
 
-    def write_one_by_one(self, connection: Connection, rows: Rows, values: Rows) -> Written:
+    def write_one_by_one(self, connection: Connection, rows: Rows, values: Columns) -> Written:
         """The way that every database knows and that takes values of any type: executemany."""
         written = self.shape.written
         statement = (
@@ -133,7 +135,7 @@ class Writer(ABC):
         parts = [f"{_NAMES}key_{index}" for index in range(len(self.shape.key))]
         parameters = [
             dict(zip(parts, row, strict=False)) | dict(zip(names, new, strict=True))
-            for row, new in zip(rows, values, strict=True)
+            for row, new in zip(rows, zip(*values, strict=True), strict=True)
         ]
         matched = connection.execute(statement, parameters).rowcount
         return Written(matched, self.count_pending(connection, rows))
@@ -167,7 +169,10 @@ class Writer(ABC):
     def is_plain(self, column: ColumnElement[Any]) -> bool:
         """Whether its values travel as they are: what was read is what a guard in SQL compares with."""
         kind = column.type.dialect_impl(self.dialect)
-        return kind.bind_processor(self.dialect) is None and kind.result_processor(self.dialect, None) is None
+        try:
+            return kind.bind_processor(self.dialect) is None and kind.result_processor(self.dialect, None) is None
+        except (SQLAlchemyError, TypeError):
+            return False  # it depends on what the driver will say of the result
 
     @cached_property
     def pending_sql(self) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Date, DateTime, Dialect, Float, Integer, Numeric, String
 
-from system_migration.store.writers.base import Missed, Rows, Shape, Writer, Written, of_one_kind, stored_type
+from system_migration.store.writers.base import Columns, Missed, Rows, Shape, Writer, Written, of_one_kind, stored_type
 
 _GIVEN = "system_migration_given"
 
@@ -31,7 +31,7 @@ class MariaDBWriter(Writer):
         exact = all(_is_exact(column) and self.is_plain(column) for column in self.shape.guarded)
         return exact and (self.shape.pending is None or self.pending_sql is not None)
 
-    def write_guarded(self, connection: Connection, rows: Rows, values: Rows) -> Written:
+    def write_guarded(self, connection: Connection, rows: Rows, values: Columns) -> Written:
         first, last = len(self.shape.key), len(self.shape.key) + len(self.shape.guarded)
         old = [[row[index] for row in rows] for index in range(first, last)]
         columns = [*self.keys_of(rows), *self.bound(values), *old]
@@ -46,7 +46,7 @@ class MariaDBWriter(Writer):
             raise Missed
         return written
 
-    def write(self, connection: Connection, rows: Rows, values: Rows) -> Written:
+    def write(self, connection: Connection, rows: Rows, values: Columns) -> Written:
         columns = [*self.keys_of(rows), *self.bound(values)]
         if not all(map(of_one_kind, columns)):
             return self.write_one_by_one(connection, rows, values)

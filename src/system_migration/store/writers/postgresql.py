@@ -50,7 +50,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.sql.type_api import TypeEngine
 from sqlalchemy.types import NullType, UserDefinedType
 
-from system_migration.store.writers.base import Missed, Rows, Shape, Writer, Written, of_one_kind, stored_type
+from system_migration.store.writers.base import Columns, Missed, Rows, Shape, Writer, Written, of_one_kind, stored_type
 
 _SEPARATOR = "\x1f"
 
@@ -87,7 +87,7 @@ class PostgreSQLWriter(Writer):
     def weight(self, column: ColumnElement[Any]) -> ColumnElement[int]:
         return func.octet_length(cast(column, Text) if isinstance(column.type, JSON) else column)
 
-    def write_guarded(self, connection: Connection, rows: Rows, values: Rows) -> Written:
+    def write_guarded(self, connection: Connection, rows: Rows, values: Columns) -> Written:
         parameters = self._parameters(rows, values)
         if parameters is None:
             raise Missed
@@ -97,7 +97,7 @@ class PostgreSQLWriter(Writer):
             raise Missed
         return written
 
-    def write(self, connection: Connection, rows: Rows, values: Rows) -> Written:
+    def write(self, connection: Connection, rows: Rows, values: Columns) -> Written:
         parameters = self._parameters(rows, values) if self._is_fast else None
         if parameters is None:
             return self.write_one_by_one(connection, rows, values)
@@ -115,7 +115,7 @@ class PostgreSQLWriter(Writer):
         matched, still_pending = result.one()
         return Written(matched, still_pending)
 
-    def _parameters(self, rows: Rows, values: Rows) -> dict[str, Any] | None:
+    def _parameters(self, rows: Rows, values: Columns) -> dict[str, Any] | None:
         """Arrays of the keys and of the new values, and the outermost keys; None where a column mixes types."""
         columns = [*self.keys_of(rows), *self.bound(values)]
         if not all(map(of_one_kind, columns)):

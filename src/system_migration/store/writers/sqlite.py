@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Enum, Integer, LargeBinary, String, cast, func, select, update
 
-from system_migration.store.writers.base import Missed, Rows, Writer, Written, stored_type
+from system_migration.store.writers.base import Columns, Missed, Rows, Writer, Written, stored_type
 
 
 class SQLiteWriter(Writer):
@@ -22,7 +22,7 @@ class SQLiteWriter(Writer):
     def weight(self, column: ColumnElement[Any]) -> ColumnElement[int]:
         return func.length(cast(column, LargeBinary))  # octet_length is younger than many a SQLite
 
-    def write_guarded(self, connection: Connection, rows: Rows, values: Rows) -> Written:
+    def write_guarded(self, connection: Connection, rows: Rows, values: Columns) -> Written:
         first, last = len(self.shape.key), len(self.shape.key) + len(self.shape.guarded)
         old = [[row[index] for row in rows] for index in range(first, last)]
         matched = self._update(connection, self._guarded_sql, [*self.bound(values), *self.keys_of(rows), *old])
@@ -30,7 +30,7 @@ class SQLiteWriter(Writer):
             raise Missed
         return Written(matched, self.count_pending(connection, rows))
 
-    def write(self, connection: Connection, rows: Rows, values: Rows) -> Written:
+    def write(self, connection: Connection, rows: Rows, values: Columns) -> Written:
         matched = self._update(connection, self._plain_sql, [*self.bound(values), *self.keys_of(rows)])
         return Written(matched, self.count_pending(connection, rows))
 
