@@ -8,9 +8,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event, text
 
-from system_migration import Migration, MigrationContext, MigrationResult, Refused, Row, RunOptions, Status
+from system_migration import (
+    Migration,
+    MigrationContext,
+    MigrationResult,
+    MigrationRollbackResult,
+    Refused,
+    Row,
+    RunOptions,
+    Status,
+)
 from system_migration.errors import Cancelled, LeaseLost, Paused
 from system_migration.running import requests
 from system_migration.store import database as store_database
@@ -175,6 +184,34 @@ def test_a_request_to_a_dead_runner_is_done_at_once_and_shuts_it_out(engine: Eng
     assert rows_of(engine, CHANGED) == [(8,)]
 
 
+@pytest.mark.databases("postgresql", "mariadb")
+def test_the_last_batch_of_a_frozen_runner_is_waited_for_and_counted(engine: Engine) -> None:
+    with held_up(engine) as frozen:
+        expire(engine)
+        waiting = threading.Event()
+
+        def hear(_c: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+            if statement.startswith("UPDATE system_migration_run SET fence"):
+                waiting.set()
+
+        event.listen(Engine, "before_cursor_execute", hear)
+        operator = Running(Gate(), lambda: control(engine).pause("001-increment"))
+        try:
+            with engine.begin() as batch:  # it has passed its fence check, and is about to commit
+                batch.execute(text("SELECT id FROM system_migration_run FOR UPDATE"))
+                batch.execute(text("UPDATE system_migration_ledger SET changed = changed + 5"))
+                operator._thread.start()
+                assert waiting.wait(30)
+            operator.end()
+        finally:
+            event.remove(Engine, "before_cursor_execute", hear)
+        assert operator.error is None
+        assert operator.result.records_processed == 12
+        frozen.end()
+    assert isinstance(frozen.error, LeaseLost)
+    assert control(engine).history()[0].records_processed == 12
+
+
 def test_a_paused_one_is_cancelled_at_once(engine: Engine) -> None:
     with held_up(engine) as running:
         control(engine).pause("001-increment")
@@ -326,6 +363,25 @@ def test_a_request_before_up_starts_keeps_it_from_starting(engine: Engine) -> No
     with pytest.raises(Cancelled, match="cancelled by ada"):
         control(engine, form).run()
     assert form.calls == 1
+
+
+def test_a_paused_rollback_is_resumed_as_a_rollback(engine: Engine) -> None:
+    class Undoable(Up):
+        rollbackable = True
+        gate = Gate()
+
+        def down(self, context: MigrationContext) -> MigrationRollbackResult:
+            context.connection.exec_driver_sql("UPDATE number SET z = NULL")
+            return MigrationRollbackResult(records_processed=2)
+
+    Undoable.gate.opened.set()
+    make_numbers(engine, 2)
+    migrator(engine, Undoable).run()
+    execute(engine, "UPDATE system_migration_migration SET status = 'PAUSED'")
+    execute(engine, "UPDATE system_migration_run SET kind = 'rollback', outcome = 'paused'")
+    assert control(engine, Undoable).resume("001-increment").status is Status.ROLLED_BACK
+    assert rows_of(engine, "SELECT z FROM number") == [(None,), (None,)]
+    assert Undoable.calls == 1
 
 
 def test_a_request_that_comes_after_the_last_look_is_told_and_ended(engine: Engine) -> None:

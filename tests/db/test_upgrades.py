@@ -178,11 +178,41 @@ def test_nobody_upgrades_under_a_runner_that_may_be_an_older_program(older: Engi
     assert fingerprint(older, but=set()) == before
 
 
+def test_who_comes_late_upgrades_nothing_and_is_not_kept_waiting(older: Engine) -> None:
+    """Another process has upgraded meanwhile, and its run is already going."""
+    database = Database(quick(older))
+    as_it_was = tracking.find_binding(database)
+    assert as_it_was is not None
+    migrator(older, Increment).init()
+    execute(older, "UPDATE system_migration_lease SET expires_at = '2099-01-01 00:00:00'")
+    before = fingerprint(older, but=set())
+    tracking.upgrade(database, as_it_was)
+    database.close()
+    assert fingerprint(older, but=set()) == before
+
+
 def test_another_environment_upgrades_nothing(older: Engine) -> None:
     before = fingerprint(older, but=set())
     with pytest.raises(MigrationSystemError, match="belongs to environment 'test'"):
         migrator(older, Increment, environment="staging").run()
     assert fingerprint(older, but=set()) == before
+
+
+def tables_finding(engine: Engine) -> tuple[str, str]:
+    return next((each.level, each.message) for each in migrator(engine, Increment).doctor() if each.subject == "tables")
+
+
+def test_doctor_tells_older_tables_and_damaged_ones(older: Engine) -> None:
+    assert tables_finding(older) == (
+        "warning",
+        "The tracking tables have version 1. `migration init`, or the next run, brings them to 2.",
+    )
+    migrator(older, Increment).init()
+    assert tables_finding(older)[0] == "ok"
+    execute(older, "DROP TABLE system_migration_death")
+    level, message = tables_finding(older)
+    assert level == "problem"
+    assert "damaged: table system_migration_death is missing" in message
 
 
 DAMAGES = {

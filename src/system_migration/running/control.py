@@ -80,26 +80,35 @@ def _lease_of_the_dead(connection: Connection, workspace: Workspace, name: str) 
     return leases.acquire(connection, workspace.environment, name, HOLDER, held_by, workspace.lease_seconds)
 
 
-def _end_at_once(connection: Connection, workspace: Workspace, row: MigrationRow, request: Request, fence: int) -> None:
-    """Write what the runner would have written. Its attempt goes under our fence first."""
+def _end_at_once(
+    connection: Connection, workspace: Workspace, seen: MigrationRow, request: Request, fence: int
+) -> None:
+    """Write what the runner would have written, once it can commit nothing any more."""
     by = workspace.actor.name
+    attempt = _shut_out(connection, seen, fence)
+    row = migrations.read(connection, seen.environment, seen.name)  # again: its last batch may have been waited for
+    assert row is not None
     held = issues.count(connection, row.environment, row.name, row.generation)
     reason = pause_reason(by) if request is Request.PAUSE else Cancelled(row.name, by).reason
-    values: dict[str, Any] = {
-        "error": reason,
-        "finished_at": now(),
-        "issues": held,
-        "records_processed": row.records_processed,
-    }
-    if row.status is Status.RUNNING and row.run_id is not None and row.run_kind is not None:
-        attempt = Attempt(row.run_id, row.environment, row.name, row.generation, row.run_kind, fence)
-        runs.raise_fence(connection, attempt)
+    if attempt is not None:
         outcome = Outcome.PAUSED if request is Request.PAUSE else Outcome.FAILED
-        runs.finish(connection, attempt, outcome, records_processed=row.records_processed, issues=held, error=reason)
+        done = row.records_processed
+        runs.finish(connection, attempt, outcome, records_processed=done, issues=held, error=reason)
+    values: dict[str, Any] = {"error": reason, "finished_at": now(), "issues": held}
+    values["records_processed"] = row.records_processed
     if request is Request.PAUSE:
         migrations.transition(connection, row, Status.PAUSED, **values)
     else:
         migrations.transition(connection, row, Status.FAILED, cancelled_by=by, **values)
+
+
+def _shut_out(connection: Connection, row: MigrationRow, fence: int) -> Attempt | None:
+    """The attempt that a dead runner left open, under our fence. None where the migration does not run."""
+    if row.status is not Status.RUNNING or row.run_id is None or row.run_kind is None:
+        return None
+    attempt = Attempt(row.run_id, row.environment, row.name, row.generation, row.run_kind, fence)
+    runs.raise_fence(connection, attempt)
+    return attempt
 
 
 def _write(workspace: Workspace, name: str, act: Callable[[Connection], _T]) -> _T:

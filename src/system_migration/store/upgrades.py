@@ -45,7 +45,7 @@ def upgrade(connection: Connection, dialect: Dialect, version: int) -> bool:
     Raises `HeldElsewhere` while a runner is at work: it may be an older program, whose batches would be misread.
     """
     meta = tables.meta.c
-    seen = connection.execute(dialect.lock_rows(select(meta.schema_version))).scalar_one()
+    seen = connection.execute(select(meta.schema_version)).scalar_one()
     if seen != version:
         return False
     _demand_nobody_runs(connection)
