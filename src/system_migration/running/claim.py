@@ -15,7 +15,7 @@ from system_migration.migration import Migration
 from system_migration.records import RunOptions
 from system_migration.running.workspace import Workspace
 from system_migration.states import RunKind, Status
-from system_migration.store import audit, leases, ledger, migrations, runs
+from system_migration.store import audit, control, leases, ledger, migrations, runs
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
 
@@ -74,7 +74,8 @@ def _inherit(
     audit.add_event(
         connection, workspace.environment, row.name, "takeover", workspace.actor, {"fence": fence}, row.run_id
     )
-    return Attempt(row.run_id, workspace.environment, row.name, row.generation, row.run_kind, fence)
+    window = row.from_key, row.to_key
+    return Attempt(row.run_id, workspace.environment, row.name, row.generation, row.run_kind, fence, *window)
 
 
 def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) -> Decision:
@@ -87,8 +88,8 @@ def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) 
             case Status.SKIPPED | Status.ROLLED_BACK if not named:
                 return None
             case Status.PAUSED if not named:
-                raise Paused(row.name, f"{row.error or 'it was paused.'} Go on with `migration run {row.name}`.")
-            case Status.FAILED if not named and row.run_kind is RunKind.ROLLBACK:
+                raise Paused(row.name, row.error or "it was paused.", f"Go on with `migration run {row.name}`.")
+            case Status.FAILED if not named and (row.cancelled or row.run_kind is RunKind.ROLLBACK):
                 return None
             case Status.COMPLETED if not (issubclass(migration, BatchMigration) and migration.defines("pending")):
                 raise Refused(
@@ -97,7 +98,9 @@ def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) 
                 )
             case Status.RUNNING | Status.FAILED | Status.PAUSED:
                 check_code(connection, migration, row, options)
-        return row.run_kind if row.status is Status.RUNNING else RunKind.RUN
+        if named and row.request is not None:
+            control.withdraw(connection, row.environment, row.name)  # nobody obeyed it, and now a start is wanted
+        return row.run_kind if row.status in (Status.RUNNING, Status.PAUSED) else RunKind.RUN
 
     return decide
 

@@ -81,6 +81,10 @@ class Dialect(ABC):
         """Options of our own tables, as keywords of a SQLAlchemy table."""
         return {}
 
+    def widening(self, table: str, column: str) -> str | None:
+        """The statement that lets a counter of ours, NOT NULL, hold 64 bits; None where it already does."""
+        return f"ALTER TABLE {table} ALTER COLUMN {column} TYPE BIGINT"
+
     def begin(self, connection: Connection, idle_seconds: float) -> None:  # noqa: B027
         """First statements of a write transaction: how long it may wait for locks, and idle while holding them.
 

@@ -56,6 +56,9 @@ class MariaDB(Dialect):
         # Binary collation: names and keys that differ in case only are different names and keys.
         return {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
+    def widening(self, table: str, column: str) -> str | None:
+        return f"ALTER TABLE {table} MODIFY {column} BIGINT NOT NULL"
+
     def begin(self, connection: Connection, idle_seconds: float) -> None:
         # Both: the first counts only from a transaction's first write, and the guard's locks come before it.
         connection.exec_driver_sql(

@@ -48,6 +48,9 @@ class SQLite(Dialect):
         event.listen(engine, "connect", _take_over_transactions)
         event.listen(engine, "begin", _begin)
 
+    def widening(self, table: str, column: str) -> str | None:
+        return None  # every integer has 64 bits there
+
     def read_options(self) -> dict[str, Any]:
         return {}  # without an explicit BEGIN the driver now leaves each statement its own transaction
 
