@@ -40,6 +40,8 @@ COMPACT_EVERY = 500
 """So many batches later their ledger rows are put into one."""
 MEASURED_BATCHES = 4
 """So many batches are settled one by one before the number of threads is chosen."""
+NAMED_ROWS = 1 << 62
+"""Where the numbers of batches begin whose rows are named, not found by a walk: a walk never comes so far."""
 _LOOK_SECONDS = 0.2
 
 
@@ -100,6 +102,7 @@ class BatchLoop:
     _pace: Pace = field(default_factory=Pace, init=False)
     _read_seconds: float = field(default=0.0, init=False)
     _in_hand: int = field(default=0, init=False)
+    _put_off: list[Key] = field(default_factory=list, init=False)
     _turn: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
@@ -132,13 +135,24 @@ class BatchLoop:
         """Try the held rows again and no others, each released in the transaction of its batch."""
         with self.database.read() as connection:
             keys = issues.held_keys(connection, self.run)
-        gap = Gap(1, None, None, None)
+        self._do_named(pass_number, keys, released=True)
+        if self.target.pending is None:
+            self._redo_deferred()
+            return
+        for number in range(pass_number + 1, pass_number + 1 + PASSES):
+            if put_off := self._put_off:
+                self._put_off = []
+                self._do_named(number, put_off, released=False)
+
+    def _do_named(self, pass_number: int, keys: Sequence[Key], *, released: bool) -> None:
+        """Named rows and no others, under numbers that no walk of a pass uses."""
+        gap = Gap(NAMED_ROWS, None, None, None)
         for start in range(0, len(keys), self._began_with):
-            part = keys[start : start + self._began_with]
-            rows = self.reader.rows_by_key(part)
-            batch = Batch(pass_number, gap.next_share(), None, None, rows, (), releases=tuple(part))
-            self._hand_over(replace(batch, vanished=len(part) - len(rows)))
-            gap = gap.after(batch.numbers, None)
+            part = tuple(keys[start : start + self._began_with])
+            rows, numbers = self.reader.rows_by_key(part), gap.next_share()
+            batch = Batch(pass_number, numbers, None, None, rows, (), vanished=len(part) - len(rows))
+            self._hand_over(replace(batch, releases=part) if released else batch)
+            gap = gap.after(numbers, None)
         self._drain()
 
     def _sweep(self, first_pass: int) -> None:
@@ -273,6 +287,8 @@ class BatchLoop:
             self._in_hand -= settled.advanced
         for entry in settled.entries:
             self.tally.add(entry)
+            if entry.numbers.first >= NAMED_ROWS:
+                self._put_off += entry.deferred
             self.after_batch(entry)
         self.progress.rows(self.tally.done + self._in_hand, self.total, self.tally.held)
 

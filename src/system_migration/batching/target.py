@@ -236,6 +236,12 @@ class Target:
             limits.append(_within(self.key, upper))
         return limits
 
+    def from_to(self, first: Key | None, last: Key | None) -> Target:
+        """The same table between two keys, both included; None leaves a side open."""
+        limits = [_from(self.key, first)] if first is not None else []
+        limits += [_within(self.key, last)] if last is not None else []
+        return replace(self, window=(*self.window, *limits))
+
     def without(self, keys: Sequence[Key]) -> Target:
         """The same table without these rows."""
         left_out = [not_(self.is_one_of(part)) for part in self.portions(keys)]
@@ -282,6 +288,13 @@ def _beyond(key: Sequence[ColumnElement[Any]], bound: Key) -> ColumnElement[bool
     if not rest:
         return and_(first > limit)
     return and_(first >= limit, or_(first > limit, _beyond(rest, bound[1:])))
+
+
+def _from(key: Sequence[ColumnElement[Any]], bound: Key) -> ColumnElement[bool]:
+    first, rest, limit = key[0], key[1:], _untyped(bound[0])
+    if not rest:
+        return and_(first >= limit)
+    return and_(first >= limit, or_(first > limit, _from(rest, bound[1:])))
 
 
 def _within(key: Sequence[ColumnElement[Any]], bound: Key) -> ColumnElement[bool]:

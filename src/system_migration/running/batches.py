@@ -53,11 +53,13 @@ class BatchRun:
         """Prepare the schema and work until nothing is left. Raises `MigrationFailed` when too many rows are held."""
         self.prepare()
         with self.workspace.database.read() as connection:
-            target = resolve(connection, self.migration)
+            target = self._part(resolve(connection, self.migration))
             done = ledger.totals(connection, self.attempt)
             last_pass = ledger.last_pass(connection, self.attempt)
             left, heaviest = connection.execute(target.heaviest()).one()
             held = issues.count(connection, self.attempt.environment, self.attempt.name, self.attempt.generation)
+        if self.options.held_only:
+            held = 0  # each is tried again, and counted anew if it stays held
         tally = Tally(done.changed, done.unchanged, held, done.vanished, done.deferred)
         total = left + (tally.done if target.pending is not None else 0)
         self.workspace.progress.phase(self.attempt.name, "migrating")
@@ -66,11 +68,24 @@ class BatchRun:
         try:
             loop = self._loop(target, transformer, tally, total, int(heaviest or 0))
             with loop.at_work():
-                loop.run_passes(last_pass + 1 if self.again or last_pass == 0 else last_pass)
+                self._walk(loop, last_pass)
         finally:
             transformer.close()
         self._judge(tally)
         return tally
+
+    def _part(self, target: Target) -> Target:
+        """The rows that the operator keeps the run to."""
+        ends = self.attempt.from_key, self.attempt.to_key
+        return target.from_to(*(None if text is None else keys.decode(text) for text in ends))
+
+    def _walk(self, loop: BatchLoop, last_pass: int) -> None:
+        if self.options.held_only:
+            loop.retry_held(last_pass + 1)
+        elif self.attempt.is_windowed:
+            loop.walk_once(last_pass + 1)
+        else:
+            loop.run_passes(last_pass + 1 if self.again or last_pass == 0 else last_pass)
 
     def prepare(self) -> None:
         """Run `prepare`. With transactional DDL dying half-way leaves nothing; else each step finds itself done."""

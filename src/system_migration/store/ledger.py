@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, delete, func, insert, select, update
 
 from system_migration.batching import keys
 from system_migration.batching.keys import Key
@@ -17,6 +17,8 @@ from system_migration.store.runs import Attempt
 from system_migration.store.times import now
 
 ledger = tables.ledger.c
+_last = case((ledger.last_range == 0, ledger["range"]), else_=ledger.last_range)
+"""A program of tracking version 1 that began before an upgrade leaves 0: its ranges had one number."""
 _AT_ONCE = 5_000
 _SUMS = ("batches", "rows_read", "changed", "unchanged", "held", "vanished", "deferred", "seconds")
 
@@ -103,9 +105,7 @@ def find(connection: Connection, attempts: Sequence[str]) -> Entry | None:
 
 def covers(connection: Connection, run: Attempt, pass_number: int, number: int) -> bool:
     """Whether a committed range of the pass covers this number."""
-    query = select(ledger.attempt).where(
-        _pass(run, pass_number), ledger["range"] <= number, ledger.last_range >= number
-    )
+    query = select(ledger.attempt).where(_pass(run, pass_number), ledger["range"] <= number, _last >= number)
     return connection.execute(query.limit(1)).first() is not None
 
 
@@ -135,10 +135,10 @@ def missing(connection: Connection, run: Attempt, pass_number: int) -> list[Gap]
     walked = (
         select(
             ledger["range"],
-            ledger.last_range,
+            _last.label("last_range"),
             ledger.lower,
             ledger.upper,
-            func.coalesce(func.lag(ledger.last_range).over(order_by=ledger["range"]), 0).label("previous_last"),
+            func.coalesce(func.lag(_last).over(order_by=ledger["range"]), 0).label("previous_last"),
             func.lag(ledger.upper).over(order_by=ledger["range"]).label("previous_upper"),
             func.row_number().over(order_by=ledger["range"].desc()).label("from_end"),
         )
@@ -167,7 +167,7 @@ class Deferred:
 
 def deferred_ranges(connection: Connection, run: Attempt, pass_number: int) -> list[Deferred]:
     """What a pass put off and the next one has not done yet, in order."""
-    query = select(ledger["range"], ledger.last_range, ledger.deferred_keys).where(
+    query = select(ledger["range"], _last.label("last_range"), ledger.deferred_keys).where(
         _pass(run, pass_number), ledger.deferred > 0
     )
     found = []
@@ -182,7 +182,7 @@ def _not_done(connection: Connection, run: Attempt, pass_number: int, whole: Def
     """What of a range a pass has not covered. It is done in order, so that it can be split: the rest is its end."""
     numbers = whole.numbers
     query = (
-        select(ledger.last_range, ledger.upper)
+        select(_last.label("last_range"), ledger.upper)
         .where(_pass(run, pass_number), ledger["range"] <= numbers.last)
         .order_by(ledger["range"].desc())
         .limit(1)
@@ -202,7 +202,7 @@ def compact(connection: Connection, run: Attempt, pass_number: int, below: int, 
     With `keep_deferred` those stay that put rows off: the next pass needs their keys. Dying half-way leaves all as it
     was, since the caller's transaction holds it together.
     """
-    whole = _pass(run, pass_number) & (ledger.last_range < below)
+    whole = _pass(run, pass_number) & (ledger.last_range > 0) & (ledger.last_range < below)
     if keep_deferred:
         whole &= ledger.deferred == 0
     rows = connection.execute(select(tables.ledger).where(whole).order_by(ledger["range"]).limit(_AT_ONCE)).mappings()
