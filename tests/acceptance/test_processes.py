@@ -72,5 +72,6 @@ def test_no_process_outlives_a_run_that_is_killed(sqlite_project: Project) -> No
 def test_a_worker_that_cannot_be_prepared_is_one_sentence(sqlite_project: Project) -> None:
     prepare(sqlite_project, ("002_increment", UNPREPARED))
     ended = sqlite_project.run(*ARGUMENTS, code=1)
-    assert "cannot be prepared in a worker process: setup_worker failed, SystemExit raised" in ended.err
+    assert "a worker process could not be prepared: setup_worker: SystemExit raised at 002_increment.py:" in ended.err
+    assert "worker.py" not in ended.err
     assert "no key" not in ended.said
