@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from system_migration import BatchMigration, Row, RowIssue
+from system_migration import BatchMigration, Refused, Row, RowIssue
 
 MEGABYTE = 1 << 20
 SECRET = "s3cr3t"
@@ -119,12 +119,17 @@ class Explosive:
         return os._exit, (4,)
 
 
+class RefusingSetup(Hazard):
+    def setup_worker(self) -> None:
+        raise Refused("There is no key.")
+
+
 class FailingSetup(Hazard):
     def setup_worker(self) -> None:
-        raise RuntimeError("no key")
+        raise RuntimeError(SECRET)
 
 
-class Untold(Exception):
+class Untold(Refused):
     def __init__(self, first: str, second: str) -> None:
         super().__init__(first)  # so that its pickle does not load
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,7 +27,7 @@ from system_migration.batching.executors import Transformer
 from system_migration.batching.processes import ProcessPool
 from system_migration.batching.transform import TRANSFORM_ERROR, Held, Outcome, Task
 from system_migration.batching.worker import MEMORY_LIMIT, TIME_LIMIT, WORKER_DIED, WorkerDied
-from system_migration.errors import MigrationSystemError
+from system_migration.errors import MigrationSystemError, Refused
 from tests.support.hazards import (
     SECRET,
     Counting,
@@ -36,6 +37,7 @@ from tests.support.hazards import (
     Hazard,
     LeavingSetup,
     Patient,
+    RefusingSetup,
     UntoldSetup,
 )
 
@@ -258,21 +260,29 @@ def test_a_module_that_only_this_process_has_is_refused_in_one_sentence(
     assert capfd.readouterr().err == ""
 
 
-def test_what_setup_worker_raises_is_raised(pool: Open, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RuntimeError, match="no key"):
-        pool(FailingSetup, 2)
+def test_a_refusal_of_setup_worker_is_raised_as_it_is(pool: Open, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Refused, match=r"^There is no key\.$"):
+        pool(RefusingSetup, 2)
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize(("migration", "kind"), [(UntoldSetup, "Untold"), (LeavingSetup, "SystemExit")])
-def test_what_cannot_travel_is_told_without_its_text(migration: type[BatchMigration], kind: str) -> None:
+@pytest.mark.parametrize(
+    ("migration", "kind"), [(FailingSetup, "RuntimeError"), (UntoldSetup, "Untold"), (LeavingSetup, "SystemExit")]
+)
+def test_any_other_error_is_told_by_its_kind_and_place(
+    migration: type[BatchMigration], kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     said = refusal(migration)
-    assert f"setup_worker failed, {kind} raised at hazards.py:" in said
-    assert SECRET not in said
+    assert re.fullmatch(
+        "Migration 001-hazard failed: a worker process could not be prepared: "
+        rf"setup_worker: {kind} raised at hazards\.py:\d+\.",
+        said,
+    )
+    assert capfd.readouterr().err == ""
 
 
 def test_a_process_that_dies_of_its_preparation_is_told() -> None:
-    assert refusal(DyingSetup).endswith("a worker process ended while it was being prepared (exit code 5).")
+    assert refusal(DyingSetup).endswith("a worker process could not be prepared: it ended (exit code 5).")
 
 
 # --- signals, and the end --------------------------------------------------------------------------------------------

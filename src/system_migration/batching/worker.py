@@ -47,17 +47,18 @@ class Worker:
         self._orders = Orders(os.getpid(), reference, row_memory)
 
     def wait_ready(self) -> None:
-        """Wait until it is prepared. Raises why it could not be, and `MigrationFailed` if it died of it."""
+        """Wait until it is prepared. Raises why it cannot be: an error of the library's, or `MigrationFailed`."""
         try:
             self._channel.send(self._orders)
             kind, error = self._channel.recv()
         except (EOFError, OSError):
-            raise MigrationFailed(
-                self._name, f"a worker process ended while it was being prepared ({self._ending()})."
-            ) from None
+            raise self._unprepared(f"it ended ({self._ending()})") from None
         if kind == "failed":
             self.kill()
-            raise error
+            raise self._unprepared(f"setup_worker: {error}") if isinstance(error, str) else error
+
+    def _unprepared(self, reason: str) -> MigrationFailed:
+        return MigrationFailed(self._name, f"a worker process could not be prepared: {reason}.")
 
     def ask(self, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> list[Outcome]:
         """The outcomes of a slice. Raises `WorkerDied` when it does not live to tell."""

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching.transform import TRANSFORM_ERROR, Held, Outcome, Task, prepared, transform_rows, where
-from system_migration.errors import LoadError
+from system_migration.errors import MigrationSystemError
 from system_migration.references import Reference, load
 
 OUT_OF_MEMORY = 97
@@ -65,18 +65,17 @@ def _instance(reference: Reference, channel: Connection[Reply, Any]) -> BatchMig
         assert issubclass(migration, BatchMigration)
         return prepared(migration)
     except (Exception, SystemExit) as error:
-        channel.send(("failed", _portable(error, reference.migration)))
+        channel.send(("failed", _portable(error)))
         return None
 
 
-def _portable(error: BaseException, name: str) -> BaseException:
-    """The error itself, or, where it cannot travel, one that says its kind and place."""
-    try:
-        if isinstance(error, Exception) and pickle.loads(pickle.dumps(error)) is not None:
+def _portable(error: BaseException) -> MigrationSystemError | str:
+    """An error of ours as it is; of any other the kind and place: its traceback stays here, and its text may quote."""
+    if isinstance(error, MigrationSystemError):
+        with suppress(Exception):  # whatever a class that takes arguments of its own says to being unpickled
+            pickle.loads(pickle.dumps(error))
             return error
-    except Exception:  # any error may happen when a stranger's class is taken apart
-        pass
-    return LoadError(f"Migration {name} cannot be prepared in a worker process: setup_worker failed, {where(error)}.")
+    return where(error)
 
 
 def _serve(channel: Connection[Reply, Any], instance: BatchMigration, counter: memoryview[int]) -> None:
