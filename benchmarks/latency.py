@@ -69,9 +69,7 @@ def _fresh(engine: sa.Engine) -> None:
 
 def _alone(url: str, rows: int, requests: int) -> list[float]:
     with _application(url, rows, requests) as process:
-        process.wait()
-        assert process.stdout is not None
-        return [latency for _, latency in json.loads(process.stdout.read())]
+        return [latency for _, latency in _answers(process)]
 
 
 def _during_a_run(engine: sa.Engine, url: str, rows: int, options: RunOptions) -> tuple[list[float], float]:
@@ -80,12 +78,23 @@ def _during_a_run(engine: sa.Engine, url: str, rows: int, options: RunOptions) -
     phases = Phases()
     with _application(url, rows) as process:
         timing = run_migration(url, RotateInPython, options, phases)
-        answers, _ = process.communicate()  # closes its input, which ends it
+        assert process.stdin is not None
+        process.stdin.close()  # which ends it
+        answers = _answers(process)
     if wrong := wrong_rows(engine, TEXT, rows):
         raise RuntimeError(f"{wrong:,} of {rows:,} rows do not hold the right value afterwards")
     note(f"latency: {rows / timing.seconds:,.0f} rows/s")
     began, ended = phases.began["migrating"], phases.began["verifying"]
-    return [latency for due, latency in json.loads(answers) if began <= due <= ended], rows / timing.seconds
+    return [latency for due, latency in answers if began <= due <= ended], rows / timing.seconds
+
+
+def _answers(process: subprocess.Popen[str]) -> list[tuple[float, float]]:
+    """When each request was due and how long it took, once the application has ended."""
+    assert process.stdout is not None
+    told = process.stdout.read()  # before waiting: it cannot end while nobody reads what it has to tell
+    if process.wait() != 0:
+        raise RuntimeError("the application ended with an error, shown above")
+    return [(due, latency) for due, latency in json.loads(told)]
 
 
 @contextmanager

@@ -63,16 +63,17 @@ def measure(plan: Plan) -> Iterator[str]:
     )
     for kind in plan.databases:
         try:
-            yield from _tables(kind, rows)
+            yield from _tables(kind, rows, plan.only)
         except BinaryMissing as missing:
             yield ""
             yield f"**{kind} not measured**: {missing}"
 
 
-def _tables(kind: str, rows: int) -> Iterator[str]:
+def _tables(kind: str, rows: int, only: str) -> Iterator[str]:
     with databases.database(kind) as url:
-        yield from _table(kind, url, TEXT, rows, contestants(kind))
-    if kind != "postgresql":
+        chosen = [each for each in contestants(kind) if each.name == ONE_UPDATE or only in each.name]
+        yield from _table(kind, url, TEXT, rows, chosen)
+    if kind != "postgresql" or only not in TWO_WORKERS:
         return
     yield ""
     yield "The same for an unconstrained numeric column, which each batch locks, reads again and compares:"
@@ -153,7 +154,7 @@ def _line(contestant: Contestant, result: Result, unit: Result, rows: int) -> st
             contestant.name,
             f"{result.seconds:.2f}",
             f"{rows / result.seconds:,.0f}",
-            "" if ratio is None else f"{ratio:.2f}",
+            "" if ratio is None else f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.3f}",
             judged(ratio, contestant.goal) if ratio is not None and contestant.goal is not None else "",
             "" if result.whole is None else f"{result.whole:.2f}",
         ]
@@ -161,7 +162,7 @@ def _line(contestant: Contestant, result: Result, unit: Result, rows: int) -> st
 
 
 def _factors(kind: str, results: Mapping[str, Result]) -> Iterator[str]:
-    mine = results[TWO_WORKERS]
+    mine = results.get(TWO_WORKERS)
     for peer, goal in _FACTORS.get(kind, ()):
         theirs = results.get(peer)
         if isinstance(mine, Timing) and isinstance(theirs, Timing):

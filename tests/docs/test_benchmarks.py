@@ -92,6 +92,22 @@ def test_the_results_are_kept_as_markdown(tmp_path: Path, capsys: pytest.Capture
         assert any(line.startswith(f"| {contestant.name} |") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("figure", "scale"), [("passwords", 0.01), ("processes", 0.005), ("memory", 0.005), ("start-up", 0.01)]
+)
+def test_every_figure_can_be_measured(figure: str, scale: float) -> None:
+    assert len(list(command.FIGURES[figure](Plan(scale)))) > 3
+
+
+def test_what_an_application_feels_can_be_measured(postgres_url: str) -> None:
+    lines = list(command.FIGURES["latency"](Plan(0.02)))
+    assert [line.split(" | ")[0] for line in lines[-3:]] == [
+        "| none",
+        "| unthrottled",
+        "| max_rate at a quarter of that",
+    ]
+
+
 def test_a_figure_that_fails_is_reported_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
