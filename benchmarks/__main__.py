@@ -28,7 +28,7 @@ ON_REQUEST: dict[str, Figure] = {"memory-postgresql": memory.measure_on_postgres
 
 def main(arguments: list[str]) -> int:
     """1 when a figure could not be measured. A goal that is missed is a result, not a failure."""
-    asked = _parser().parse_args(arguments)
+    asked = _asked(arguments)
     plan = Plan(asked.scale, tuple(asked.on or DATABASES), asked.only)
     lines, failed = [], False
     for line in _report(asked.figures or list(FIGURES), plan):
@@ -40,15 +40,18 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _asked(arguments: list[str]) -> argparse.Namespace:
     known = FIGURES | ON_REQUEST
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", choices=[[], *known], help=", ".join(known))
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(known))
     parser.add_argument("--on", action="append", choices=DATABASES, help="of the writers' databases only these")
     parser.add_argument("--only", default="", metavar="TEXT", help="of the writers only those with TEXT in their names")
     parser.add_argument("--scale", type=float, default=1.0, help="0.1: a tenth of the rows, to try the code")
     parser.add_argument("--write", type=Path, metavar="FILE", help="keep the tables as markdown")
-    return parser
+    asked = parser.parse_args(arguments)
+    for unknown in set(asked.figures) - set(known):
+        parser.error(f"no figure named {unknown!r}; there are {', '.join(known)}")
+    return asked
 
 
 def _report(names: list[str], plan: Plan) -> Iterator[str]:

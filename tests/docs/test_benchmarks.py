@@ -99,13 +99,11 @@ def test_every_figure_can_be_measured(figure: str, scale: float) -> None:
     assert len(list(command.FIGURES[figure](Plan(scale)))) > 3
 
 
-def test_what_an_application_feels_can_be_measured(postgres_url: str) -> None:
+@pytest.mark.usefixtures("postgres_url")  # skips where there is no server
+def test_what_an_application_feels_can_be_measured() -> None:
     lines = list(command.FIGURES["latency"](Plan(0.02)))
-    assert [line.split(" | ")[0] for line in lines[-3:]] == [
-        "| none",
-        "| unthrottled",
-        "| max_rate at a quarter of that",
-    ]
+    names = [line.split(" | ")[0] for line in lines[-3:]]
+    assert names == ["| none", "| unthrottled", "| max_rate at a quarter of that"]
 
 
 def test_a_figure_that_fails_is_reported_and_the_others_go_on(
@@ -122,6 +120,12 @@ def test_a_figure_that_fails_is_reported_and_the_others_go_on(
     assert "begun\n**failed**: OSError: no space left in …\n" in printed
     assert "## Memory\n\n100 rows\n" in printed
     assert command.main(["memory"]) == 0
+
+
+def test_a_figure_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["memory", "wirters"])
+    assert "no figure named 'wirters'; there are writers, latency" in capsys.readouterr().err
 
 
 def test_goals_are_judged_and_errors_told_without_paths() -> None:
