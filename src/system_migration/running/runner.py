@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -12,8 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration import code
 from system_migration.batch_migration import BatchMigration
-from system_migration.batching import keys
-from system_migration.batching.target import check_keys, resolve
+from system_migration.batching.target import resolve
 from system_migration.errors import (
     Interrupted,
     LeaseLost,
@@ -26,12 +25,12 @@ from system_migration.errors import (
 from system_migration.migration import Migration
 from system_migration.records import RunOptions, RunReport
 from system_migration.running import imperative, verification
-from system_migration.running.batches import EMPTY_TABLE, BatchRun
+from system_migration.running.batches import BatchRun
 from system_migration.running.claim import Claimed, Decision, claim, decide_run
-from system_migration.running.contexts import batch_context, call, describe, heed_stop, plain_context
+from system_migration.running.contexts import describe, heed_stop
+from system_migration.running.preflight import Preflight, Ready
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
-from system_migration.schema_changes import SchemaChanges
 from system_migration.states import Outcome, RunKind, Status
 from system_migration.store import audit, issues, leases, ledger, migrations, runs
 from system_migration.store.migrations import MigrationRow
@@ -41,16 +40,6 @@ from system_migration.store.times import now
 _T = TypeVar("_T")
 REPAIRS = 3
 """How often rows that verification finds still pending are worked on before it gives up."""
-
-
-@dataclass
-class Ready:
-    """What preflight settled, before any write to the data."""
-
-    pins: dict[str, str]
-    upper_bound: str | None
-    max_issues: int | None = None
-    allowed_issues: int | None = None
 
 
 @dataclass
@@ -117,20 +106,9 @@ class Runner:
         return self._report(attempt, began, metadata)
 
     def _preflight(self, claimed: Claimed) -> Ready:
-        """Everything that can refuse the start, while the data is as it was."""
-        row = claimed.row
-        if row.applied:
-            return Ready(dict(row.pins), row.upper_bound)  # `up` is done; only verification is left
-        self.workspace.progress.phase(self.name, "preflight")
+        """Everything that can refuse the start; a refusal and an error are recorded."""
         try:
-            with self.workspace.database.read() as connection:
-                shortcomings = self.workspace.database.dialect.shortcomings(connection)
-                if shortcomings:
-                    raise Refused(" ".join(shortcomings))
-                if isinstance(self.instance, BatchMigration):
-                    return self._preflight_table(connection, self.instance, row)
-                call(self.instance.preflight, plain_context(self.workspace, connection, self.log, self.options))
-                return Ready(dict(row.pins), None)
+            return Preflight(self.workspace, self.instance, self.options, self.log, claimed.row).settle()
         except Refused as refusal:
             self._record_no_start(claimed, Outcome.REFUSED, str(refusal))
             raise
@@ -140,21 +118,6 @@ class Runner:
             reason = describe(error, self.workspace.database.dialect, self.migration)
             self._record_no_start(claimed, Outcome.FAILED, reason)
             raise MigrationFailed(self.name, f"preflight ended with an error: {reason}") from error
-
-    def _preflight_table(self, connection: Connection, instance: BatchMigration, row: MigrationRow) -> Ready:
-        schema = SchemaChanges(connection, perform=False)
-        instance.prepare(schema)
-        target = resolve(connection, instance, schema.columns_of(instance.table_name))
-        check_keys(connection, target)
-        pins = dict(row.pins)
-        accepted = row.max_issues if self.options.max_issues is None else self.options.max_issues
-        context = batch_context(
-            self.workspace, connection, self.log, replace(self.options, max_issues=accepted), target, pins
-        )
-        call(instance.preflight, context)
-        highest = connection.execute(target.highest()).one_or_none()
-        upper = keys.encode(tuple(highest)) if highest is not None else EMPTY_TABLE
-        return Ready(pins, upper if row.upper_bound is None else row.upper_bound, accepted, context.allowed_issues)
 
     def _record_no_start(self, claimed: Claimed, outcome: Outcome, reason: str) -> None:
         def record(connection: Connection) -> None:
