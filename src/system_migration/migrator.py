@@ -177,7 +177,10 @@ class Migrator:
         """Look at everything a run depends on, and say what to do about what is wrong. Writes nothing."""
         from system_migration.running import examination
 
-        return examination.examine(self._database, self.settings.environment, self._snapshot)
+        def to_do(snapshot: Snapshot) -> builtins.list[type[Migration]]:
+            return [self.registry[name] for name in overview.to_do(self.registry, snapshot)]
+
+        return examination.examine(self._database, self.settings.environment, self._snapshot, to_do)
 
     # --- running -------------------------------------------------------------------------------------------------
 
@@ -415,6 +418,9 @@ class Migrator:
             raise
 
     def _ready_to_write(self, allow_environment: bool) -> None:
+        with self._database.read() as connection:
+            if self._database.dialect.read_only(connection):
+                raise Refused("The database is read-only. Connect to the primary, as a role that writes.")
         tracking.ensure(self._database, self.environment)
         binding = tracking.find_binding(self._database)
         assert binding is not None

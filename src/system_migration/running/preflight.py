@@ -7,17 +7,20 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from system_migration.batch_migration import BatchMigration
-from system_migration.batching import keys
-from system_migration.batching.target import check_keys, resolve
+from system_migration.batching import keys, limits
+from system_migration.batching.target import Target, check_keys
 from system_migration.errors import Refused
 from system_migration.migration import Migration
 from system_migration.records import RunOptions
+from system_migration.running import rights, table_guards
 from system_migration.running.batches import EMPTY_TABLE
 from system_migration.running.contexts import batch_context, call, plain_context
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
-from system_migration.schema_changes import SchemaChanges
+from system_migration.states import RunKind
+from system_migration.store import ledger
 from system_migration.store.migrations import MigrationRow
+from system_migration.store.runs import Attempt
 
 
 @dataclass
@@ -28,6 +31,7 @@ class Ready:
     upper_bound: str | None
     max_issues: int | None = None
     allowed_issues: int | None = None
+    max_changed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,10 @@ class Preflight:
         if self.row.applied:
             return Ready(dict(self.row.pins), self.row.upper_bound)  # `up` is done; only verification is left
         self.workspace.progress.phase(self.row.name, "preflight")
-        with self.workspace.database.read() as connection:
-            shortcomings = self.workspace.database.dialect.shortcomings(connection)
+        dialect = self.workspace.database.dialect
+        with self.workspace.database.read() as connection, rights.needed(dialect):
+            rights.check_tracking(connection, dialect)
+            shortcomings = dialect.shortcomings(connection)
             if shortcomings:
                 raise Refused(" ".join(shortcomings))
             if isinstance(self.migration, BatchMigration):
@@ -55,11 +61,9 @@ class Preflight:
             return Ready(dict(self.row.pins), None)
 
     def _settle_table(self, connection: Connection, migration: BatchMigration) -> Ready:
-        row, schema = self.row, SchemaChanges(connection, perform=False)
-        migration.prepare(schema)
-        target = resolve(connection, migration, schema.columns_of(migration.table_name))
+        row, pins = self.row, dict(self.row.pins)
+        target = self._survey(connection, migration)
         check_keys(connection, target)
-        pins = dict(row.pins)
         accepted = row.max_issues if self.options.max_issues is None else self.options.max_issues
         context = batch_context(
             self.workspace, connection, self.log, replace(self.options, max_issues=accepted), target, pins
@@ -67,4 +71,40 @@ class Preflight:
         call(migration.preflight, context)
         highest = connection.execute(target.highest()).one_or_none()
         upper = keys.encode(tuple(highest)) if highest is not None else EMPTY_TABLE
-        return Ready(pins, upper if row.upper_bound is None else row.upper_bound, accepted, context.allowed_issues)
+        upper = upper if row.upper_bound is None else row.upper_bound
+        if reason := unexpected_rows(connection, migration, target, replace(row, upper_bound=upper)):
+            raise Refused(reason)
+        limit = limits.max_changed(migration.expected_rows, self.options.max_rows)
+        return Ready(pins, upper, accepted, context.allowed_issues, limit)
+
+    def _survey(self, connection: Connection, migration: BatchMigration) -> Target:
+        found = table_guards.survey(connection, self.workspace.database.dialect, migration, self.options)
+        if found.findings.problems:
+            raise Refused(" ".join(found.findings.problems))
+        for warning in found.findings.warnings:
+            self.log.warning("%s", warning)
+        return found.target
+
+
+def unexpected_rows(
+    connection: Connection, migration: BatchMigration, target: Target, row: MigrationRow | None
+) -> str | None:
+    """Why the number of rows to change keeps the migration from starting, or None."""
+    if migration.expected_rows is None:
+        return None  # counting reads the whole table
+    return limits.unexpected(migration.name, _rows_of_generation(connection, target, row), migration.expected_rows)
+
+
+def _rows_of_generation(connection: Connection, target: Target, row: MigrationRow | None) -> int:
+    """How many rows the generation changes in all: those that are left, and those changed before it was resumed."""
+    if target.pending is None:
+        if row is not None and row.upper_bound == EMPTY_TABLE:
+            return 0
+        bound = keys.decode(row.upper_bound) if row is not None and row.upper_bound else None
+        return connection.execute(target.count(None, bound)).scalar_one()
+    left = connection.execute(target.count()).scalar_one()
+    if row is None:
+        return left
+    # Of the attempt, only what names the generation matters to the ledger.
+    place = Attempt("", row.environment, row.name, row.generation, RunKind.RUN, 0)
+    return left + ledger.totals(connection, place).changed

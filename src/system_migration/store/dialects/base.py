@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from system_migration.errors import ConfigurationError
+from system_migration.store.dialects.inspection import Inspection
 
 WRITES = "system_migration_writes"
 """Execution option of the connections that open a transaction to write."""
@@ -48,6 +49,7 @@ class Dialect(ABC):
     is_server: ClassVar[bool] = True
     transactional_ddl: ClassVar[bool] = True
     lock_seconds: ClassVar[float] = 5.0
+    inspection: ClassVar[Inspection]
 
     def own_engine(self, engine: Engine) -> Engine:
         """An engine of our own on the same database, which connects the way the host's does, its listeners included.
@@ -104,6 +106,10 @@ class Dialect(ABC):
     @abstractmethod
     def fault(self, error: DBAPIError) -> Fault:
         """What a driver's error means."""
+
+    @abstractmethod
+    def denied(self, error: DBAPIError) -> bool:
+        """Whether a right is missing."""
 
     @abstractmethod
     def code(self, error: DBAPIError) -> str:

@@ -9,10 +9,13 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
+from system_migration.store.dialects.inspection_mariadb import MariaDBInspection
 
 # lock wait timeout, deadlock, changed since read (snapshot isolation)
 _RETRY = {1205, 1213, 1020}
 _LOST = {2006, 2013, 2055, 1927, 0}
+# to the database, the user, the command, the column, and for want of an administrator's right
+_DENIED = {1044, 1045, 1142, 1143, 1227}
 _NO_TABLE = 1146
 # access denied (to database, user, command, column), unknown column, no such table
 _QUOTES_NAMES_ONLY = {1044, 1045, 1142, 1143, 1054, _NO_TABLE}
@@ -24,6 +27,7 @@ class MariaDB(Dialect):
 
     product = "MariaDB"
     driver = "mysql+pymysql"
+    inspection = MariaDBInspection()
     extra = "mariadb"
     transactional_ddl = False
 
@@ -65,6 +69,9 @@ class MariaDB(Dialect):
         if error.connection_invalidated or number in _LOST:
             return Fault.LOST
         return Fault.OTHER
+
+    def denied(self, error: DBAPIError) -> bool:
+        return _number(error) in _DENIED
 
     def code(self, error: DBAPIError) -> str:
         return str(_number(error) or type(error.orig).__name__)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
+from system_migration.store.dialects.inspection_postgresql import PostgreSQLInspection
 
 # serialization failure, deadlock, lock not available, statement timeout
 _RETRY = {"40001", "40P01", "55P03", "57014"}
@@ -19,6 +20,7 @@ class PostgreSQL(Dialect):
 
     product = "PostgreSQL"
     driver = "postgresql+psycopg"
+    inspection = PostgreSQLInspection()
     extra = "postgres"
 
     def engine_options(self) -> dict[str, Any]:
@@ -54,6 +56,9 @@ class PostgreSQL(Dialect):
         if error.connection_invalidated or code.startswith(("08", "57P")):
             return Fault.LOST
         return Fault.OTHER
+
+    def denied(self, error: DBAPIError) -> bool:
+        return self.code(error) == "42501"
 
     def code(self, error: DBAPIError) -> str:
         return str(getattr(error.orig, "sqlstate", None) or type(error.orig).__name__)

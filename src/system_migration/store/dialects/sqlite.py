@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration.errors import ConfigurationError
 from system_migration.store.dialects.base import WRITES, Dialect, Fault, Fingerprint
+from system_migration.store.dialects.inspection_sqlite import SQLiteInspection
 
 
 class SQLite(Dialect):
@@ -18,6 +19,7 @@ class SQLite(Dialect):
 
     product = "SQLite"
     driver = "sqlite+pysqlite"
+    inspection = SQLiteInspection()
     is_server = False
 
     def own_engine(self, engine: Engine) -> Engine:
@@ -52,6 +54,9 @@ class SQLite(Dialect):
         if "no such table" in str(error.orig):
             return Fault.NO_TABLE
         return Fault.OTHER
+
+    def denied(self, error: DBAPIError) -> bool:
+        return False  # it knows no rights but those of its file, which `read_only` tells
 
     def code(self, error: DBAPIError) -> str:
         return str(getattr(error.orig, "sqlite_errorname", type(error.orig).__name__))
