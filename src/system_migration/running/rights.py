@@ -12,7 +12,10 @@ from system_migration.errors import Refused
 from system_migration.store import tables
 from system_migration.store.dialects import Dialect
 
-ON_TRACKING = "Let a privileged role grant SELECT, INSERT, UPDATE and DELETE on all system_migration_ tables."
+ON_TRACKING = (
+    "Let a privileged role grant SELECT, INSERT, UPDATE and DELETE on all system_migration_ tables, and USAGE on their "
+    "sequences."
+)
 
 
 @contextmanager
@@ -32,4 +35,4 @@ def check_tracking(connection: Connection, dialect: Dialect) -> None:
     """Raise `Refused` when this role may not write our tables, before the first batch finds out."""
     missing = dialect.inspection.missing_table_rights(connection, tables.metadata.sorted_tables)
     if missing:
-        raise Refused(f"The role lacks {', '.join(missing)}, which keeps the record of what is done. {ON_TRACKING}")
+        raise Refused(f"The role lacks {', '.join(missing)}, needed for the record of what is done. {ON_TRACKING}")

@@ -126,7 +126,11 @@ class Runner:
             self.log.store(connection, attempt.id)
             self._event(connection, outcome.value, attempt, {"reason": reason})
 
-        self._transact(record)
+        try:
+            self._transact(record)
+        except DBAPIError as error:
+            # Nothing began, so nothing is missing but the note; why nothing began must still be told.
+            self.log.error("not recorded: %s", self.workspace.database.dialect.describe(error))
 
     def _insert_run(self, connection: Connection, claimed: Claimed, kind: RunKind) -> Attempt:
         return runs.start(

@@ -41,7 +41,7 @@ class Inspection(ABC):
         return []
 
     def missing_table_rights(self, connection: Connection, tables: Sequence[Table]) -> list[str]:
-        """The rights to write that this role lacks on whole tables, each as "UPDATE on table x"."""
+        """The rights that this role lacks to write whole tables, each as "UPDATE on table x"."""
         return []
 
     @abstractmethod

@@ -43,7 +43,7 @@ class PostgreSQLInspection(Inspection):
 
     def missing_table_rights(self, connection: Connection, tables: Sequence[Table]) -> list[str]:
         found = connection.execute(text(_MISSING_TABLE_RIGHTS), {"names": [table.name for table in tables]})
-        return [f"{right} on table {name}" for right, name in found]
+        return [f"{right} on {name}" for right, name in found]
 
     def update_triggers(self, connection: Connection, table: Table, writes: Sequence[str]) -> list[Trigger]:
         found = connection.execute(text(_UPDATE_TRIGGERS), {**_named(connection, table), "writes": list(writes)})
@@ -60,11 +60,17 @@ class PostgreSQLInspection(Inspection):
         return int(connection.execute(text(_ACTIVE)).scalar_one())
 
 
+# A column that numbers itself (serial) takes from a sequence, which has rights of its own.
 _MISSING_TABLE_RIGHTS = """
-SELECT wanted, name FROM unnest(CAST(:names AS text[])) name,
+SELECT wanted, 'table ' || name FROM unnest(CAST(:names AS text[])) name,
        unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) wanted
  WHERE to_regclass(name) IS NOT NULL AND NOT has_table_privilege(name, wanted)
- ORDER BY name, wanted
+UNION ALL
+SELECT 'USAGE', 'sequence ' || sequence.relname FROM unnest(CAST(:names AS text[])) name
+  JOIN pg_depend ON refobjid = to_regclass(name) AND deptype = 'a'
+  JOIN pg_class sequence ON sequence.oid = objid
+ WHERE CASE WHEN sequence.relkind = 'S' THEN NOT has_sequence_privilege(sequence.oid, 'USAGE') END
+ ORDER BY 2, 1
 """
 
 # tgtype: bit 16 says UPDATE; tgattr: the columns of UPDATE OF, empty for all; ev_type 2: a rule for UPDATE.
