@@ -409,11 +409,14 @@ class Migrator:
         return snapshot
 
     def _read(self, question: Callable[[Connection], _T], without_tables: _T) -> _T:
+        from system_migration.running import rights
+
+        dialect = self._database.dialect
         try:
-            with self._database.read() as connection:
+            with rights.needed(dialect, rights.ON_TRACKING), self._database.read() as connection:
                 return question(connection)
         except DBAPIError as error:
-            if self._database.dialect.fault(error) is Fault.NO_TABLE:
+            if dialect.fault(error) is Fault.NO_TABLE:
                 return without_tables  # nothing was ever written here
             raise
 

@@ -44,13 +44,13 @@ class Preflight:
     log: RunLog
     row: MigrationRow
 
-    def settle(self) -> Ready:
+    def settle(self, connection: Connection) -> Ready:
         """What the run needs to know. Raises `Refused`, or whatever the migration's own preflight raises."""
         if self.row.applied:
             return Ready(dict(self.row.pins), self.row.upper_bound)  # `up` is done; only verification is left
         self.workspace.progress.phase(self.row.name, "preflight")
         dialect = self.workspace.database.dialect
-        with self.workspace.database.read() as connection, rights.needed(dialect):
+        with rights.needed(dialect):
             rights.check_tracking(connection, dialect)
             shortcomings = dialect.shortcomings(connection)
             if shortcomings:

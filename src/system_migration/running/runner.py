@@ -107,8 +107,10 @@ class Runner:
 
     def _preflight(self, claimed: Claimed) -> Ready:
         """Everything that can refuse the start; a refusal and an error are recorded."""
+        preflight = Preflight(self.workspace, self.instance, self.options, self.log, claimed.row)
         try:
-            return Preflight(self.workspace, self.instance, self.options, self.log, claimed.row).settle()
+            with self.workspace.database.read() as connection:
+                return preflight.settle(connection)
         except Refused as refusal:
             self._record_no_start(claimed, Outcome.REFUSED, str(refusal))
             raise
