@@ -255,6 +255,28 @@ def test_a_right_that_is_missing_on_one_column_is_refused_and_named(engine: Engi
 
 
 @pytest.mark.databases("postgresql")
+def test_a_sequence_that_may_not_be_used_is_named_though_the_refusal_cannot_be_recorded(engine: Engine) -> None:
+    make_numbers(engine, 3)
+    migrator(engine, Increment).init()
+    with plain_role(engine) as (role, plain):
+        execute(engine, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        with pytest.raises(Refused, match="The role lacks USAGE on sequence system_migration_event_id_seq"):
+            migrator(plain, Increment).run()
+        plain.dispose()
+    assert migrator(engine, Increment).history() == []
+
+
+@pytest.mark.databases("postgresql", "mariadb")
+def test_a_record_that_may_not_be_read_is_told(engine: Engine) -> None:
+    migrator(engine, Increment).init()
+    with plain_role(engine) as (role, plain):
+        execute(engine, f"GRANT SELECT ON system_migration_meta TO {role}")
+        with pytest.raises(Refused, match=r"A right is missing\. .* denied .*Let a privileged role grant SELECT"):
+            migrator(plain, Increment).status()
+        plain.dispose()
+
+
+@pytest.mark.databases("postgresql")
 def test_rows_that_row_level_security_hides_are_not_left_out_unnoticed(engine: Engine) -> None:
     make_numbers(engine, 3)
     migrator(engine, Increment).init()
