@@ -14,12 +14,12 @@ from system_migration.store.dialects.inspection_mariadb import MariaDBInspection
 # lock wait timeout, deadlock, changed since read (snapshot isolation)
 _RETRY = {1205, 1213, 1020}
 _LOST = {2006, 2013, 2055, 1927, 0}
-# to the database, the user, the command, the column, and for want of an administrator's right
-_DENIED = {1044, 1045, 1142, 1143, 1227}
 _NO_TABLE = 1146
 # access denied (to database, user, command, column), unknown column, no such table
 _QUOTES_NAMES_ONLY = {1044, 1045, 1142, 1143, 1054, _NO_TABLE}
 _DUPLICATE = re.compile(r"Duplicate entry '.*' for key '(?P<key>[^']*)'", re.DOTALL)
+# access denied: to the database, the user, the command, the column, and for want of an administrator's right
+_DENIED = {1044, 1045, 1142, 1143, 1227}
 
 
 class MariaDB(Dialect):
