@@ -108,10 +108,6 @@ class Dialect(ABC):
         """What a driver's error means."""
 
     @abstractmethod
-    def denied(self, error: DBAPIError) -> bool:
-        """Whether a right is missing."""
-
-    @abstractmethod
     def code(self, error: DBAPIError) -> str:
         """The database's own code of an error."""
 
@@ -131,6 +127,10 @@ class Dialect(ABC):
     @abstractmethod
     def in_transaction(self, connection: Connection) -> bool:
         """Whether the transaction we began is still open, and no statement has ended it behind our back."""
+
+    @abstractmethod
+    def denied(self, error: DBAPIError) -> bool:
+        """Whether a right is missing."""
 
     def read_only(self, connection: Connection) -> bool:
         """Whether the database accepts no writes."""

@@ -70,9 +70,6 @@ class MariaDB(Dialect):
             return Fault.LOST
         return Fault.OTHER
 
-    def denied(self, error: DBAPIError) -> bool:
-        return _number(error) in _DENIED
-
     def code(self, error: DBAPIError) -> str:
         return str(_number(error) or type(error.orig).__name__)
 
@@ -105,6 +102,9 @@ class MariaDB(Dialect):
 
         status = connection.connection.server_status
         return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+    def denied(self, error: DBAPIError) -> bool:
+        return _number(error) in _DENIED
 
     def read_only(self, connection: Connection) -> bool:
         return bool(connection.execute(text("SELECT @@read_only OR @@tx_read_only")).scalar_one())

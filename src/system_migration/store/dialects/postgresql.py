@@ -57,9 +57,6 @@ class PostgreSQL(Dialect):
             return Fault.LOST
         return Fault.OTHER
 
-    def denied(self, error: DBAPIError) -> bool:
-        return self.code(error) == "42501"
-
     def code(self, error: DBAPIError) -> str:
         return str(getattr(error.orig, "sqlstate", None) or type(error.orig).__name__)
 
@@ -86,6 +83,9 @@ class PostgreSQL(Dialect):
 
         status = connection.connection.dbapi_connection.info.transaction_status  # type: ignore[union-attr]
         return bool(status == TransactionStatus.INTRANS)
+
+    def denied(self, error: DBAPIError) -> bool:
+        return self.code(error) == "42501"
 
     def read_only(self, connection: Connection) -> bool:
         return bool(

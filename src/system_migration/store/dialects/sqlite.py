@@ -55,9 +55,6 @@ class SQLite(Dialect):
             return Fault.NO_TABLE
         return Fault.OTHER
 
-    def denied(self, error: DBAPIError) -> bool:
-        return False  # it knows no rights but those of its file, which `read_only` tells
-
     def code(self, error: DBAPIError) -> str:
         return str(getattr(error.orig, "sqlite_errorname", type(error.orig).__name__))
 
@@ -69,6 +66,9 @@ class SQLite(Dialect):
 
     def in_transaction(self, connection: Connection) -> bool:
         return bool(connection.connection.dbapi_connection.in_transaction)  # type: ignore[union-attr]
+
+    def denied(self, error: DBAPIError) -> bool:
+        return False  # it knows no rights but those of its file, which `read_only` tells
 
     def read_only(self, connection: Connection) -> bool:
         asked = connection.exec_driver_sql("PRAGMA query_only").scalar_one()
