@@ -40,8 +40,10 @@ class Inspection(ABC):
         """The rights this role lacks, each as "SELECT on column y"."""
         return []
 
-    def missing_table_rights(self, connection: Connection, tables: Sequence[Table]) -> list[str]:
-        """The rights that this role lacks to write whole tables, each as "UPDATE on table x"."""
+    def missing_table_rights(
+        self, connection: Connection, added_to: Sequence[Table], changed: Sequence[Table]
+    ) -> list[str]:
+        """The rights that this role lacks to add rows to tables and to change them, each as "UPDATE on table x"."""
         return []
 
     @abstractmethod

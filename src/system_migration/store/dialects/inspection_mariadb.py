@@ -47,16 +47,18 @@ class MariaDBInspection(Inspection):
         wanted += [
             ("UPDATE", column, f"UPDATE {name} SET {quote.quote(column)} = NULL WHERE 1 = 0") for column in writes
         ]
-        return [f"{right} on column {column}" for right, column, statement in wanted if _denial(connection, statement)]
+        return [
+            f"{right} on column {column}" for right, column, statement in wanted if _is_denied(connection, statement)
+        ]
 
-    def missing_table_rights(self, connection: Connection, tables: Sequence[Table]) -> list[str]:
-        """Asked with one UPDATE of them all, which names the first table that may not be written."""
-        same = ", ".join(
-            f"{table.name}.{column} = {table.name}.{column}" for table in tables for column in _last(table)
-        )
-        statement = f"UPDATE {', '.join(table.name for table in tables)} SET {same} WHERE 1 = 0"
-        right, _, place = (_denial(connection, statement) or "").partition(" command denied to user ")
-        return [f"{right} on {place.partition(' for ')[2]}"] if right else []
+    def missing_table_rights(
+        self, connection: Connection, added_to: Sequence[Table], changed: Sequence[Table]
+    ) -> list[str]:
+        wanted = [("INSERT", t.name, f"INSERT INTO {t.name} SELECT * FROM {t.name} WHERE 1 = 0") for t in added_to]
+        for table in changed:
+            column = table.columns.keys()[-1]
+            wanted.append(("UPDATE", table.name, f"UPDATE {table.name} SET {column} = {column} WHERE 1 = 0"))
+        return [f"{right} on table {name}" for right, name, statement in wanted if _is_denied(connection, statement)]
 
     def update_triggers(self, connection: Connection, table: Table, writes: Sequence[str]) -> list[Trigger]:
         found = connection.execute(
@@ -78,17 +80,12 @@ class MariaDBInspection(Inspection):
         return max(0, int(running) - 1)  # one of them is this one
 
 
-def _last(table: Table) -> list[str]:
-    return table.columns.keys()[-1:]
-
-
-def _denial(connection: Connection, statement: str) -> str | None:
-    """The server's words when this role may not run the statement, which is only explained; None when it may."""
+def _is_denied(connection: Connection, statement: str) -> bool:
+    """Whether this role may not run the statement, which is only explained."""
     try:
         connection.exec_driver_sql(f"EXPLAIN {statement}")
     except DBAPIError as error:
-        number, words = error.orig.args if error.orig else (None, "")
-        if number in _DENIED:
-            return str(words)
+        if getattr(error.orig, "args", (None,))[0] in _DENIED:
+            return True
         raise
-    return None
+    return False

@@ -33,16 +33,19 @@ class PostgreSQLInspection(Inspection):
     def missing_rights(
         self, connection: Connection, table: Table, reads: Sequence[str], writes: Sequence[str]
     ) -> list[str]:
-        has = text("SELECT has_column_privilege(CAST(:name AS regclass), :column, :right)")
-        wanted = [*(("SELECT", column) for column in reads), *(("UPDATE", column) for column in writes)]
-        return [
-            f"{right} on column {column}"
-            for right, column in wanted
-            if not connection.execute(has, {**_named(connection, table), "column": column, "right": right}).scalar_one()
-        ]
+        columns = [*reads, *writes]
+        wanted = ["SELECT"] * len(reads) + ["UPDATE"] * len(writes)
+        found = connection.execute(
+            text(_MISSING_COLUMN_RIGHTS), {**_named(connection, table), "columns": columns, "wanted": wanted}
+        )
+        return [f"{right} on column {column}" for right, column in found]
 
-    def missing_table_rights(self, connection: Connection, tables: Sequence[Table]) -> list[str]:
-        found = connection.execute(text(_MISSING_TABLE_RIGHTS), {"names": [table.name for table in tables]})
+    def missing_table_rights(
+        self, connection: Connection, added_to: Sequence[Table], changed: Sequence[Table]
+    ) -> list[str]:
+        names = [table.name for table in (*added_to, *changed)]
+        wanted = ["INSERT"] * len(added_to) + ["UPDATE"] * len(changed)
+        found = connection.execute(text(_MISSING_TABLE_RIGHTS), {"names": names, "wanted": wanted})
         return [f"{right} on {name}" for right, name in found]
 
     def update_triggers(self, connection: Connection, table: Table, writes: Sequence[str]) -> list[Trigger]:
@@ -60,13 +63,18 @@ class PostgreSQLInspection(Inspection):
         return int(connection.execute(text(_ACTIVE)).scalar_one())
 
 
+_MISSING_COLUMN_RIGHTS = """
+SELECT wanted, col FROM unnest(CAST(:wanted AS text[]), CAST(:columns AS text[])) WITH ORDINALITY t(wanted, col, place)
+ WHERE NOT has_column_privilege(CAST(:name AS regclass), col, wanted)
+ ORDER BY place
+"""
+
 # A column that numbers itself (serial) takes from a sequence, which has rights of its own.
 _MISSING_TABLE_RIGHTS = """
-SELECT wanted, 'table ' || name FROM unnest(CAST(:names AS text[])) name,
-       unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) wanted
+SELECT wanted, 'table ' || name FROM unnest(CAST(:wanted AS text[]), CAST(:names AS text[])) AS t(wanted, name)
  WHERE to_regclass(name) IS NOT NULL AND NOT has_table_privilege(name, wanted)
 UNION ALL
-SELECT 'USAGE', 'sequence ' || sequence.relname FROM unnest(CAST(:names AS text[])) name
+SELECT DISTINCT 'USAGE', 'sequence ' || sequence.relname FROM unnest(CAST(:names AS text[])) name
   JOIN pg_depend ON refobjid = to_regclass(name) AND deptype = 'a'
   JOIN pg_class sequence ON sequence.oid = objid
  WHERE CASE WHEN sequence.relkind = 'S' THEN NOT has_sequence_privilege(sequence.oid, 'USAGE') END
