@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from system_migration.batch_migration import BatchMigration
-from system_migration.batching import keys, limits
+from system_migration.batching import expectation, keys
 from system_migration.batching.target import Target, check_keys
 from system_migration.errors import Refused
 from system_migration.migration import Migration
@@ -74,7 +74,7 @@ class Preflight:
         upper = upper if row.upper_bound is None else row.upper_bound
         if reason := unexpected_rows(connection, migration, target, replace(row, upper_bound=upper)):
             raise Refused(reason)
-        limit = limits.max_changed(migration.expected_rows, self.options.max_rows)
+        limit = expectation.max_changed(migration.expected_rows, self.options.max_rows)
         return Ready(pins, upper, accepted, context.allowed_issues, limit)
 
     def _survey(self, connection: Connection, migration: BatchMigration) -> Target:
@@ -92,7 +92,7 @@ def unexpected_rows(
     """Why the number of rows to change keeps the migration from starting, or None."""
     if migration.expected_rows is None:
         return None  # counting reads the whole table
-    return limits.unexpected(migration.name, _rows_of_generation(connection, target, row), migration.expected_rows)
+    return expectation.unexpected(migration.name, _rows_of_generation(connection, target, row), migration.expected_rows)
 
 
 def _rows_of_generation(connection: Connection, target: Target, row: MigrationRow | None) -> int:

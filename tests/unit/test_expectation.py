@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from system_migration.batching.limits import max_changed, unexpected
+from system_migration.batching.expectation import max_changed, unexpected
 
 
 @pytest.mark.parametrize(
