@@ -163,7 +163,10 @@ class BatchMigration(Migration):
         raise NotImplementedError
 
     def healthy(self, context: MigrationContext) -> str | None:
-        """A reason to wait before the next batch, or None. Asked every few seconds; see `system_migration.health`."""
+        """A reason to wait before the next batch, or None. Asked every few seconds; see `system_migration.health`.
+
+        When it raises, the run goes on and its log has a warning; to hold it instead, catch that and return a reason.
+        """
         return None
 
     def check(self, row: Row) -> bool:

@@ -25,7 +25,7 @@ from system_migration.errors import (
     Refused,
 )
 from system_migration.lease import host_name
-from system_migration.migration import Progress, SilentProgress
+from system_migration.migration import Migration, Progress, SilentProgress
 from system_migration.records import (
     Batch,
     DryRunReport,
@@ -169,7 +169,10 @@ class Migrator:
         """Look at everything a run depends on, and say what to do about what is wrong. Writes nothing."""
         from system_migration.running import examination
 
-        return examination.examine(self._database, self.settings.environment, self._snapshot)
+        def to_do(snapshot: Snapshot) -> builtins.list[type[Migration]]:
+            return [self.registry[name] for name in overview.to_do(self.registry, snapshot)]
+
+        return examination.examine(self._database, self.settings.environment, self._snapshot, to_do)
 
     # --- running -------------------------------------------------------------------------------------------------
 

@@ -222,7 +222,7 @@ class DryRunReport:
 
     `rows` is what a run would read, `examined` how many of them were transformed here; `would_change` and `unchanged`
     count among the examined, `would_hold` also what the preflight foresees of the others.
-    `refusal` is the sentence with which a run would be refused.
+    `refusal` is the sentence with which a run would be refused; `warnings` would go to its log.
     """
 
     name: str
@@ -239,6 +239,7 @@ class DryRunReport:
     estimated_seconds: float | None
     schema_changes: list[str]
     not_covered: list[str]
+    warnings: list[str] = field(default_factory=list)
     refusal: str | None = None
     error: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)

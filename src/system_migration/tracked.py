@@ -64,8 +64,10 @@ class Tracked:
 
         Raises `MigrationSystemError` where tables or columns of ours were lost.
         """
+        from system_migration.running import rights
+
         try:
-            with self._database.read() as connection:
+            with rights.needed(self._database.dialect, rights.ON_TRACKING), self._database.read() as connection:
                 return question(connection)
         except DBAPIError as error:
             if damage := tracking.explain(self._database):
@@ -76,6 +78,9 @@ class Tracked:
 
     def ready_to_write(self, allow_environment: bool) -> None:
         """Make the tables, or bring older ones forward. Raises where this process must not, or cannot, write here."""
+        with self._database.read() as connection:
+            if self._database.dialect.read_only(connection):
+                raise Refused("The database is read-only. Connect to the primary, as a role that writes.")
         tracking.ensure(self._database, self.environment)
         binding = tracking.find_binding(self._database)
         assert binding is not None

@@ -28,6 +28,7 @@ def _one(report: DryRunReport) -> list[str]:
         lines.append(f"  REFUSED: {paragraph(report.refusal)}")
     if report.error:
         lines.append(f"  FAILED: {paragraph(report.error)}")
+    lines += [f"  WARNING: {paragraph(warning)}" for warning in report.warnings]
     lines += _indented(_figures(report))
     if report.held:
         lines += ["  Rows that would be held:", *_indented(_held(report), 4)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from system_migration.lease import HeldLease
 from system_migration.records import RunOptions
 from system_migration.running.contexts import heed_stop
 from system_migration.running.run_log import RunLog
+from system_migration.running.throttling import health_check
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
 from system_migration.store import issues, ledger, runs
@@ -47,6 +49,7 @@ class BatchRun:
     log: RunLog
     upper_bound: str | None
     allowed_issues: int | None
+    max_changed: int | None
     again: bool
 
     def work(self) -> Tally:
@@ -120,7 +123,7 @@ class BatchRun:
             clock=workspace.clock,
             progress=workspace.progress,
             heed=self._heed,
-            limit=ChangeLimit(self.attempt.name, options.max_rows, tally.changed),
+            limit=ChangeLimit(self.attempt.name, self.max_changed, tally.changed),
         )
         return BatchLoop(
             database=workspace.database,
@@ -130,7 +133,7 @@ class BatchRun:
             reader=Reader(workspace.database, target, workspace.progress, heaviest),
             progress=workspace.progress,
             clock=workspace.clock,
-            heed=self._heed,
+            heed=self._heed_and_hold(),
             size=BatchSize.starting(options.batch_size),
             rate=RateLimit(options.max_rate),
             tally=tally,
@@ -146,6 +149,16 @@ class BatchRun:
         """Whatever may end or hold the run: a lost lease, a signal."""
         self.lease.check()
         heed_stop(self.workspace)
+
+    def _heed_and_hold(self) -> Callable[[], None]:
+        """As `_heed`, and what the migration says of the database's health may hold the run: one thread's matter."""
+        hold = health_check(self.workspace, self.migration, self.options, self.log, self._heed)
+
+        def heed_and_hold() -> None:
+            self._heed()
+            hold()
+
+        return heed_and_hold
 
     def _notice(self, text: str) -> None:
         self.log.warning("%s", text)

@@ -13,6 +13,7 @@ from system_migration.errors import HeldElsewhere, Paused, Refused
 from system_migration.lease import HOLDER, HeldLease, ensure_row
 from system_migration.migration import Migration
 from system_migration.records import RunOptions
+from system_migration.running import rights
 from system_migration.running.workspace import Workspace
 from system_migration.states import RunKind, Status
 from system_migration.store import audit, control, leases, ledger, migrations, runs
@@ -35,11 +36,16 @@ Decision = Callable[[Connection, MigrationRow], RunKind | None]
 
 
 def claim(workspace: Workspace, migration: type[Migration], decide: Decision) -> Claimed | None:
-    """Take the lease of a migration, or raise `HeldElsewhere`. None when, seen with the lease, nothing is left to do.
+    """Take the lease of a migration, or raise `HeldElsewhere` or `Refused`; None when nothing is left to do.
 
     Everything known before is read again here: another runner may have finished in between. An unfinished attempt is
     put under the new fence in the same transaction, so its old runner can commit nothing any more.
     """
+    with rights.needed(workspace.database.dialect, rights.ON_TRACKING):
+        return _claim(workspace, migration, decide)
+
+
+def _claim(workspace: Workspace, migration: type[Migration], decide: Decision) -> Claimed | None:
     environment, name = workspace.environment, migration.name
     ensure_row(workspace.database, environment, name)
     with workspace.database.read() as connection:

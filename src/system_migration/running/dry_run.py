@@ -15,15 +15,16 @@ from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys, writes
 from system_migration.batching.executors import Transformer
 from system_migration.batching.keys import Key
-from system_migration.batching.target import ReadRow, Target, resolve
+from system_migration.batching.target import ReadRow, Target
 from system_migration.batching.transform import Held, Outcome
 from system_migration.errors import Interrupted, Refused
 from system_migration.migration import Migration
 from system_migration.records import ChangedSample, DryRunReport, HeldSample, RunOptions
-from system_migration.running import imperative
+from system_migration.running import imperative, rights, table_guards
 from system_migration.running.batches import worker_count
 from system_migration.running.claim import check_code
 from system_migration.running.contexts import batch_context, call, describe, heed_stop, plain_context
+from system_migration.running.preflight import unexpected_rows
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
@@ -78,9 +79,8 @@ class DryRun:
         """Run it. A refusal and an error of the migration are part of the report; only a stop signal raises."""
         instance = self.migration()
         try:
-            if isinstance(instance, BatchMigration):
-                return self._of_batches(instance)
-            return self._of_up(instance)
+            with rights.needed(self.workspace.database.dialect):
+                return self._of_batches(instance) if isinstance(instance, BatchMigration) else self._of_up(instance)
         except Refused as refusal:
             return self._empty(refusal=str(refusal))
         except Interrupted:
@@ -97,13 +97,14 @@ class DryRun:
     def _of_batches(self, instance: BatchMigration) -> DryRunReport:
         self.workspace.progress.phase(self.migration.name, "preflight")
         with self.workspace.database.read() as connection:
-            schema = SchemaChanges(connection, perform=False)
-            instance.prepare(schema)
-            target = resolve(connection, instance, schema.columns_of(instance.table_name))
+            survey = table_guards.survey(connection, self.workspace.database.dialect, instance, self.options)
+            schema, target = survey.schema, survey.target
+            if survey.findings.problems:
+                return self._empty(refusal=" ".join(survey.findings.problems), warnings=survey.findings.warnings)
             context = batch_context(
                 self.workspace, connection, self.log, self.options, target, self._pins(), dry_run=True
             )
-            refusal = self._refusal(instance, context)
+            refusal = self._refusal(instance, context, target)
             left = self._left(connection, target)
             rows = connection.execute(target.count(*left)).scalar_one()
             self.workspace.progress.phase(self.migration.name, "dry run")
@@ -124,6 +125,7 @@ class DryRun:
             estimated_seconds=rows / findings.rate if findings.rate else None,
             schema_changes=schema.planned,
             not_covered=self._not_covered(schema, rows, findings),
+            warnings=survey.findings.warnings,
         )
 
     def _pins(self) -> dict[str, str]:
@@ -138,14 +140,14 @@ class DryRun:
         bound = keys.decode(self.row.upper_bound) if self.row.upper_bound else None
         return ledger.missing(connection, place, 1)[-1].lower, bound
 
-    def _refusal(self, instance: BatchMigration, context: Any) -> str | None:
+    def _refusal(self, instance: BatchMigration, context: Any, target: Target) -> str | None:
         try:
             if self.row is not None and self.row.status is not Status.COMPLETED:
                 check_code(context.connection, self.migration, self.row, self.options)
             call(instance.preflight, context)
         except Refused as refusal:
             return str(refusal)
-        return None
+        return unexpected_rows(context.connection, instance, target, self.row)
 
     def _not_covered(self, schema: SchemaChanges, rows: int, findings: _Findings) -> list[str]:
         gaps = list(_WRITES_NOT_COVERED)

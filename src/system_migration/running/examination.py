@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from sqlalchemy import false
 from sqlalchemy.exc import DBAPIError
 
+from system_migration.batch_migration import BatchMigration
 from system_migration.errors import MigrationSystemError
-from system_migration.records import Finding
+from system_migration.migration import Migration
+from system_migration.records import Finding, RunOptions
+from system_migration.running import rights, table_guards
+from system_migration.running.contexts import describe
 from system_migration.states import Status
 from system_migration.store import tables, tracking
 from system_migration.store.database import Database
 from system_migration.store.migrations import Snapshot
 
 
-def examine(database: Database, environment: str | None, snapshot: Callable[[], Snapshot]) -> list[Finding]:
-    """Connection, settings, rights, binding and stuck runs. Stops at the first thing without which the rest is moot."""
+def examine(
+    database: Database,
+    environment: str | None,
+    snapshot: Callable[[], Snapshot],
+    to_do: Callable[[Snapshot], Sequence[type[Migration]]] = lambda snapshot: (),
+) -> list[Finding]:
+    """Connection, settings, rights, binding, stuck runs, and the tables of the migrations that `run` would take next.
+
+    Stops at the first thing without which the rest is moot.
+    """
     try:
-        return list(_examine(database, environment, snapshot))
+        return list(_examine(database, environment, snapshot, to_do))
     except DBAPIError as error:
         message = f"{database.dialect.describe(error)}. Check DATABASE_URL, the server and the role's rights."
         return [Finding("problem", "connection", message)]
 
 
-def _examine(database: Database, environment: str | None, snapshot: Callable[[], Snapshot]) -> Iterator[Finding]:
+def _examine(
+    database: Database,
+    environment: str | None,
+    snapshot: Callable[[], Snapshot],
+    to_do: Callable[[Snapshot], Sequence[type[Migration]]],
+) -> Iterator[Finding]:
     dialect = database.dialect
     with database.read() as connection:
         version = ".".join(str(part) for part in connection.dialect.server_version_info or ())
@@ -41,15 +58,34 @@ def _examine(database: Database, environment: str | None, snapshot: Callable[[],
     yield from _rights(database)
     yield from _binding(database, environment)
     try:
-        rows = snapshot().rows.values()
+        standing = snapshot()
     except MigrationSystemError as error:
         yield Finding("problem", "environment", str(error))
         return
-    for row in rows:
+    for row in standing.rows.values():
         if row.stale:
             yield Finding("warning", row.name, "RUNNING, but its runner is gone. `migration run` takes over.")
         elif row.status is Status.FAILED:
             yield Finding("warning", row.name, f"FAILED: {row.error} `migration run` tries again.")
+
+    for migration in to_do(standing):
+        if issubclass(migration, BatchMigration):
+            yield from _table(database, migration)
+
+
+def _table(database: Database, migration: type[BatchMigration]) -> Iterator[Finding]:
+    """What would refuse the run of a migration, or be worth knowing, as its table is now."""
+    subject = f"{migration.name} table"
+    try:
+        with database.read() as connection, rights.needed(database.dialect):
+            found = table_guards.survey(connection, database.dialect, migration(), RunOptions()).findings
+    except Exception as error:
+        yield Finding("problem", subject, describe(error, database.dialect, migration))
+        return
+    if found.problems:
+        yield Finding("problem", subject, " ".join(found.problems))
+    elif found.warnings:
+        yield Finding("warning", subject, " ".join(found.warnings))
 
 
 class _Undo(Exception):

@@ -12,8 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration import code
 from system_migration.batch_migration import BatchMigration
-from system_migration.batching import keys
-from system_migration.batching.target import check_keys, resolve
+from system_migration.batching.target import resolve
 from system_migration.errors import (
     Cancelled,
     Interrupted,
@@ -27,15 +26,15 @@ from system_migration.errors import (
 from system_migration.migration import Migration
 from system_migration.records import RunOptions, RunReport
 from system_migration.running import imperative, verification
-from system_migration.running.batches import EMPTY_TABLE, BatchRun
+from system_migration.running.batches import BatchRun
 from system_migration.running.claim import Claimed, Decision, claim, decide_run
-from system_migration.running.contexts import batch_context, call, describe, heed_stop, plain_context
+from system_migration.running.contexts import describe, heed_stop
 from system_migration.running.decisions import check_window, decide_retry
+from system_migration.running.preflight import Preflight, Ready
 from system_migration.running.requests import Requests
 from system_migration.running.run_log import RunLog
-from system_migration.running.window import NO_WINDOW, Window, check_inherited, parse_window, window_text
+from system_migration.running.window import NO_WINDOW, Window, check_inherited, window_text
 from system_migration.running.workspace import Workspace
-from system_migration.schema_changes import SchemaChanges
 from system_migration.states import Outcome, RunKind, Status
 from system_migration.store import audit, issues, leases, ledger, migrations, runs
 from system_migration.store.migrations import MigrationRow
@@ -45,17 +44,6 @@ from system_migration.store.times import now
 _T = TypeVar("_T")
 REPAIRS = 3
 """How often rows that verification finds still pending are worked on before it gives up."""
-
-
-@dataclass
-class Ready:
-    """What preflight settled, before any write to the data."""
-
-    pins: dict[str, str]
-    upper_bound: str | None
-    max_issues: int | None = None
-    allowed_issues: int | None = None
-    window: Window = NO_WINDOW
 
 
 @dataclass
@@ -133,20 +121,11 @@ class Runner:
         return self._report(attempt, began, metadata)
 
     def _preflight(self, claimed: Claimed) -> Ready:
-        """Everything that can refuse the start, while the data is as it was."""
-        row = claimed.row
-        if row.applied:
-            return Ready(dict(row.pins), row.upper_bound)  # `up` is done; only verification is left
-        self.workspace.progress.phase(self.name, "preflight")
+        """Everything that can refuse the start; a refusal and an error are recorded."""
+        preflight = Preflight(self.workspace, self.instance, self.options, self.log, claimed.row)
         try:
             with self.workspace.database.read() as connection:
-                shortcomings = self.workspace.database.dialect.shortcomings(connection)
-                if shortcomings:
-                    raise Refused(" ".join(shortcomings))
-                if isinstance(self.instance, BatchMigration):
-                    return self._preflight_table(connection, self.instance, row)
-                call(self.instance.preflight, plain_context(self.workspace, connection, self.log, self.options))
-                return Ready(dict(row.pins), None)
+                return preflight.settle(connection)
         except Refused as refusal:
             self._record_no_start(claimed, Outcome.REFUSED, str(refusal))
             raise
@@ -157,23 +136,6 @@ class Runner:
             self._record_no_start(claimed, Outcome.FAILED, reason)
             raise MigrationFailed(self.name, f"preflight ended with an error: {reason}") from error
 
-    def _preflight_table(self, connection: Connection, instance: BatchMigration, row: MigrationRow) -> Ready:
-        schema = SchemaChanges(connection, perform=False)
-        instance.prepare(schema)
-        target = resolve(connection, instance, schema.columns_of(instance.table_name))
-        check_keys(connection, target)
-        pins = dict(row.pins)
-        accepted = row.max_issues if self.options.max_issues is None else self.options.max_issues
-        context = batch_context(
-            self.workspace, connection, self.log, replace(self.options, max_issues=accepted), target, pins
-        )
-        call(instance.preflight, context)
-        window = parse_window(connection, target, self.name, self.options)
-        highest = connection.execute(target.highest()).one_or_none()
-        upper = keys.encode(tuple(highest)) if highest is not None else EMPTY_TABLE
-        bound = upper if row.upper_bound is None else row.upper_bound
-        return Ready(pins, bound, accepted, context.allowed_issues, window)
-
     def _record_no_start(self, claimed: Claimed, outcome: Outcome, reason: str) -> None:
         def record(connection: Connection) -> None:
             attempt = self._insert_run(connection, claimed, RunKind.RUN, NO_WINDOW)
@@ -181,7 +143,11 @@ class Runner:
             self.log.store(connection, attempt.id)
             self._event(connection, outcome.value, attempt, {"reason": reason})
 
-        self._transact(record)
+        try:
+            self._transact(record)
+        except DBAPIError as error:
+            # Nothing began, so nothing is missing but the note; why nothing began must still be told.
+            self.log.error("not recorded: %s", self.workspace.database.dialect.describe(error))
 
     def _insert_run(self, connection: Connection, claimed: Claimed, kind: RunKind, window: Window) -> Attempt:
         return runs.start(
@@ -347,6 +313,7 @@ class Runner:
             log=self.log,
             upper_bound=ready.upper_bound,
             allowed_issues=ready.allowed_issues if ready.max_issues is None else ready.max_issues,
+            max_changed=ready.max_changed,
             again=again,
         )
 

@@ -190,6 +190,13 @@ def test_a_dry_run_is_never_a_run(arguments, migrator, migration) -> None:
     assert "run" not in migrator.verbs()
 
 
+def test_a_dry_run_shows_what_a_run_would_warn_of(migrator, migration) -> None:
+    migrator.answers["dry_run"] = [replace(DRY_RUN, warnings=["Trigger 'audit' acts."])]
+    told = migration("dry-run")
+    assert "  WARNING: Trigger 'audit' acts.\n" in told.out
+    assert migration("dry-run", "--json").json["reports"][0]["warnings"] == ["Trigger 'audit' acts."]
+
+
 def test_a_refusal_in_a_dry_run_exits_with_5(migrator, migration) -> None:
     migrator.answers["dry_run"] = [replace(DRY_RUN, refusal="The key is wrong.")]
     told = migration("dry-run")

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from system_migration.errors import ConfigurationError
+from system_migration.store.dialects.inspection import Inspection
 
 WRITES = "system_migration_writes"
 """Execution option of the connections that open a transaction to write."""
@@ -50,6 +51,7 @@ class Dialect(ABC):
     is_server: ClassVar[bool] = True
     transactional_ddl: ClassVar[bool] = True
     lock_seconds: ClassVar[float] = 5.0
+    inspection: ClassVar[Inspection]
 
     def own_engine(self, engine: Engine) -> Engine:
         """An engine of our own on the same database, which connects the way the host's does, its listeners included.
@@ -139,6 +141,10 @@ class Dialect(ABC):
     @abstractmethod
     def in_transaction(self, connection: Connection) -> bool:
         """Whether the transaction we began is still open, and no statement has ended it behind our back."""
+
+    @abstractmethod
+    def denied(self, error: DBAPIError) -> bool:
+        """Whether a right is missing."""
 
     def read_only(self, connection: Connection) -> bool:
         """Whether the database accepts no writes."""

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DataError, DBAPIError
 
 from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
+from system_migration.store.dialects.inspection_mariadb import MariaDBInspection
 
 _NO_TABLE = 1146
 # NULL where none may be, duplicate key, foreign keys (both directions), CHECK
@@ -35,6 +36,8 @@ _NO_SPACE_LEFT = re.compile(r"\b(?:error|errno|errcode):? 28\b", re.IGNORECASE)
 # access denied (to database, user, command, column), unknown column, no such table
 _QUOTES_NAMES_ONLY = {1044, 1045, 1142, 1143, 1054, _NO_TABLE}
 _DUPLICATE = re.compile(r"Duplicate entry '.*' for key '(?P<key>[^']*)'", re.DOTALL)
+# access denied: to the database, the user, the command, the column, and for want of an administrator's right
+_DENIED = {1044, 1045, 1142, 1143, 1227}
 
 
 class MariaDB(Dialect):
@@ -42,6 +45,7 @@ class MariaDB(Dialect):
 
     product = "MariaDB"
     driver = "mysql+pymysql"
+    inspection = MariaDBInspection()
     extra = "mariadb"
     transactional_ddl = False
 
@@ -125,6 +129,9 @@ class MariaDB(Dialect):
 
         status = connection.connection.server_status
         return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+    def denied(self, error: DBAPIError) -> bool:
+        return _number(error) in _DENIED
 
     def read_only(self, connection: Connection) -> bool:
         return bool(connection.execute(text("SELECT @@read_only OR @@tx_read_only")).scalar_one())

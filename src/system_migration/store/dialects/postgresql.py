@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
+from system_migration.store.dialects.inspection_postgresql import PostgreSQLInspection
 
 _FAULTS: dict[str, Fault] = {
     "40001": Fault.RETRY,  # serialization failure
@@ -43,6 +44,7 @@ class PostgreSQL(Dialect):
 
     product = "PostgreSQL"
     driver = "postgresql+psycopg"
+    inspection = PostgreSQLInspection()
     extra = "postgres"
 
     def engine_options(self) -> dict[str, Any]:
@@ -105,6 +107,9 @@ class PostgreSQL(Dialect):
 
         status = connection.connection.dbapi_connection.info.transaction_status  # type: ignore[union-attr]
         return bool(status == TransactionStatus.INTRANS)
+
+    def denied(self, error: DBAPIError) -> bool:
+        return self.code(error) == "42501"
 
     def read_only(self, connection: Connection) -> bool:
         return bool(

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration.errors import ConfigurationError
 from system_migration.store.dialects.base import WRITES, Dialect, Fault, Fingerprint
+from system_migration.store.dialects.inspection_sqlite import SQLiteInspection
 
 _FAULTS: dict[str, Fault] = {
     "SQLITE_BUSY": Fault.RETRY,
@@ -34,6 +35,7 @@ class SQLite(Dialect):
 
     product = "SQLite"
     driver = "sqlite+pysqlite"
+    inspection = SQLiteInspection()
     is_server = False
 
     def own_engine(self, engine: Engine) -> Engine:
@@ -87,6 +89,9 @@ class SQLite(Dialect):
 
     def in_transaction(self, connection: Connection) -> bool:
         return bool(connection.connection.dbapi_connection.in_transaction)  # type: ignore[union-attr]
+
+    def denied(self, error: DBAPIError) -> bool:
+        return False  # it knows no rights but those of its file, which `read_only` tells
 
     def read_only(self, connection: Connection) -> bool:
         asked = connection.exec_driver_sql("PRAGMA query_only").scalar_one()
