@@ -122,6 +122,7 @@ def _changed_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
             ledger.environment == environment,
             ledger.name == migration.name,
             ledger.generation == migration.generation,
+            ledger["pass"] > 0,  # not what a rollback did
         )
         .correlate(tables.meta, tables.migration)
         .scalar_subquery()
