@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from system_migration.batching import writes
+from system_migration.batching import images, writes
 from system_migration.batching.keys import Key
 from system_migration.batching.target import ReadRow, Target
 from system_migration.batching.transform import Outcome
@@ -42,6 +42,10 @@ def commit_batch(database: Database, run: Attempt, target: Target, batch: Batch,
     with database.write() as connection:
         verdict = writes.guard(connection, database.dialect, target, batch.rows, batch.outcomes)
         writes.write(connection, target, verdict.writes)
+        if target.journalled and verdict.writes:
+            written = {key for key, _ in verdict.writes}
+            before = images.of_rows(target, (row for row in batch.rows if row.key in written))
+            images.keep(connection, run, target, batch.pass_number, batch.range_number, before)
         issues.hold(connection, run, verdict.held)
         entry = _entry(batch, verdict, attempt)
         ledger.record(connection, run, entry)

@@ -73,6 +73,7 @@ class Target:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     pending: ColumnElement[bool] | None
+    journalled: bool = False
 
     def batch(self, lower: Key | None, upper: Key | None, limit: int | None) -> Select[Any]:
         """Key and columns of the rows in a range that need the change, in key order."""
@@ -122,6 +123,23 @@ class Target:
         key, columns = len(self.key), len(self.key) + len(self.columns)
         exact = columns + len(_exact_forms([self.table.c[name] for name in self.columns]))
         return ReadRow(tuple(row[:key]), tuple(row[key:columns]), tuple(row[columns:exact]))
+
+    @property
+    def exact_writes(self) -> tuple[str, ...]:
+        """Those of the written columns that have an exact form."""
+        return tuple(name for name in self.writes if _exact_forms([self.table.c[name]]))
+
+    def images_by_key(self, keys: Sequence[Key]) -> Select[Any]:
+        """Key, written columns and their exact forms of named rows, in key order."""
+        written = [self.table.c[name] for name in self.writes]
+        return select(*self.key, *written, *_exact_forms(written)).where(self.is_one_of(keys)).order_by(*self.key)
+
+    def image(self, row: ReadRow) -> tuple[Any, ...]:
+        """Of a row that was read, what `images_by_key` has of it after the key."""
+        values = dict(zip(self.columns, row.values, strict=True))
+        forms = (name for name in self.columns if _exact_forms([self.table.c[name]]))
+        exact = dict(zip(forms, row.exact, strict=True))
+        return *(values[name] for name in self.writes), *(exact[name] for name in self.exact_writes)
 
     def between(self, lower: Key | None, upper: Key | None) -> list[ColumnElement[bool]]:
         """Above `lower` and up to `upper`, in the database's own order."""
@@ -212,6 +230,7 @@ def resolve(connection: Connection, migration: BatchMigration, planned: Sequence
         reads=tuple(migration.reads),
         writes=tuple(migration.writes),
         pending=migration.pending(source) if migration.has_pending else None,
+        journalled=migration.keeps_journal(),
     )
 
 
