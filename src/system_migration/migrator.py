@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from system_migration import code, overview
+from system_migration import code, overview, undoing
 from system_migration.clock import Clock, SystemClock
 from system_migration.errors import (
     ConfigurationError,
@@ -34,12 +34,14 @@ from system_migration.records import (
     Listed,
     LogLine,
     MigrationStatus,
+    Pruned,
     Run,
     RunOptions,
     RunReport,
     Shown,
     StatusReport,
     as_json,
+    empty_report,
 )
 from system_migration.registry import Registry
 from system_migration.settings import DEVELOPMENT, Settings
@@ -51,6 +53,7 @@ from system_migration.store.dialects import Fault
 from system_migration.store.migrations import MigrationRow, Snapshot
 
 if TYPE_CHECKING:
+    from system_migration.running.run_log import RunLog
     from system_migration.running.workspace import Workspace
 
 _T = TypeVar("_T")
@@ -145,6 +148,7 @@ class Migrator:
             runs=self._read(lambda c: runs.history(c, self.environment, name, 20), []),
             events=self._read(lambda c: audit.events(c, self.environment, name, 20), []),
             report=self._read(lambda c: runs.latest_report(c, self.environment, name), None),
+            rollback=self._read(lambda c: undoing.sentence(c, self.registry, row, name), ""),
         )
 
     def history(self, name: str | None = None, limit: int = 100) -> builtins.list[Run]:
@@ -161,10 +165,13 @@ class Migrator:
         return self._read(lambda c: audit.lines(c, self.environment, name, run_id, level, limit), [])
 
     def issues(self, name: str) -> builtins.list[Issue]:
-        """The held rows of a migration's current generation."""
+        """The held rows of a migration's current generation; after a rollback, the rows that it left as they are."""
         row = self._require_known(name)
         if row is None:
             return []
+        if row.status is Status.ROLLED_BACK:
+            place = self.environment, name, row.generation - 1
+            return self._read(lambda c: issues.listing(c, *place, codes=issues.NOT_RESTORED), [])
         return self._read(lambda c: issues.listing(c, self.environment, name, row.generation), [])
 
     def last_completed(self) -> str | None:
@@ -257,13 +264,19 @@ class Migrator:
         migration, row, log = self.registry[name], snapshot.rows.get(name), RunLog(name)
         report = DryRun(self._workspace(), migration, options, log, row, full=full).report()
         if stored:
-            outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
-            with self._database.write() as connection:
-                attempt = self._record(connection, migration, row, RunKind.DRY_RUN)
-                problem = report.refusal or report.error
-                runs.finish(connection, attempt, outcome, error=problem, report=as_json(report))
-                log.store(connection, attempt.id)
+            self._store_report(migration, row, report, log)
         return report
+
+    def _store_report(
+        self, migration: type[Migration], row: MigrationRow | None, report: DryRunReport, log: RunLog | None = None
+    ) -> None:
+        outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
+        with self._database.write() as connection:
+            attempt = self._record(connection, migration, row, RunKind.DRY_RUN)
+            problem = report.refusal or report.error
+            runs.finish(connection, attempt, outcome, error=problem, report=as_json(report))
+            if log is not None:
+                log.store(connection, attempt.id)
 
     def verify(self, name: str | None = None) -> builtins.list[RunReport]:
         """Verify one COMPLETED migration, or all of them, and record the result. `error` says what did not hold."""
@@ -329,6 +342,21 @@ class Migrator:
             self._ready_to_write(options.allow_environment)
         return Runner(self._workspace(), migration, options).rollback()
 
+    def dry_rollback(self, name: str, options: RunOptions | None = None) -> DryRunReport:
+        """Compare every journalled row with what the migration made of it, change nothing, report."""
+        from system_migration.running.undo_dry_run import dry_run
+
+        options, migration, row = options or RunOptions(), self.registry[name], self._snapshot().rows.get(name)
+        stored = self._ready_to_report(options.allow_environment)
+        try:
+            self._check_not_required(name)
+            report = dry_run(self._workspace(), migration, row)
+        except Refused as refusal:
+            report = empty_report(name, workers=1, refusal=str(refusal))
+        if stored:
+            self._store_report(migration, row, report)
+        return report
+
     def _check_not_required(self, name: str) -> None:
         rows = self._snapshot().rows
         for other in self.registry:
@@ -358,6 +386,14 @@ class Migrator:
                 migrations.transition(connection, row, new, error=None)
             audit.add_event(connection, self.environment, name, action, self._actor, {"reason": reason})
         return overview.status_of(self.registry, self._snapshot(), name)
+
+    def prune(self, name: str, *, allow_environment: bool = False) -> Pruned:
+        """Delete the journal of a finished migration: it takes no room any more, and cannot be rolled back any more."""
+        from system_migration.running.pruning import prune
+
+        migration = self.registry[name]
+        self._ready_to_write(allow_environment)
+        return prune(self._workspace(), migration)
 
     # --- the database --------------------------------------------------------------------------------------------
 

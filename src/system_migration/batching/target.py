@@ -234,6 +234,21 @@ def resolve(connection: Connection, migration: BatchMigration, planned: Sequence
     )
 
 
+def resolve_written(connection: Connection, migration: BatchMigration) -> Target:
+    """As `resolve`, of the written columns alone: what a rollback needs, whatever became of the others."""
+    physical = _reflect(connection, migration)
+    return Target(
+        table=physical,
+        physical=physical,
+        key=tuple(type_coerce(column, NullType()) for column in physical.primary_key.columns),
+        columns=tuple(migration.writes),
+        reads=(),
+        writes=tuple(migration.writes),
+        pending=None,
+        journalled=True,
+    )
+
+
 def check_keys(connection: Connection, target: Target) -> None:
     """Raise `Refused` when rows could not be found again by the key that was read, or when a key has a NULL."""
     name = target.physical.name

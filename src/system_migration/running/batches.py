@@ -18,6 +18,7 @@ from system_migration.batching.transform import Transformer
 from system_migration.errors import MigrationFailed
 from system_migration.lease import HeldLease
 from system_migration.records import RunOptions
+from system_migration.running import journalling
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
@@ -52,6 +53,7 @@ class BatchRun:
             last_pass = ledger.last_pass(connection, self.attempt)
             left = connection.execute(target.count()).scalar_one()
             held = issues.count(connection, self.attempt.environment, self.attempt.name, self.attempt.generation)
+        journalling.begin(self.workspace, self.migration, target, self.attempt, self.log, left)
         tally = Tally(done.changed, done.unchanged, held, done.vanished, done.deferred)
         total = left + (tally.done if target.pending is not None else 0)
         self.workspace.progress.phase(self.attempt.name, "migrating")

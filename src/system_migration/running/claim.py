@@ -15,7 +15,7 @@ from system_migration.migration import Migration
 from system_migration.records import RunOptions
 from system_migration.running.workspace import Workspace
 from system_migration.states import RunKind, Status
-from system_migration.store import audit, leases, ledger, migrations, runs
+from system_migration.store import audit, journal, leases, ledger, migrations, runs
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
 
@@ -97,9 +97,20 @@ def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) 
                 )
             case Status.RUNNING | Status.FAILED | Status.PAUSED:
                 check_code(connection, migration, row, options)
+        if row.status in (Status.FAILED, Status.PAUSED):
+            _check_not_half_undone(connection, row)
         return row.run_kind if row.status is Status.RUNNING else RunKind.RUN
 
     return decide
+
+
+def _check_not_half_undone(connection: Connection, row: MigrationRow) -> None:
+    place = Attempt("", row.environment, row.name, row.generation, RunKind.RUN, 0)
+    if journal.undone_from(connection, place) is not None:
+        raise Refused(
+            f"A rollback of {row.name} has undone a part of its work, so it cannot go on. End the rollback with "
+            f"`migration rollback {row.name}`, then run it again by name."
+        )
 
 
 def check_code(connection: Connection, migration: type[Migration], row: MigrationRow, options: RunOptions) -> None:

@@ -18,8 +18,8 @@ from system_migration.batching.target import ReadRow, Target, resolve
 from system_migration.batching.transform import Held, Outcome, Transformer
 from system_migration.errors import Interrupted, Refused
 from system_migration.migration import Migration
-from system_migration.records import ChangedSample, DryRunReport, HeldSample, RunOptions
-from system_migration.running import imperative
+from system_migration.records import ChangedSample, DryRunReport, HeldSample, RunOptions, empty_report
+from system_migration.running import imperative, journalling
 from system_migration.running.batches import worker_count
 from system_migration.running.claim import check_code
 from system_migration.running.contexts import batch_context, call, describe, heed_stop, plain_context
@@ -56,6 +56,13 @@ class _Findings:
     held: dict[Key, str] = field(default_factory=dict)
     samples: list[ChangedSample] = field(default_factory=list)
     seconds: float = 0.0
+    journal_bytes: int = 0
+
+    def journal_estimate(self, target: Target, rows: int) -> int | None:
+        """The journal of `rows` rows, of which as many change as among those that were examined."""
+        if not target.journalled:
+            return None
+        return self.journal_bytes * rows // self.examined if self.examined else 0
 
     @property
     def rate(self) -> float | None:
@@ -88,10 +95,7 @@ class DryRun:
             return self._empty(error=describe(error, self.workspace.database.dialect, self.migration))
 
     def _empty(self, **values: Any) -> DryRunReport:
-        nothing = {"rows": None, "examined": 0, "complete": False, "would_change": 0, "would_hold": 0, "unchanged": 0}
-        lists: dict[str, Any] = {"held": [], "samples": [], "schema_changes": [], "not_covered": []}
-        estimate = {"rows_per_second": None, "workers": worker_count(self.options), "estimated_seconds": None}
-        return DryRunReport(**{"name": self.migration.name, **nothing, **lists, **estimate, **values})
+        return empty_report(self.migration.name, **{"workers": worker_count(self.options)} | values)
 
     def _of_batches(self, instance: BatchMigration) -> DryRunReport:
         self.workspace.progress.phase(self.migration.name, "preflight")
@@ -102,7 +106,7 @@ class DryRun:
             context = batch_context(
                 self.workspace, connection, self.log, self.options, target, self._pins(), dry_run=True
             )
-            refusal = self._refusal(instance, context)
+            refusal = self._refusal(instance, target, context)
             left = self._left(connection, target)
             rows = connection.execute(target.count(*left)).scalar_one()
             self.workspace.progress.phase(self.migration.name, "dry run")
@@ -121,6 +125,7 @@ class DryRun:
             samples=findings.samples,
             rows_per_second=findings.rate,
             estimated_seconds=rows / findings.rate if findings.rate else None,
+            journal_bytes=findings.journal_estimate(target, rows),
             schema_changes=schema.planned,
             not_covered=self._not_covered(schema, rows, findings),
         )
@@ -137,10 +142,11 @@ class DryRun:
         bound = keys.decode(self.row.upper_bound) if self.row.upper_bound else None
         return ledger.missing(connection, place, 1)[-1].lower, bound
 
-    def _refusal(self, instance: BatchMigration, context: Any) -> str | None:
+    def _refusal(self, instance: BatchMigration, target: Target, context: Any) -> str | None:
         try:
             if self.row is not None and self.row.status is not Status.COMPLETED:
                 check_code(context.connection, self.migration, self.row, self.options)
+            journalling.check(context.connection, instance, target)
             call(instance.preflight, context)
         except Refused as refusal:
             return str(refusal)
@@ -200,6 +206,8 @@ class DryRun:
             after = {name: outcome.get(name, before[name]) for name in target.writes}
             if not writes.same(tuple(before[name] for name in after), tuple(after.values())):
                 findings.changed += 1
+                if target.journalled:
+                    findings.journal_bytes += journalling.bytes_of_change(row, target, after)
                 if len(findings.samples) < _SHOWN_SAMPLES:
                     findings.samples.append(_sample(instance, key, before, after))
             elif target.pending is not None:

@@ -43,6 +43,7 @@ class Part:
     """Some of the rows of one batch. `images` is None where the text is not what was written."""
 
     id: int
+    pass_number: int
     rows: int
     columns: tuple[str, ...]
     images: tuple[Image, ...] | None
@@ -128,12 +129,14 @@ def newest_part(connection: Connection, run: Attempt, below: int | None = None) 
 
 def _part(row: RowMapping) -> Part:
     if _digest(row["images"]) != row["digest"]:
-        return Part(row["id"], row["rows"], (), None)
+        return Part(row["id"], row["pass"], row["rows"], (), None)
     content = json.loads(row["images"])
     images = tuple(
         Image(*(tuple(values.unpack(value) for value in part) for part in image)) for image in content["images"]
     )
-    return Part(row["id"], row["rows"], tuple(content["columns"]), images if len(images) == row["rows"] else None)
+    return Part(
+        row["id"], row["pass"], row["rows"], tuple(content["columns"]), images if len(images) == row["rows"] else None
+    )
 
 
 def size(connection: Connection, run: Attempt) -> Size:
@@ -169,6 +172,14 @@ def undone(connection: Connection, run: Attempt) -> int:
     ledger = tables.ledger.c
     query = select(func.coalesce(func.sum(ledger.rows_read), 0)).where(_ledger(run), ledger["pass"] == UNDOING)
     return int(connection.execute(query).scalar_one())
+
+
+def restored(connection: Connection, run: Attempt) -> tuple[int, int]:
+    """How many changes the parts of a rollback undid, and how many rows they listed."""
+    ledger = tables.ledger.c
+    sums = (func.coalesce(func.sum(each), 0) for each in (ledger.changed, ledger.held + ledger.vanished))
+    changed, listed = connection.execute(select(*sums).where(_ledger(run), ledger["pass"] == UNDOING)).one()
+    return int(changed), int(listed)
 
 
 def delete_some(connection: Connection, environment: str, name: str, generations: int, limit: int) -> Size:
