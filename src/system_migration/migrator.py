@@ -352,7 +352,7 @@ class Migrator:
             self._check_not_required(name)
             report = dry_run(self._workspace(), migration, row)
         except Refused as refusal:
-            report = empty_report(name, workers=1, refusal=str(refusal))
+            report = empty_report(name, refusal=str(refusal))
         if stored:
             self._store_report(migration, row, report)
         return report

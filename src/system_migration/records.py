@@ -226,9 +226,8 @@ def empty_report(name: str, **values: Any) -> DryRunReport:
     """A dry-run report that has found nothing, but for these values."""
     nothing = {"rows": None, "examined": 0, "complete": False, "would_change": 0, "would_hold": 0, "unchanged": 0}
     lists: dict[str, Any] = {"held": [], "samples": [], "schema_changes": [], "not_covered": []}
-    return DryRunReport(
-        **{"name": name, **nothing, **lists, "rows_per_second": None, "estimated_seconds": None} | values
-    )
+    speed: dict[str, Any] = {"rows_per_second": None, "workers": 1, "estimated_seconds": None}
+    return DryRunReport(**{"name": name, **nothing, **lists, **speed} | values)
 
 
 @dataclass(frozen=True)

@@ -170,10 +170,10 @@ def test_values_of_every_type_come_back_exactly(engine: Engine, form: str) -> No
 
     columns = sa.Column("id", sa.Integer, primary_key=True), sa.Column("v", kind)
     make_table(
-        engine, "thing", *columns, rows=[{"id": n, "v": v} for n, v in enumerate([*values[1:], None, values[0]])]
+        engine, "thing", *columns, rows=[{"id": n, "v": v} for n, v in enumerate([*values[1:], None, values[0]], 1)]
     )
     if form == "json" and engine.dialect.name != "postgresql":
-        execute(engine, "UPDATE thing SET v = :odd WHERE id = 0", odd='{"odd" :1.0,"spelling":  1e2}')
+        execute(engine, "UPDATE thing SET v = :odd WHERE id = 1", odd='{"odd" :1.0,"spelling":  1e2}')
     before = as_text(engine)
     found = migrator(engine, Empty)
     found.run(options=BATCHES_OF_TWO)
@@ -486,7 +486,7 @@ def test_large_values_fit_into_the_packets_of_the_database(engine: Engine) -> No
             return {"body": row.body.upper()}
 
     body = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
-    rows = [{"id": n, "body": chr(97 + n) * 500_000} for n in range(Shout.rows)]
+    rows = [{"id": n, "body": chr(96 + n) * 500_000} for n in range(1, Shout.rows + 1)]
     make_table(engine, "page", sa.Column("id", sa.Integer, primary_key=True), sa.Column("body", body), rows=rows[:0])
     for row in rows:
         execute(engine, "INSERT INTO page VALUES (:id, :body)", **row)

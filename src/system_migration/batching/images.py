@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, update
-from sqlalchemy.types import NullType
+from sqlalchemy.types import TypeEngine
 
 from system_migration.batching.keys import Key
 from system_migration.batching.target import OWN_NAMES, ReadRow, Target
@@ -22,6 +22,12 @@ from system_migration.store.journal import Image
 from system_migration.store.runs import Attempt
 
 Values = tuple[Any, ...]
+
+
+class _AsItIs(TypeEngine[Any]):
+    """Bound as it is. SQLAlchemy's own NullType would take on the column's type, and with it the loss."""
+
+    cache_ok = True
 
 
 def of_rows(target: Target, rows: Iterable[ReadRow]) -> dict[Key, Values]:
@@ -80,7 +86,7 @@ def write_back(connection: Connection, target: Target, images: Sequence[Image]) 
 
 
 def _parameter(name: str, *, untyped: bool) -> Any:
-    return bindparam(f"{OWN_NAMES}old_{name}", type_=NullType() if untyped else None)
+    return bindparam(f"{OWN_NAMES}old_{name}", type_=_AsItIs() if untyped else None)
 
 
 def _bound(target: Target, image: Values) -> dict[str, Any]:

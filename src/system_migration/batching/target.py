@@ -14,7 +14,6 @@ from sqlalchemy import (
     Double,
     Float,
     FromClause,
-    Interval,
     MetaData,
     Select,
     String,
@@ -32,7 +31,7 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.exc import NoSuchTableError
-from sqlalchemy.types import NullType
+from sqlalchemy.types import NullType, TypeEngine
 
 from system_migration.batch_migration import BatchMigration, Row
 from system_migration.batching.keys import Key, encode
@@ -172,11 +171,16 @@ def _exact_forms(columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[An
     """What tells values apart that the driver decodes to the same: intervals, JSON numbers, single-precision floats."""
     forms: list[ColumnElement[Any]] = []
     for column in columns:
-        if isinstance(column.type, Interval | JSON):
+        if _is_interval(column.type) or isinstance(column.type, JSON):
             forms.append(cast(column, String))
         elif isinstance(column.type, Float) and not isinstance(column.type, Double):
             forms.append(cast(column, Double))
     return [form.label(f"{OWN_NAMES}exact_{number}") for number, form in enumerate(forms)]
+
+
+def _is_interval(kind: TypeEngine[Any]) -> bool:
+    # By name: PostgreSQL's own INTERVAL, as it is reflected, is no subclass of Interval.
+    return kind.__visit_name__ in ("interval", "INTERVAL")
 
 
 def _untyped(value: Any) -> ColumnElement[Any]:

@@ -49,7 +49,7 @@ def dry_run(workspace: Workspace, migration: type[Migration], row: MigrationRow 
     if not migration.rollbackable:
         raise Refused(f"Migration {migration.name} cannot be rolled back: it declares rollbackable = False.")
     if not (issubclass(migration, BatchMigration) and migration.keeps_journal()):
-        return empty_report(migration.name, workers=1, not_covered=["down(): it is not rehearsed"])
+        return empty_report(migration.name, not_covered=["down(): it is not rehearsed"])
     place = Attempt("", row.environment, row.name, row.generation, RunKind.ROLLBACK, 0)
     target = undo_batches.plan(workspace, migration(), place, row)
     findings = _Findings()
@@ -80,7 +80,6 @@ def _compare(
 def _report(name: str, total: int, findings: _Findings) -> DryRunReport:
     return empty_report(
         name,
-        workers=1,
         rows=total,
         examined=total,
         complete=True,
