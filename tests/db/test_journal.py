@@ -16,7 +16,9 @@ from sqlalchemy.dialects import mysql
 
 from system_migration import BatchMigration, MigrationFailed, Refused, Row, RowIssue, RunOptions, Status
 from system_migration.batching import images
-from system_migration.errors import Interrupted, VerificationFailed
+from system_migration.errors import Interrupted, LeaseLost, VerificationFailed
+from system_migration.running import pruning
+from system_migration.running.undo_batches import UndoBatches
 from system_migration.store import journal
 from tests.db.test_workbench import (
     Bytes,
@@ -218,8 +220,6 @@ def between_parts(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], 
     """Call it with what shall happen after part 1, 2, ... of a rollback was committed."""
 
     def arrange(act: Callable[[int], None]) -> None:
-        from system_migration.running.undo_batches import UndoBatches
-
         original, count = UndoBatches._report, 0
 
         def report(self: Any, done: int, total: int) -> None:
@@ -339,6 +339,39 @@ def test_without_a_limit_all_rows_may_be_listed(engine: Engine) -> None:
     found.run(options=BATCHES_OF_TWO)
     execute(engine, "UPDATE number SET y = 0")
     assert found.rollback(Undoable.name).issues == 4
+
+
+@pytest.mark.parametrize("after_part", [1, 2])
+def test_one_whose_fence_was_raised_writes_nothing_more(engine: Engine, between_parts: Any, after_part: int) -> None:
+    """After the last part only the record is left to write, and that is fenced too."""
+    make_numbers(engine, 4)
+    found = migrator(engine, Undoable)
+    found.run(options=BATCHES_OF_TWO)
+    raise_fence = "UPDATE system_migration_run SET fence = fence + 1"
+    between_parts(lambda part: execute(engine, raise_fence) if part == after_part else None)
+    with pytest.raises(LeaseLost):
+        found.rollback(Undoable.name)
+    assert stored_status(engine, Undoable.name) == "RUNNING"
+    assert sum(y % 10 for y, _ in numbers(engine).values() if y) == 4 - 2 * after_part
+
+
+def test_a_part_is_undone_once_though_the_answer_to_its_commit_was_lost(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_numbers(engine, 4)
+    before = numbers(engine)
+    found = migrator(engine, Undoable)
+    found.run(options=BATCHES_OF_TWO)
+    original = UndoBatches._undo
+
+    def undo(self: UndoBatches, part: Any, attempt: str) -> Any:
+        original(self, part, attempt)
+        raise sa.exc.OperationalError("COMMIT", None, RuntimeError("the connection is gone"))
+
+    monkeypatch.setattr(UndoBatches, "_undo", undo)
+    report = found.rollback(Undoable.name)
+    assert (report.records_processed, report.issues) == (4, 0)
+    assert numbers(engine) == before
 
 
 # --- refused ---------------------------------------------------------------------------------------------------------
@@ -494,3 +527,108 @@ def test_large_values_fit_into_the_packets_of_the_database(engine: Engine) -> No
     found.run(options=RunOptions(workers=1, batch_size=Shout.rows))
     found.rollback(Shout.name)
     assert rows_of(engine, "SELECT id, body FROM page ORDER BY id") == [(row["id"], row["body"]) for row in rows]
+
+
+# --- looking, estimating, pruning ------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_tells_what_a_rollback_would_do_and_changes_nothing(engine: Engine) -> None:
+    found = change_twice(engine)
+    execute(engine, "DELETE FROM number WHERE id = 10")
+    before = fingerprint(engine)
+    report = found.dry_rollback(UndoableFill.name)
+    assert fingerprint(engine) == before
+    assert (report.rows, report.would_change, report.would_hold) == (6, 3, 3)
+    assert [(held.code, sorted(held.keys)) for held in report.held] == [
+        ("changed_since", [20, 30]),
+        ("vanished_since", [10]),
+    ]
+    done = found.rollback(UndoableFill.name)
+    assert (done.records_processed, done.issues) == (report.would_change, report.would_hold)
+
+
+def test_a_dry_run_names_the_refusal(engine: Engine) -> None:
+    make_numbers(engine, 2)
+    found = migrator(engine, Undoable)
+    assert "there is no finished work" in str(found.dry_rollback(Undoable.name).refusal)
+    found.run()
+    execute(engine, "DELETE FROM system_migration_journal")
+    assert "no journal of the 2 rows" in str(found.dry_rollback(Undoable.name).refusal)
+
+
+def test_it_is_said_whether_a_migration_can_be_rolled_back(engine: Engine) -> None:
+    make_numbers(engine, 3)
+    found = migrator(engine, Undoable, Fill)
+    assert found.show(Fill.name).rollback == "cannot be rolled back: it declares rollbackable = False."
+    assert found.show(Undoable.name).rollback == "journals its changes, so that it can be rolled back."
+    found.run(options=BATCHES_OF_TWO)
+    assert found.show(Undoable.name).rollback == "can be rolled back from its journal of 3 changes."
+    execute(engine, "DELETE FROM system_migration_journal")
+    assert found.show(Undoable.name).rollback == "cannot be rolled back: it has no journal of the 3 rows it changed."
+
+
+def test_the_size_of_the_journal_is_estimated_before_the_start(engine: Engine) -> None:
+    make_numbers(engine, 40)
+    found = migrator(engine, Undoable, Fill)
+    other, report = found.dry_run()
+    found.run(options=RunOptions(workers=1, batch_size=20))
+    ((real,),) = rows_of(engine, "SELECT sum(length(images)) FROM system_migration_journal")
+    assert report.journal_bytes == pytest.approx(float(real), rel=0.3)
+    assert other.journal_bytes is None
+    assert any("the journal of 40 rows will take about" in line.message for line in found.logs(Undoable.name))
+
+
+def test_pruning_deletes_the_journal_for_good_and_says_so(engine: Engine) -> None:
+    make_numbers(engine, 5)
+    found = migrator(engine, Undoable)
+    found.run(options=BATCHES_OF_TWO)
+    pruned = found.prune(Undoable.name)
+    assert (pruned.rows, pruned.parts) == (5, 3)
+    assert rows_of(engine, "SELECT count(*) FROM system_migration_journal") == [(0,)]
+    assert found.show(Undoable.name).rollback == "cannot be rolled back: its journal was pruned."
+    status = found.show(Undoable.name).status
+    assert (status.rollbackable, status.unjournalled) == (False, True)
+    assert [event.action for event in found.show(Undoable.name).events][:2] == ["pruned", "prune_started"]
+    refused(found, engine, "its journal was pruned")
+    with pytest.raises(Refused, match="no journal to prune"):
+        found.prune(Undoable.name)
+
+
+def test_the_journal_of_unfinished_work_is_never_pruned(engine: Engine) -> None:
+    class Picky(Undoable):
+        def transform(self, row: Row) -> dict[str, Any]:
+            if row.y == 30:
+                raise RowIssue("bad", "no")
+            return super().transform(row)
+
+    make_numbers(engine, 3)
+    found = migrator(engine, Picky)
+    with pytest.raises(MigrationFailed):
+        found.run()
+    with pytest.raises(Refused, match="is FAILED: the journal of its unfinished work is kept"):
+        found.prune(Picky.name)
+    assert found.rollback(Picky.name).records_processed == 2
+    assert found.prune(Picky.name).rows == 2  # rolled back, so it is of no more use
+
+
+def test_a_prune_that_died_half_way_is_ended_by_the_next(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    make_numbers(engine, 6)
+    found = migrator(engine, Undoable)
+    found.run(options=BATCHES_OF_TWO)
+    monkeypatch.setattr(pruning, "PARTS_AT_ONCE", 1)
+    original, calls = journal.delete_some, 0
+
+    def delete_some(*given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return original(*given) if calls < 3 else die()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "delete_some", delete_some)
+        with pytest.raises(KeyboardInterrupt):
+            found.prune(Undoable.name)
+    refused(found, engine, "its journal was pruned")
+    assert found.prune(Undoable.name).parts == 1

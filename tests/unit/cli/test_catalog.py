@@ -14,8 +14,22 @@ from system_migration.settings import FIELDS
 
 COMMON = {"--database-url", "--environment", "--migrations", "--json"}
 EXPECTED = {
-    *("run", "run-one", "status", "list", "pending", "verify", "dry-run", "rollback", "new", "init", "adopt", "show"),
-    *("logs", "history", "issues", "skip", "reset", "doctor"),
+    *(
+        "run",
+        "run-one",
+        "status",
+        "list",
+        "pending",
+        "verify",
+        "dry-run",
+        "rollback",
+        "new",
+        "init",
+        "adopt",
+        "show",
+        "prune",
+    ),
+    *("logs", "history", "issues", "skip", "reset", "prune", "doctor"),
 }
 
 
