@@ -36,6 +36,8 @@ def declaration(migration: type[Migration]) -> str:
     """What the migration says about it."""
     if not migration.rollbackable:
         return "cannot be rolled back: it declares rollbackable = False."
+    if secret := sensitive_column(migration):
+        return f"would journal the sensitive column {secret!r}, and is refused until it sets journal_sensitive = True."
     if keeps_journal(migration):
         return "journals its changes, so that it can be rolled back."
     return "can be rolled back by its down()."
@@ -44,6 +46,13 @@ def declaration(migration: type[Migration]) -> str:
 def keeps_journal(migration: type[Migration]) -> bool:
     """Whether every change is journalled."""
     return issubclass(migration, BatchMigration) and migration.keeps_journal()
+
+
+def sensitive_column(migration: type[Migration]) -> str | None:
+    """A column that would be journalled although nobody said that it may be."""
+    if not (issubclass(migration, BatchMigration) and migration.keeps_journal()) or migration.journal_sensitive:
+        return None
+    return next((name for name in migration.writes if name in migration.sensitive), None)
 
 
 def obstacle(connection: Connection, run: Attempt, pins: Mapping[str, str]) -> str | None:

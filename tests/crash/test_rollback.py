@@ -17,7 +17,16 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration.running import undo_batches
 from system_migration.store import tables
-from tests.crash.harness import COMMIT, STATEMENT, Child, Gate, Job, Moment
+from tests.crash.harness import (
+    COMMIT,
+    STATEMENT,
+    Child,
+    Gate,
+    Job,
+    Moment,
+    after_commit_of_a_batch,
+    at_commit_of_a_batch,
+)
 from tests.crash.subjects import Items, Undoable, fill_items, item
 from tests.crash.sweep import SEED
 from tests.support.databases import KINDS, MakeDatabaseUrl
@@ -188,6 +197,22 @@ def test_killed_at_every_moment_the_next_rollback_ends_it(
         number += STRIDE
     assert len(kills) >= 40 // STRIDE
     publish(f"rollback {kind}: {len(kills)} kill points, every one resumed, 0 rows lost, 0 edits lost")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("when", [at_commit_of_a_batch, after_commit_of_a_batch])
+def test_the_journal_of_a_run_that_was_killed_is_whole(
+    kind: str, when: Callable[[Moment], bool], make_database_url: MakeDatabaseUrl
+) -> None:
+    """Its rows, its ledger entry and its journal commit together; a journal that has more or less is refused."""
+    items = Items(make_database_url(kind))
+    run = Job(items.url, Undoable)
+    assert run.start_and_kill(when).killed_at is not None
+    items.expire_lease()
+    run.run()
+    Job(items.url, Undoable, undo=True).roll_back()
+    assert items.values() == items.initial
+    items.close()
 
 
 def migrated_anew(url: str, initial: Mapping[int, int]) -> tuple[Items, Job]:

@@ -22,6 +22,7 @@ from system_migration.running.undo_batches import UndoBatches
 from system_migration.store import journal
 from tests.db.test_workbench import (
     Bytes,
+    ExactText,
     Fill,
     Increment,
     Timestamp,
@@ -138,6 +139,66 @@ def test_a_failed_migration_is_undone_too(engine: Engine) -> None:
     report = found.rollback(Picky.name)
     assert (report.status, report.records_processed) == (Status.ROLLED_BACK, 3)
     assert numbers(engine) == before
+
+
+def test_a_paused_migration_is_undone_too(engine: Engine) -> None:
+    make_numbers(engine, 4)
+    before = numbers(engine)
+    found = migrator(engine, Undoable)
+    found.run(options=BATCHES_OF_TWO)
+    execute(engine, "UPDATE system_migration_migration SET status = 'PAUSED'")
+    assert found.rollback(Undoable.name).status is Status.ROLLED_BACK
+    assert numbers(engine) == before
+
+
+def test_an_interrupted_run_must_end_first(engine: Engine) -> None:
+    make_numbers(engine, 4)
+    found = migrator(engine, Undoable)
+    found.run(options=BATCHES_OF_TWO)
+    execute(engine, "UPDATE system_migration_migration SET status = 'RUNNING'")
+    execute(engine, "UPDATE system_migration_run SET outcome = NULL, finished_at = NULL")
+    with pytest.raises(Refused, match=r"is RUNNING; .* Cancel it first"):
+        found.rollback(Undoable.name)
+
+
+def test_a_column_that_prepare_added_stays_and_is_emptied(engine: Engine) -> None:
+    class Prepared(UndoableFill):
+        writes = ("fresh",)
+
+        def prepare(self, schema: Any) -> None:
+            schema.add_column("number", sa.Column("fresh", sa.String(20)))
+
+        def pending(self, t: sa.FromClause) -> sa.ColumnElement[bool]:
+            return t.c.fresh.is_(None)
+
+        def transform(self, row: Row) -> dict[str, Any]:
+            return {"fresh": f"<{row.y}>"}
+
+    make_numbers(engine, 3)
+    found = migrator(engine, Prepared)
+    assert found.dry_run()[0].journal_bytes
+    found.run(options=BATCHES_OF_TWO)
+    found.rollback(Prepared.name)
+    assert rows_of(engine, "SELECT fresh FROM number ORDER BY id") == [(None,)] * 3
+
+
+def test_rows_are_found_again_by_keys_of_several_columns_and_types(engine: Engine) -> None:
+    class Shift(Undoable):
+        name = "001-shift"
+        table = "place"
+
+    key = [sa.Column("a", sa.Date, primary_key=True), sa.Column("b", ExactText, primary_key=True)]
+    key.append(sa.Column("c", Bytes, primary_key=True))
+    parts = [(date(2024, 1, n), text, data) for n in (1, 2) for text in ("a", "A", "ä'") for data in (b"", b"\0\xff")]
+    rows = [{"a": a, "b": b, "c": c, "y": number} for number, (a, b, c) in enumerate(parts)]
+    make_table(engine, "place", *key, sa.Column("y", sa.Integer), rows=rows)
+    before = rows_of(engine, "SELECT a, b, c, y FROM place ORDER BY y")
+    found = migrator(engine, Shift)
+    found.run(options=RunOptions(workers=1, batch_size=5))
+    execute(engine, "UPDATE place SET y = 99 WHERE y = 12")
+    assert found.rollback(Shift.name).records_processed == 11
+    assert rows_of(engine, "SELECT a, b, c, y FROM place ORDER BY y")[:11] == before[:11]
+    assert [issue.code for issue in found.issues(Shift.name)] == ["changed_since"]
 
 
 FORMS: dict[str, tuple[Any, list[Any]]] = {
@@ -461,8 +522,10 @@ def test_sensitive_columns_are_not_journalled_unless_said_so(engine: Engine) -> 
         journal_sensitive = True
 
     make_numbers(engine, 2)
+    assert migrator(engine, Secret).dry_run()[0].refusal
     with pytest.raises(Refused, match=r"sensitive column 'y'.*journal_sensitive = True.*or write down\(\)"):
         migrator(engine, Secret).run()
+    assert "would journal the sensitive column 'y'" in migrator(engine, Secret).show(Secret.name).rollback
     assert numbers(engine)[10] == (10, None)
     found = migrator(engine, Said)
     found.run(Said.name)

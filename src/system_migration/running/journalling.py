@@ -29,10 +29,9 @@ def check(connection: Connection, migration: BatchMigration, target: Target) -> 
     """Raise `Refused` when the changes must not, or cannot, be journalled. For the preflight; nothing is written."""
     if not migration.keeps_journal():
         return
-    secret = [name for name in migration.writes if name in migration.sensitive]
-    if secret and not migration.journal_sensitive:
+    if secret := undoing.sensitive_column(type(migration)):
         raise Refused(
-            f"Migration {migration.name} would copy the sensitive column {secret[0]!r} into its journal, to be able "
+            f"Migration {migration.name} would copy the sensitive column {secret!r} into its journal, to be able "
             "to undo itself. Set journal_sensitive = True if old values may be kept until `migration prune`, or set "
             "rollbackable = False, or write down()."
         )

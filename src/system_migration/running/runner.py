@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from system_migration import code
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
-from system_migration.batching.target import check_keys, resolve
+from system_migration.batching.target import Target, check_keys, resolve
 from system_migration.errors import (
     Interrupted,
     LeaseLost,
@@ -351,33 +351,34 @@ class Runner:
 
     def _roll_back(self, claimed: Claimed) -> RunReport:
         began = self.workspace.clock.monotonic()
-        if self._journalled and claimed.inherited is None:
-            self._check_undo(claimed)
+        fresh = self._journalled and claimed.inherited is None
+        target = self._plan_undo(claimed) if fresh else None
         self.workspace.progress.phase(self.name, "rolling back")
         attempt = claimed.inherited or self._start(claimed, RunKind.ROLLBACK, None)
 
         def work() -> dict[str, Any]:
             if self._journalled:
-                return self._undo_batches(claimed, attempt)
+                return self._undo_batches(claimed, attempt, target)
             result = imperative.undo(self.workspace, self.instance, attempt, self.options, self.log)
             return dict(result.metadata)
 
         return self._report(attempt, began, self._recorded(attempt, work))
 
-    def _check_undo(self, claimed: Claimed) -> None:
-        """Raise `Refused`, before any write to the data, when the journal cannot undo the migration."""
+    def _plan_undo(self, claimed: Claimed) -> Target:
+        """The table to restore. Raises `Refused`, before any write to it, when the journal cannot undo the migration."""
         place = Attempt("", self.workspace.environment, self.name, claimed.row.generation, RunKind.ROLLBACK, 0)
         try:
-            undo_batches.plan(self.workspace, self.instance, place, claimed.row)
+            return undo_batches.plan(self.workspace, self.instance, place, claimed.row)
         except Refused as refusal:
             self._record_no_start(claimed, Outcome.REFUSED, str(refusal), RunKind.ROLLBACK)
             raise
 
-    def _undo_batches(self, claimed: Claimed, attempt: Attempt) -> dict[str, Any]:
-        target = undo_batches.plan(self.workspace, self.instance, attempt, claimed.row)
+    def _undo_batches(self, claimed: Claimed, attempt: Attempt, target: Target | None) -> dict[str, Any]:
+        target = target or undo_batches.plan(self.workspace, self.instance, attempt, claimed.row)
         undo = undo_batches.UndoBatches(self.workspace, target, attempt, claimed.lease, self.options.max_issues)
         undo.work()
         restored, listed = undo.restored(), undo.listed()
+        self.log.info("%d changes undone, %d rows left as they are", restored, listed)
 
         def record(connection: Connection) -> None:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
