@@ -365,7 +365,7 @@ class Runner:
         return self._report(attempt, began, self._recorded(attempt, work))
 
     def _plan_undo(self, claimed: Claimed) -> Target:
-        """The table to restore. Raises `Refused`, before any write to it, when the journal cannot undo the migration."""
+        """The table to restore. Raises `Refused`, before any write to it, when the journal cannot undo the work."""
         place = Attempt("", self.workspace.environment, self.name, claimed.row.generation, RunKind.ROLLBACK, 0)
         try:
             return undo_batches.plan(self.workspace, self.instance, place, claimed.row)

@@ -7,7 +7,7 @@ touched. Killed anywhere, the rollback starts again at the part before the oldes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import uuid4
 
 from sqlalchemy import Connection
@@ -15,28 +15,24 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import images
-from system_migration.batching.images import Values
 from system_migration.batching.keys import Key
 from system_migration.batching.target import Target, resolve_written
 from system_migration.batching.writes import same
-from system_migration.errors import MigrationFailed, MigrationSystemError, Refused, VerificationFailed
+from system_migration.errors import MigrationFailed, Refused, VerificationFailed
 from system_migration.lease import HeldLease
 from system_migration.migration import Migration
 from system_migration.running import journalling
 from system_migration.running.contexts import heed_stop
+from system_migration.running.undo_comparison import Sorted, intact, listed_among, sort
 from system_migration.running.workspace import Workspace
 from system_migration.store import issues, journal, ledger, runs
 from system_migration.store.dialects import Fault
-from system_migration.store.issues import CHANGED, NOT_RESTORED, VANISHED
+from system_migration.store.issues import NOT_RESTORED
 from system_migration.store.journal import Image, Part
 from system_migration.store.ledger import Entry
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
 
-MESSAGES = {
-    CHANGED: "the row is not what the migration made of it any more; it was left as it is",
-    VANISHED: "the row was deleted after the migration changed it",
-}
 REPAIRS = 3
 """How often rows that have the migrated value again are restored before verification gives up."""
 _REPAIRED_AT_ONCE = 1_000
@@ -52,51 +48,6 @@ def plan(workspace: Workspace, migration: Migration, run: Attempt, row: Migratio
             raise Refused(" ".join(shortcomings))
         journalling.demand_possible(connection, run, row.pins, migration)
         return resolve_written(connection, migration)
-
-
-@dataclass
-class Sorted:
-    """What the rows of a part came to: each is in at most one place, and in none if it was listed before."""
-
-    restorable: list[Image] = field(default_factory=list)
-    changed: list[Key] = field(default_factory=list)
-    vanished: list[Key] = field(default_factory=list)
-
-    @property
-    def listed(self) -> list[tuple[Key, str, str]]:
-        """The rows that stay as they are, as issues."""
-        found = [(key, CHANGED) for key in self.changed] + [(key, VANISHED) for key in self.vanished]
-        return [(key, code, MESSAGES[code]) for key, code in found]
-
-
-def sort(part: Sequence[Image], current: dict[Key, Values], listed: set[Key]) -> Sorted:
-    """Compare rows with what the migration made of them, exactly."""
-    rows = Sorted()
-    for image in part:
-        if image.key in listed:
-            continue  # an older value of it may well be there again: the application's, not ours
-        if image.key not in current:
-            rows.vanished.append(image.key)
-        elif same(current[image.key], image.after):
-            rows.restorable.append(image)
-        else:
-            rows.changed.append(image.key)
-    return rows
-
-
-def listed_among(connection: Connection, run: Attempt, target: Target, part: Sequence[Image]) -> set[Key]:
-    """Which of these rows the rollback has already listed."""
-    found: set[Key] = set()
-    for some in target.portions([image.key for image in part]):
-        found |= issues.held_among(connection, run, some, codes=NOT_RESTORED)
-    return found
-
-
-def intact(part: Part) -> tuple[Image, ...]:
-    """The part's images. The journal was read before the rollback began; it must not have changed since."""
-    if part.images is None:
-        raise MigrationSystemError(f"Part {part.id} of the journal was damaged while the rollback was going on.")
-    return part.images
 
 
 @dataclass

@@ -16,6 +16,7 @@ from system_migration.migration import Migration
 from system_migration.records import DryRunReport, HeldSample, empty_report
 from system_migration.running import undo_batches
 from system_migration.running.contexts import heed_stop
+from system_migration.running.undo_comparison import intact, listed_among, sort
 from system_migration.running.workspace import Workspace
 from system_migration.states import RunKind, Status
 from system_migration.store import journal
@@ -66,11 +67,11 @@ def dry_run(workspace: Workspace, migration: type[Migration], row: MigrationRow 
 def _compare(
     connection: Connection, run: Attempt, target: Target, part: Part, findings: _Findings, *, has_older: bool
 ) -> None:
-    changes = undo_batches.intact(part)
+    changes = intact(part)
     current = images.read(connection, target, [image.key for image in changes])
     current |= {image.key: findings.restored[image.key] for image in changes if image.key in findings.restored}
-    listed = undo_batches.listed_among(connection, run, target, changes) | findings.listed.keys()
-    rows = undo_batches.sort(changes, current, listed)
+    listed = listed_among(connection, run, target, changes) | findings.listed.keys()
+    rows = sort(changes, current, listed)
     findings.restorable += len(rows.restorable)
     findings.listed |= {key: code for key, code, _ in rows.listed}
     if has_older:
