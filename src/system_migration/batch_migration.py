@@ -181,15 +181,15 @@ class BatchMigration(Migration):
         """How many of `rows` may stay held in a completed run."""
         return self.max_issues
 
+    @classmethod
+    def keeps_journal(cls) -> bool:
+        """Whether every change is journalled, so that it can be undone without a `down`."""
+        return cls.rollbackable and not cls.defines("down")
+
     @property
     def table_name(self) -> str:
         """The table's name, however it was given."""
         return self.table if isinstance(self.table, str) else self.table.name
-
-    @property
-    def is_journalled(self) -> bool:
-        """Whether its changes are kept, so that they can be undone without a `down`."""
-        return self.rollbackable and not self.defines("down")
 
     @property
     def has_pending(self) -> bool:

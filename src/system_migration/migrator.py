@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from system_migration import overview
+from system_migration import overview, undoing
 from system_migration.clock import Clock, SystemClock
 from system_migration.errors import (
     HeldElsewhere,
@@ -34,11 +34,13 @@ from system_migration.records import (
     Listed,
     LogLine,
     MigrationStatus,
+    Pruned,
     Run,
     RunOptions,
     RunReport,
     Shown,
     StatusReport,
+    empty_report,
 )
 from system_migration.registry import Registry
 from system_migration.settings import Settings
@@ -132,6 +134,7 @@ class Migrator:
             runs=self._tracked.read(lambda c: runs.history(c, self.environment, name, 20), []),
             events=self._tracked.read(lambda c: audit.events(c, self.environment, name, 20), []),
             report=self._tracked.read(lambda c: runs.latest_report(c, self.environment, name), None),
+            rollback=self._tracked.read(lambda c: undoing.sentence(c, self.registry, row, name), ""),
         )
 
     def history(self, name: str | None = None, limit: int = 100) -> builtins.list[Run]:
@@ -153,10 +156,13 @@ class Migrator:
         return self._tracked.read(lambda c: audit.lines(c, self.environment, name, run_id, level, limit), [])
 
     def issues(self, name: str) -> builtins.list[Issue]:
-        """The held rows of a migration's current generation."""
+        """The held rows of a migration's current generation; after a rollback, the rows that it left as they are."""
         row = self._require_known(name)
         if row is None:
             return []
+        if row.status is Status.ROLLED_BACK:
+            place = self.environment, name, row.generation - 1
+            return self._tracked.read(lambda c: issues.listing(c, *place, codes=issues.NOT_RESTORED), [])
         return self._tracked.read(lambda c: issues.listing(c, self.environment, name, row.generation), [])
 
     def last_completed(self) -> str | None:
@@ -290,6 +296,18 @@ class Migrator:
             self._tracked.ready_to_write(options.allow_environment)
         return Runner(self._workspace(), migration, options).rollback()
 
+    def dry_rollback(self, name: str, options: RunOptions | None = None) -> DryRunReport:
+        """Compare every journalled row with what the migration made of it, change nothing, report."""
+        from system_migration.running import recording
+
+        options, migration, row = options or RunOptions(), self.registry[name], self._snapshot().rows.get(name)
+        stored = self._tracked.ready_to_report(options.allow_environment)
+        try:
+            self._check_not_required(name)
+        except Refused as refusal:
+            return recording.keep(self._workspace(), migration, row, empty_report(name, refusal=str(refusal)), stored)
+        return recording.dry_rollback(self._workspace(), migration, row, stored=stored)
+
     def _check_not_required(self, name: str) -> None:
         rows = self._snapshot().rows
         for other in self.registry:
@@ -352,6 +370,14 @@ class Migrator:
 
     def _status_of(self, name: str) -> MigrationStatus:
         return overview.status_of(self.registry, self._snapshot(), name)
+
+    def prune(self, name: str, *, allow_environment: bool = False) -> Pruned:
+        """Delete the journal of a finished migration: it takes no room any more, and cannot be rolled back any more."""
+        from system_migration.running.pruning import prune
+
+        migration = self.registry[name]
+        self._tracked.ready_to_write(allow_environment)
+        return prune(self._workspace(), migration)
 
     # --- the database --------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from system_migration.migration import Migration
 from system_migration.records import MigrationStatus, StatusReport
 from system_migration.registry import Registry
 from system_migration.states import RunKind, Status
-from system_migration.store.migrations import MigrationRow, Snapshot
+from system_migration.store.migrations import PRUNED_PIN, MigrationRow, Snapshot
 
 
 def report(registry: Registry, snapshot: Snapshot, environment: str) -> StatusReport:
@@ -21,6 +21,7 @@ def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationSta
     """One migration's status. Raises `UnknownMigration` for a name with neither code nor record."""
     row = snapshot.rows.get(name)
     migration = registry[name] if row is None or name in registry else None
+    pruned = row is not None and PRUNED_PIN in row.pins
     return MigrationStatus(
         name=name,
         version=migration.version if migration else row.version if row else "",
@@ -28,7 +29,7 @@ def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationSta
         status=row.status if row else Status.PENDING,
         stale=row.stale if row else False,
         verified=row.verified if row else False,
-        rollbackable=migration.rollbackable if migration else False,
+        rollbackable=migration.rollbackable and not pruned if migration else False,
         executed_at=row.executed_at if row else None,
         executed_by=row.executed_by if row else None,
         finished_at=row.finished_at if row else None,
@@ -43,6 +44,7 @@ def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationSta
         request=row.request if row else None,
         requested_by=row.requested_by if row else None,
         cancelled=row.cancelled if row else False,
+        unjournalled=pruned,
     )
 
 

@@ -70,6 +70,7 @@ class MigrationStatus:
     request: str | None = field(default=None, metadata={"json": False})
     requested_by: str | None = field(default=None, metadata={"json": False})
     cancelled: bool = field(default=False, metadata={"json": False})
+    unjournalled: bool = field(default=False, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Shown:
-    """Everything about one migration on one page: newest runs and events first."""
+    """Everything about one migration on one page: newest runs and events first.
+
+    `rollback` is a sentence that says whether it can be rolled back now, and why not.
+    """
 
     status: MigrationStatus
     listed: Listed | None
@@ -177,6 +181,7 @@ class Shown:
     runs: list[Run]
     events: list[Event]
     report: Mapping[str, Any] | None
+    rollback: str = ""
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,8 @@ class DryRunReport:
 
     `rows` is what a run would read, `examined` how many of them were transformed here; `would_change` and `unchanged`
     count among the examined, `would_hold` also what the preflight foresees of the others.
-    `refusal` is the sentence with which a run would be refused; `warnings` would go to its log.
+    `refusal` is the sentence with which a run would be refused; `warnings` would go to its log. `journal_bytes` is
+    about what a run's journal takes, None for a migration that keeps none.
     """
 
     name: str
@@ -243,6 +249,24 @@ class DryRunReport:
     refusal: str | None = None
     error: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    journal_bytes: int | None = None
+
+
+def empty_report(name: str, **values: Any) -> DryRunReport:
+    """A dry-run report that has found nothing, but for these values."""
+    nothing = {"rows": None, "examined": 0, "complete": False, "would_change": 0, "would_hold": 0, "unchanged": 0}
+    lists: dict[str, Any] = {"held": [], "samples": [], "schema_changes": [], "not_covered": []}
+    speed: dict[str, Any] = {"rows_per_second": None, "workers": 1, "estimated_seconds": None}
+    return DryRunReport(**{"name": name, **nothing, **lists, **speed} | values)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a prune deleted of a migration's journal."""
+
+    name: str
+    rows: int
+    parts: int
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def _contract_problems(migration: type[Migration]) -> list[str]:
         problems.append(f"{label}: name must be letters, digits, '.', '_' and '-', such as '002-normalize-phones'.")
     if isinstance(migration.requires, str):
         problems.append(f'{label}: requires must be a tuple of names, such as ("001-first",).')
-    if migration.rollbackable and not migration.defines("down"):
+    if migration.rollbackable and not migration.defines("down") and not issubclass(migration, BatchMigration):
         problems.append(f"{label}: rollbackable = True needs a down() method.")
     if not migration.transactional and not migration.defines("applied"):
         problems.append(

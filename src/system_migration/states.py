@@ -44,7 +44,7 @@ ARROWS: dict[tuple[Status, Status], str] = {
     (Status.RUNNING, Status.FAILED): "the run, its rollback or its verification failed, or it was cancelled",
     (Status.RUNNING, Status.PAUSED): "an operator, or the run itself, asks for a pause",
     (Status.RUNNING, Status.ROLLED_BACK): "a rollback finished",
-    (Status.PAUSED, Status.RUNNING): "the run is resumed",
+    (Status.PAUSED, Status.RUNNING): "the run is resumed, or rolled back",
     (Status.PAUSED, Status.FAILED): "the paused run is cancelled",
     (Status.COMPLETED, Status.RUNNING): "it is rolled back, or run again by name",
     (Status.COMPLETED, Status.PENDING): "an operator resets it, with a reason; a generation starts",

@@ -258,7 +258,10 @@ class Gate:
 
 
 class Job:
-    """One call of `Migrator.run` for one migration on one database, as a child or the parent makes it."""
+    """One call of `Migrator.run`, or of its rollback, for one migration on one database.
+
+    A child or the parent makes it. `undo` makes children roll back instead of run.
+    """
 
     def __init__(
         self,
@@ -268,8 +271,10 @@ class Job:
         batch_size: int = 3,
         lease_seconds: float = 30.0,
         engine: Callable[[str], Engine] = engine_for,
+        undo: bool = False,
         **migrator_options: Any,
     ) -> None:
+        self._work = self.roll_back if undo else self.run
         self._url, self._migration, self._engine = url, migration, engine
         self._settings = Settings(environment=ENVIRONMENT, lease_seconds=lease_seconds)
         self._options = RunOptions(workers=1, batch_size=batch_size)
@@ -286,6 +291,16 @@ class Job:
         with self._migrator() as migrator:
             return migrator.run(options=self._options)
 
+    def roll_back(self) -> list[RunReport]:
+        """Roll the migration back."""
+        with self._migrator() as migrator:
+            return [migrator.rollback(self._migration.name)]
+
+    def listed(self) -> dict[Any, str]:
+        """The rows that a rollback left as they are, with the reason."""
+        with self._migrator() as migrator:
+            return {issue.key: issue.code for issue in migrator.issues(self._migration.name)}
+
     @contextmanager
     def _migrator(self) -> Iterator[Migrator]:
         """One for all calls in this process, so that statements are compiled once; its connections are closed."""
@@ -296,24 +311,24 @@ class Job:
             yield migrator
 
     def start(self, arrange: Callable[[], None] = lambda: None, on_moment: OnMoment | None = None) -> Child:
-        """Run in a child. `arrange` happens there first: what it patches, the parent never sees."""
+        """Work in a child. `arrange` happens there first: what it patches, the parent never sees."""
 
         def work(_: Child) -> list[RunReport]:
             arrange()
             if on_moment is not None:
                 watch(on_moment)
-            return self.run()
+            return self._work()
 
         return Child(work)
 
     def start_and_kill(self, when: Callable[[Moment], bool], arrange: Callable[[], None] = lambda: None) -> Ending:
-        """Run in a child that kills itself at the first moment for which `when` is true; wait for the end."""
+        """Work in a child that kills itself at the first moment for which `when` is true; wait for the end."""
 
         def work(child: Child) -> list[RunReport]:
             gc.disable()  # it will not live long
             arrange()
             watch(lambda moment: child.die_at(moment) if when(moment) else None)
-            return self.run()
+            return self._work()
 
         with Child(work) as child:
             return child.wait()

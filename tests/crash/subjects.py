@@ -43,6 +43,13 @@ class InPlace(BatchMigration):
         return context.connection.execute(wrong).first() is None
 
 
+class Undoable(InPlace):
+    """The same, journalled."""
+
+    name = "001-undoable"
+    rollbackable = True
+
+
 class Flagged(BatchMigration):
     """With `prepare` and `pending`: a flag tells which rows are done."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from system_migration.batching import writes
+from system_migration.batching import images, writes
 from system_migration.batching.keys import Key
 from system_migration.batching.ranges import Numbers
 from system_migration.batching.target import Target
@@ -78,6 +78,9 @@ def commit_batch(
         issues.release_rows(connection, run, batch.releases)
         verdict = settle(connection, database.dialect, target, batch)
         approve(verdict.changed)
+        if target.journalled and verdict.changed:
+            before = verdict.before or images.of_rows(target, verdict.written)
+            images.keep(connection, run, target, batch.pass_number, batch.numbers.first, before)
         issues.hold(connection, run, verdict.held)
         entry = _entry(batch, verdict, attempt)
         ledger.record(connection, run, entry)
@@ -104,7 +107,15 @@ def around_locks(connection: Connection, dialect: Dialect, target: Target, batch
 def in_sql(connection: Connection, dialect: Dialect, target: Target, batch: Batch) -> Verdict:
     """Let the database compute the new values, by key range, from the rows as they are now."""
     named = [target.key_of(row) for row in batch.rows] if batch.releases else None
-    return writes.assign(connection, target, batch.lower, batch.upper, named)
+    if not target.journalled:
+        return writes.assign(connection, target, batch.lower, batch.upper, named)
+    if named is None:
+        found = connection.execute(dialect.lock_rows(target.keys_todo(batch.lower, batch.upper)))
+        named = [tuple(key) for key in found]
+    # Just these rows: what somebody adds to the range meanwhile has no image.
+    before = images.read(connection, target, named, lock=dialect)
+    changed = (writes.assign(connection, target, None, None, some).assigned for some in target.portions(list(before)))
+    return Verdict(assigned=sum(changed), before=before)
 
 
 def _entry(batch: Batch, verdict: Verdict, attempt: str) -> Entry:

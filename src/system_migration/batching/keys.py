@@ -5,46 +5,35 @@ A key is only ever ordered and compared by the database; Python merely carries i
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-Key = tuple[Any, ...]
+from system_migration.batching import values
 
-_CODECS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "datetime": (datetime, datetime.isoformat, datetime.fromisoformat),
-    "date": (date, date.isoformat, date.fromisoformat),
-    "time": (time, time.isoformat, time.fromisoformat),
-    "microseconds": (
-        timedelta,
-        lambda value: value // timedelta(microseconds=1),
-        lambda text: timedelta(microseconds=text),
-    ),
-    "decimal": (Decimal, str, Decimal),
-    "uuid": (UUID, str, UUID),
-    "float": (float, float.hex, float.fromhex),
-    "bytes": (bytes, lambda value: base64.b64encode(value).decode(), base64.b64decode),
-}
+Key = tuple[Any, ...]
 
 
 def encode(key: Key) -> str:
     """A key as text, from which `decode` makes the same values of the same types."""
-    return json.dumps([_encode_part(part) for part in key], ensure_ascii=False, separators=(",", ":"))
+    for part in key:
+        if isinstance(part, list | dict) or not values.can_pack(part):
+            raise TypeError(f"a key of type {type(part).__name__} cannot be recorded")
+    return values.encode(key)
 
 
 def decode(text: str) -> Key:
     """The key that `encode` wrote down."""
-    return tuple(_decode_part(part) for part in json.loads(text))
+    return values.decode(text)
 
 
 def digest(key: Key) -> str:
     """A fixed-length name of a key, for an index."""
-    return hashlib.sha256(encode(key).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(encode(key).encode()).hexdigest()
 
 
 def shown(key: Key) -> Any:
@@ -95,21 +84,3 @@ def _parse_part(text: str, kind: type) -> Any:
 
 def _readable(part: Any) -> str:
     return part.hex() if isinstance(part, bytes) else str(part)
-
-
-def _encode_part(part: Any) -> Any:
-    if isinstance(part, bytearray | memoryview):
-        part = bytes(part)
-    if part is None or isinstance(part, bool | int | str):
-        return part
-    for name, (kind, write, _) in _CODECS.items():
-        if isinstance(part, kind):
-            return {name: write(part)}
-    raise TypeError(f"a key of type {type(part).__name__} cannot be recorded")
-
-
-def _decode_part(part: Any) -> Any:
-    if not isinstance(part, dict):
-        return part
-    ((name, text),) = part.items()
-    return _CODECS[name][2](text)

@@ -15,7 +15,6 @@ from sqlalchemy import (
     Double,
     Float,
     FromClause,
-    Interval,
     LargeBinary,
     MetaData,
     Select,
@@ -35,7 +34,7 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.exc import NoSuchTableError
-from sqlalchemy.types import NullType
+from sqlalchemy.types import NullType, TypeEngine
 
 from system_migration.batch_migration import BatchMigration, Row
 from system_migration.batching.keys import Key, encode
@@ -58,15 +57,6 @@ OWN_NAMES = "system_migration_"
 
 
 @dataclass(frozen=True)
-class ReadRow:
-    """A row as it was read: key, the declared columns, and what else tells their values apart."""
-
-    key: Key
-    values: tuple[Any, ...]
-    exact: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
 class Target:
     """The migrated table. `columns` are the declared reads, then the writes that are not read.
 
@@ -83,13 +73,19 @@ class Target:
     writes: tuple[str, ...]
     pending: ColumnElement[bool] | None
     writer: Writer
-    assigned: Mapping[str, Any] | None = None
+    assigned: Mapping[str, ColumnElement[Any]] | None = None
     journalled: bool = False
     window: tuple[ColumnElement[bool], ...] = ()
 
-    def batch(self, lower: Key | None, upper: Key | None, limit: int | None) -> Select[Any]:
-        """Key and columns of the rows in a range that need the change, in key order."""
+    def batch(self, lower: Key | None, upper: Key | None, limit: int | None, *, preview: bool = False) -> Select[Any]:
+        """Key and columns of the rows in a range that need the change, in key order.
+
+        With `preview` also what the expressions of `assign` come to, as the last values.
+        """
         query = self._rows().where(*self.todo(lower, upper))
+        if preview and self.assigned is not None:
+            new = self.assigned.values()
+            query = query.add_columns(*(value.label(f"{OWN_NAMES}new_{n}") for n, value in enumerate(new)))
         return query.order_by(*self.key).limit(limit)
 
     def weights(self, lower: Key | None, upper: Key | None, limit: int) -> Select[int]:
@@ -101,6 +97,10 @@ class Target:
         """The key of the row that ends a batch of `size` rows; none if there are fewer."""
         query = select(*self.key).where(*self.todo(lower, upper))
         return query.order_by(*self.key).limit(1).offset(size - 1)
+
+    def keys_todo(self, lower: Key | None, upper: Key | None) -> Select[Any]:
+        """The keys of the rows in a range that need the change, in order."""
+        return select(*self.key).where(*self.todo(lower, upper)).order_by(*self.key)
 
     def last(self, lower: Key | None, upper: Key | None) -> Select[Any]:
         """The key of the last row of a range that needs the change."""
@@ -222,10 +222,28 @@ class Target:
         """The key of a selected row."""
         return tuple(row[: self.key_width])
 
-    def split(self, row: Sequence[Any]) -> ReadRow:
-        """A selected row."""
-        end = self.values_end
-        return ReadRow(self.key_of(row), tuple(row[self.key_width : end]), tuple(row[end : self.compared_end]))
+    def values_of(self, row: Sequence[Any]) -> dict[str, Any]:
+        """The declared columns of a selected row."""
+        return dict(zip(self.columns, row[self.key_width : self.values_end], strict=True))
+
+    @cached_property
+    def exact_writes(self) -> tuple[str, ...]:
+        """Those of the written columns that have an exact form."""
+        return tuple(name for name in self.writes if _exact_forms([self.table.c[name]]))
+
+    def images_by_key(self, keys: Sequence[Key]) -> Select[Any]:
+        """Key, written columns and their exact forms of named rows, in key order."""
+        written = [self.table.c[name] for name in self.writes]
+        return select(*self.key, *written, *_exact_forms(written)).where(self.is_one_of(keys)).order_by(*self.key)
+
+    def image(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        """Of a selected row, what `images_by_key` has of it after the key."""
+        return tuple([row[place] for place in self._image_at])
+
+    @cached_property
+    def _image_at(self) -> tuple[int, ...]:
+        forms = [name for name in self.columns if _exact_forms([self.table.c[name]])]
+        return *self.written_at, *(self.values_end + forms.index(name) for name in self.exact_writes)
 
     def between(self, lower: Key | None, upper: Key | None) -> list[ColumnElement[bool]]:
         """Above `lower` and up to `upper`, in the database's own order."""
@@ -264,7 +282,7 @@ def _exact_forms(columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[An
     """What tells values apart that the driver decodes to the same: intervals, JSON numbers, single-precision floats."""
     forms: list[ColumnElement[Any]] = []
     for column in columns:
-        if isinstance(column.type, Interval | JSON):
+        if _is_interval(column.type) or isinstance(column.type, JSON):
             forms.append(cast(column, String))
         elif isinstance(column.type, Float) and not isinstance(column.type, Double):
             forms.append(cast(column, Double))
@@ -276,6 +294,11 @@ def _is_wide(column: ColumnElement[Any]) -> bool:
     if isinstance(column.type, String | LargeBinary):
         return column.type.length is None or column.type.length > WIDE_LENGTH
     return isinstance(column.type, JSON)
+
+
+def _is_interval(kind: TypeEngine[Any]) -> bool:
+    # By name: PostgreSQL's own INTERVAL, as it is reflected, is no subclass of Interval.
+    return kind.__visit_name__ in ("interval", "INTERVAL")
 
 
 def _untyped(value: Any) -> ColumnElement[Any]:
@@ -346,11 +369,29 @@ def resolve(connection: Connection, migration: BatchMigration, planned: Sequence
         pending=pending,
         writer=writer_for(connection.dialect, shape),
         assigned=_assigned(migration, source),
-        journalled=migration.is_journalled,
+        journalled=migration.keeps_journal(),
     )
 
 
-def _assigned(migration: BatchMigration, source: FromClause) -> Mapping[str, Any] | None:
+def resolve_written(connection: Connection, migration: BatchMigration) -> Target:
+    """As `resolve`, of the written columns alone: what a rollback needs, whatever became of the others."""
+    physical = _reflect(connection, migration)
+    written = tuple(physical.c[name] for name in migration.writes)
+    shape = Shape(physical, tuple(physical.primary_key.columns), written, written, None)
+    return Target(
+        table=physical,
+        physical=physical,
+        key=tuple(type_coerce(column, NullType()) for column in physical.primary_key.columns),
+        columns=tuple(migration.writes),
+        reads=(),
+        writes=tuple(migration.writes),
+        pending=None,
+        writer=writer_for(connection.dialect, shape),
+        journalled=True,
+    )
+
+
+def _assigned(migration: BatchMigration, source: FromClause) -> Mapping[str, ColumnElement[Any]] | None:
     """The expressions of `assign`, for the declared columns and no others."""
     if not migration.defines("assign"):
         return None
@@ -360,7 +401,10 @@ def _assigned(migration: BatchMigration, source: FromClause) -> Mapping[str, Any
             f"assign() of migration {migration.name} must return expressions for columns declared in writes: "
             f"{', '.join(migration.writes)}."
         )
-    return given
+    return {
+        name: value if isinstance(value, ColumnElement) else literal(value, source.c[name].type)
+        for name, value in given.items()
+    }
 
 
 def check_keys(connection: Connection, target: Target) -> None:

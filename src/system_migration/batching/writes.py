@@ -32,7 +32,8 @@ class Verdict:
     """What became of every row of a batch; each row is in exactly one place.
 
     `written` are the rows as they were before their change, `values` their new values, one list for each written
-    column. Rows that were changed in SQL without being read are `assigned`, a number.
+    column. Rows that were changed in SQL without being read are `assigned`, a number, and `before` has the images of
+    those that are journalled.
     """
 
     written: list[RawRow] = field(default_factory=list)
@@ -42,6 +43,7 @@ class Verdict:
     deferred: list[Key] = field(default_factory=list)
     vanished: list[Key] = field(default_factory=list)
     assigned: int = 0
+    before: dict[Key, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def changed(self) -> int:

@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "init": (_KEEPING, "Create the tracking tables and bind the database to its environment."),
         "adopt": (_KEEPING, "Bind a restored copy of a database to this environment, with its history."),
         "skip": (_KEEPING, "Mark a migration as not to be run here, with a reason."),
+        "prune": (_KEEPING, "Delete the journal of a finished migration, which can then no longer be rolled back."),
         "reset": (_KEEPING, "Make a migration pending again, with a reason; a new generation starts."),
     },
 }

@@ -1,4 +1,4 @@
-"""Commands that change the record or the project: new, init, adopt, skip, reset."""
+"""Commands that change the record or the project: new, init, adopt, skip, prune, reset."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from system_migration.cli import output
-from system_migration.cli.options import allow_environment, command, executed_by, reason
+from system_migration.cli.options import allow_environment, command, executed_by, reason, yes
 from system_migration.cli.session import Session, see_project
+from system_migration.cli.terminal import confirm_start
+from system_migration.cli.text import counted
 from system_migration.errors import LoadError
 from system_migration.records import as_json
 
@@ -112,6 +114,27 @@ def reset_command(session: Session, name: str, reason: str, allow_environment: b
     with session.migrator() as migrator:
         status = migrator.reset(name, reason, allow_environment=allow_environment)
     _show_status(session, status)
+
+
+@command("prune")
+@click.argument("name")
+@yes
+@allow_environment
+@executed_by
+def prune_command(session: Session, name: str, yes: bool, allow_environment: bool) -> None:
+    """Delete the journal of a finished migration, which can then no longer be rolled back.
+
+    Never that of unfinished work. In production it asks for the environment's name, or needs --yes. --json prints
+    {name, rows, parts}.
+    """
+    with session.migrator() as migrator:
+        confirm_start(f"delete the journal of {output.shown(name)} for good", migrator.environment, yes=yes)
+        pruned = migrator.prune(name, allow_environment=allow_environment)
+    if session.json:
+        output.document(as_json(pruned))
+    else:
+        changes = f"{counted(pruned.rows, 'change')} in {counted(pruned.parts, 'part')}"
+        output.lines([f"Deleted the journal of {output.shown(name)}: {changes}. It can no longer be rolled back."])
 
 
 def _show_status(session: Session, status: MigrationStatus) -> None:

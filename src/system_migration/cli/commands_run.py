@@ -14,7 +14,7 @@ from system_migration.cli import exit_codes, failures, output, text
 from system_migration.cli.options import command, executed_by, run_options, verbose, window_options, yes
 from system_migration.cli.session import Session
 from system_migration.cli.terminal import confirm_last, confirm_start, stop_on_signals
-from system_migration.cli.text_dry_run import dry_run_lines
+from system_migration.cli.text_dry_run import dry_rollback_lines, dry_run_lines
 from system_migration.errors import MigrationFailed, MigrationSystemError, Refused, VerificationFailed
 from system_migration.records import DryRunReport, RunOptions, RunReport, as_json
 from system_migration.settings import PRODUCTION
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", RunReport, DryRunReport)
 
 NOTHING_PENDING = "Nothing to do: no migration is pending."
+NOTHING_COMPLETED = "Nothing to do: no migration is completed."
 
 
 @command("run")
@@ -93,15 +94,19 @@ def verify_command(session: Session, name: str | None) -> int:
 
 @command("rollback")
 @click.argument("name", required=False)
+@click.option("--dry-run", is_flag=True, help="Change no data: report the rows that would be restored, and the others.")
 @yes
 @run_options
-def rollback_command(session: Session, name: str | None, yes: bool, **options: Any) -> int:
+def rollback_command(session: Session, name: str | None, dry_run: bool, yes: bool, **options: Any) -> int:
     """Undo a migration: the one that is named, or the last completed one.
 
     Without a name it says which one it means and asks; without a terminal it needs the name or --yes. In production
     it asks for the environment's name, or needs --yes. Exits with 5 when the migration cannot be rolled back.
-    --json prints {environment, reports}.
+    Rows that were changed since are left as they are and listed by `issues`; with --max-issues it stops when they are
+    more. --json prints {environment, reports}.
     """
+    if dry_run:
+        return _dry_rollback(session, name, given_options(session, options))
 
     def work(migrator: Migrator) -> list[RunReport]:
         target = name or migrator.last_completed()
@@ -113,7 +118,7 @@ def rollback_command(session: Session, name: str | None, yes: bool, **options: A
         with stop_on_signals(migrator):
             return [migrator.rollback(target, given_options(session, options))]
 
-    return attempt(session, work, text.run_lines, nothing="Nothing to do: no migration is completed.")
+    return attempt(session, work, text.run_lines, nothing=NOTHING_COMPLETED)
 
 
 def _run(session: Session, name: str | None, options: RunOptions, *, yes: bool) -> int:
@@ -134,6 +139,17 @@ def _dry_run(session: Session, name: str | None, options: RunOptions, *, full: b
             return migrator.dry_run(name, options, full=full)
 
     return attempt(session, work, dry_run_lines, _unfit, nothing=NOTHING_PENDING)
+
+
+def _dry_rollback(session: Session, name: str | None, options: RunOptions) -> int:
+    def work(migrator: Migrator) -> list[DryRunReport]:
+        target = name or migrator.last_completed()
+        if target is None:
+            return []
+        with stop_on_signals(migrator):
+            return [migrator.dry_rollback(target, options)]
+
+    return attempt(session, work, dry_rollback_lines, _not_undoable, nothing=NOTHING_COMPLETED)
 
 
 def _refuse_window(options: Mapping[str, Any]) -> None:
@@ -172,6 +188,13 @@ def _unfit(reports: Sequence[DryRunReport]) -> _Verdict | None:
             return _Verdict(error, f"A run of {report.name} would be refused.")
         if report.error:
             return _Verdict(MigrationFailed(report.name, report.error), f"The dry run of {report.name} failed.")
+    return None
+
+
+def _not_undoable(reports: Sequence[DryRunReport]) -> _Verdict | None:
+    for report in reports:
+        if report.refusal:
+            return _Verdict(Refused(report.refusal), f"A rollback of {report.name} would be refused.")
     return None
 
 

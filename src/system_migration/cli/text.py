@@ -34,6 +34,16 @@ def speed(rate: float) -> str:
     return f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.1f} rows/s"
 
 
+def size(number: int) -> str:
+    """A number of bytes in the unit a person would choose."""
+    amount, unit = float(number), "bytes"
+    for larger in ("KiB", "MiB", "GiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:,.0f} {unit}" if unit == "bytes" or amount >= 10 else f"{amount:.1f} {unit}"
+
+
 def duration(seconds: float) -> str:
     """A time span in the unit a person would choose."""
     if seconds < 10:
@@ -95,13 +105,18 @@ def _standing(m: MigrationStatus) -> str:
         (m.cancelled, f"cancelled by {m.requested_by}"),
         (m.held_by and not m.stale, f"held by {m.held_by}"),
         (m.status == Status.COMPLETED and not m.verified, "not verified"),
-        (m.issues, f"{m.issues:,} held"),
+        (m.issues, f"{m.issues:,} {_left(m.status)}"),
+        (m.unjournalled, "cannot be rolled back, its journal was pruned"),
         (m.code_changed, "code changed"),
         (m.code_missing, "file missing"),
         (m.manual, "manual"),
     )
     told = [note for applies, note in notes if applies]
     return f"{m.status} ({', '.join(told)})" if told else str(m.status)
+
+
+def _left(status: str) -> str:
+    return "not restored" if status == Status.ROLLED_BACK else "held"
 
 
 _NEXT = {Status.RUNNING: "continue", Status.FAILED: "try again"}
@@ -142,7 +157,8 @@ def run_lines(reports: Sequence[RunReport], told: str = "") -> list[str]:
         if note := report.metadata.get("note") if report.status == Status.PAUSED else None:
             hints.append(f"{shown(report.name)}: {paragraph(str(note))}")
         if report.issues:
-            hints.append(f"See `migration issues {shown(report.name)}` for the rows that are held.")
+            what = "were not restored" if report.kind == "rollback" else "are held"
+            hints.append(f"See `migration issues {shown(report.name)}` for the rows that {what}.")
     return [*lines, *hints]
 
 
@@ -157,7 +173,7 @@ def _run_cells(report: RunReport) -> tuple[str, ...]:
         (report.changed_meanwhile, "changed meanwhile"),
         (report.vanished, "vanished"),
     )
-    rows = [counted(report.records_processed, "row"), f"{report.issues:,} held"]
+    rows = [counted(report.records_processed, "row"), f"{report.issues:,} {_left(report.status)}"]
     rows += [f"{number:,} {what}" for number, what in others if number]
     verdict = "verified" if report.verified else "not verified"
     verdict = "" if report.kind == "rollback" else verdict
@@ -234,7 +250,7 @@ def shown_lines(found: Shown) -> list[str]:
         ("description", m.description),
         ("status", _standing(m)),
         ("verified", "yes" if m.verified else "no"),
-        ("rollback", "yes" if m.rollbackable else "no"),
+        ("rollback", found.rollback or ("yes" if m.rollbackable else "no")),
         ("generation", found.generation),
         ("rows", f"{m.records_processed:,}"),
         ("started (UTC)", moment(m.executed_at)),

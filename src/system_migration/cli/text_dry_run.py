@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from system_migration.cli.output import paragraph, shown
-from system_migration.cli.text import counted, duration, speed, table_without_heading, value
+from system_migration.cli.text import counted, duration, size, speed, table_without_heading, value
 
 if TYPE_CHECKING:
     from system_migration.records import ChangedSample, DryRunReport
@@ -19,6 +19,24 @@ def dry_run_lines(reports: Sequence[DryRunReport], told: str = "") -> list[str]:
     lines: list[str] = []
     for report in reports:
         lines += ["", *_one(report)] if lines else _one(report)
+    return lines
+
+
+def dry_rollback_lines(reports: Sequence[DryRunReport], told: str = "") -> list[str]:
+    """The reports of what a rollback would do."""
+    lines = []
+    for report in reports:
+        lines.append(f"{shown(report.name)}: dry run of a rollback, no data was changed")
+        if report.refusal:
+            lines.append(f"  REFUSED: {paragraph(report.refusal)}")
+            continue
+        if report.rows is not None:
+            figures = [("changes in the journal", f"{report.rows:,}"), ("would be undone", f"{report.would_change:,}")]
+            figures.append(("would be left as they are", f"{report.would_hold:,}"))
+            lines += _indented(table_without_heading(figures))
+        if report.held:
+            lines += ["  Rows that are not what the migration made of them:", *_indented(_held(report), 4)]
+        lines += ["  Not covered by a dry run:", *_items(report.not_covered)]
     return lines
 
 
@@ -54,6 +72,8 @@ def _figures(report: DryRunReport) -> list[str]:
         rows.append(("speed", f"{speed(report.rows_per_second)} with {workers}"))
     if report.estimated_seconds is not None:
         rows.append(("estimate", f"{duration(report.estimated_seconds)} with {workers}"))
+    if report.journal_bytes is not None:
+        rows.append(("journal", f"about {size(report.journal_bytes)}, for an automatic rollback"))
     rows += [(name, value(item)) for name, item in report.metadata.items()]
     return table_without_heading(rows)
 

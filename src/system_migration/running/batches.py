@@ -24,6 +24,7 @@ from system_migration.batching.throttle import RateLimit
 from system_migration.errors import MigrationFailed
 from system_migration.lease import HeldLease
 from system_migration.records import RunOptions
+from system_migration.running import journalling
 from system_migration.running.contexts import heed_stop
 from system_migration.running.run_log import RunLog
 from system_migration.running.throttling import health_check
@@ -63,6 +64,7 @@ class BatchRun:
             held = issues.count(connection, self.attempt.environment, self.attempt.name, self.attempt.generation)
         if self.options.held_only:
             held = 0  # each is tried again, and counted anew if it stays held
+        journalling.begin(self.workspace, self.migration, target, self.attempt, self.log, left)
         tally = Tally(done.changed, done.unchanged, held, done.vanished, done.deferred)
         total = left + (tally.done if target.pending is not None else 0)
         self.workspace.progress.phase(self.attempt.name, "migrating")

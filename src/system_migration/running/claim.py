@@ -16,7 +16,7 @@ from system_migration.records import RunOptions
 from system_migration.running import rights
 from system_migration.running.workspace import Workspace
 from system_migration.states import RunKind, Status
-from system_migration.store import audit, control, leases, ledger, migrations, runs
+from system_migration.store import audit, control, journal, leases, ledger, migrations, runs
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
 
@@ -104,11 +104,23 @@ def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) 
                 )
             case Status.RUNNING | Status.FAILED | Status.PAUSED:
                 check_code(connection, migration, row, options)
+        continues_rollback = row.status is Status.PAUSED and row.run_kind is RunKind.ROLLBACK
+        if row.status in (Status.FAILED, Status.PAUSED) and not continues_rollback:
+            _check_not_half_undone(connection, row)
         if named and row.request is not None:
             control.withdraw(connection, row.environment, row.name)  # nobody obeyed it, and now a start is wanted
         return row.run_kind if row.status in (Status.RUNNING, Status.PAUSED) else RunKind.RUN
 
     return decide
+
+
+def _check_not_half_undone(connection: Connection, row: MigrationRow) -> None:
+    place = Attempt("", row.environment, row.name, row.generation, RunKind.RUN, 0)
+    if journal.undone_from(connection, place) is not None:
+        raise Refused(
+            f"A rollback of {row.name} has undone a part of its work, so it cannot go on. End the rollback with "
+            f"`migration rollback {row.name}`, then run it again by name."
+        )
 
 
 def check_code(connection: Connection, migration: type[Migration], row: MigrationRow, options: RunOptions) -> None:

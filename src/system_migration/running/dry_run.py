@@ -15,12 +15,13 @@ from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys, writes
 from system_migration.batching.executors import Transformer
 from system_migration.batching.keys import Key
-from system_migration.batching.target import ReadRow, Target
+from system_migration.batching.target import Target
 from system_migration.batching.transform import Held, Outcome
+from system_migration.batching.writes import RawRow
 from system_migration.errors import Interrupted, Refused
 from system_migration.migration import Migration
-from system_migration.records import ChangedSample, DryRunReport, HeldSample, RunOptions
-from system_migration.running import imperative, rights, table_guards
+from system_migration.records import ChangedSample, DryRunReport, HeldSample, RunOptions, empty_report
+from system_migration.running import imperative, journalling, rights, table_guards
 from system_migration.running.batches import worker_count
 from system_migration.running.claim import check_code
 from system_migration.running.contexts import batch_context, call, describe, heed_stop, plain_context
@@ -58,6 +59,13 @@ class _Findings:
     held: dict[Key, str] = field(default_factory=dict)
     samples: list[ChangedSample] = field(default_factory=list)
     seconds: float = 0.0
+    journal_bytes: int = 0
+
+    def journal_estimate(self, target: Target, rows: int) -> int | None:
+        """The journal of `rows` rows, of which as many change as among those that were examined."""
+        if not target.journalled:
+            return None
+        return self.journal_bytes * rows // self.examined if self.examined else 0
 
     @property
     def rate(self) -> float | None:
@@ -89,10 +97,7 @@ class DryRun:
             return self._empty(error=describe(error, self.workspace.database.dialect, self.migration))
 
     def _empty(self, **values: Any) -> DryRunReport:
-        nothing = {"rows": None, "examined": 0, "complete": False, "would_change": 0, "would_hold": 0, "unchanged": 0}
-        lists: dict[str, Any] = {"held": [], "samples": [], "schema_changes": [], "not_covered": []}
-        estimate = {"rows_per_second": None, "workers": worker_count(self.options), "estimated_seconds": None}
-        return DryRunReport(**{"name": self.migration.name, **nothing, **lists, **estimate, **values})
+        return empty_report(self.migration.name, **{"workers": worker_count(self.options)} | values)
 
     def _of_batches(self, instance: BatchMigration) -> DryRunReport:
         self.workspace.progress.phase(self.migration.name, "preflight")
@@ -104,7 +109,7 @@ class DryRun:
             context = batch_context(
                 self.workspace, connection, self.log, self.options, target, self._pins(), dry_run=True
             )
-            refusal = self._refusal(instance, context, target)
+            refusal = self._refusal(instance, target, context)
             left = self._left(connection, target)
             rows = connection.execute(target.count(*left)).scalar_one()
             self.workspace.progress.phase(self.migration.name, "dry run")
@@ -123,6 +128,7 @@ class DryRun:
             samples=findings.samples,
             rows_per_second=findings.rate,
             estimated_seconds=rows / findings.rate if findings.rate else None,
+            journal_bytes=findings.journal_estimate(target, rows),
             schema_changes=schema.planned,
             not_covered=self._not_covered(schema, rows, findings),
             warnings=survey.findings.warnings,
@@ -140,10 +146,11 @@ class DryRun:
         bound = keys.decode(self.row.upper_bound) if self.row.upper_bound else None
         return ledger.missing(connection, place, 1)[-1].lower, bound
 
-    def _refusal(self, instance: BatchMigration, context: Any, target: Target) -> str | None:
+    def _refusal(self, instance: BatchMigration, target: Target, context: Any) -> str | None:
         try:
             if self.row is not None and self.row.status is not Status.COMPLETED:
                 check_code(context.connection, self.migration, self.row, self.options)
+            journalling.check(context.connection, instance, target)
             call(instance.preflight, context)
         except Refused as refusal:
             return str(refusal)
@@ -172,15 +179,13 @@ class DryRun:
             while findings.examined < wanted and (self.full or findings.seconds < SAMPLE_SECONDS):
                 heed_stop(self.workspace)
                 began = self.workspace.clock.monotonic()
-                found = connection.execute(target.batch(lower, upper, min(size, wanted - findings.examined))).all()
-                if not found:
+                limit = min(size, wanted - findings.examined)
+                rows = target.fetch(connection, target.batch(lower, upper, limit, preview=True))
+                if not rows:
                     break
-                rows = [target.split(row) for row in found]
-                width = len(target.reads)
-                outcomes = transformer.run(target.reads, [row.values[:width] for row in rows])
-                self._note(findings, instance, target, rows, outcomes)
+                self._note(findings, instance, target, rows, _outcomes(transformer, target, rows))
                 findings.seconds += self.workspace.clock.monotonic() - began
-                lower, size = rows[-1].key, min(SAMPLE_ROWS, size * 2 if findings.seconds < 1 else size)
+                lower, size = target.key_of(rows[-1]), min(SAMPLE_ROWS, size * 2 if findings.seconds < 1 else size)
                 self.workspace.progress.rows(findings.examined, wanted, len(findings.held))
         finally:
             transformer.close()
@@ -191,18 +196,20 @@ class DryRun:
         findings: _Findings,
         instance: BatchMigration,
         target: Target,
-        rows: Sequence[ReadRow],
+        rows: Sequence[RawRow],
         outcomes: Sequence[Outcome],
     ) -> None:
         findings.examined += len(rows)
         for row, outcome in zip(rows, outcomes, strict=True):
-            key, before = row.key, dict(zip(target.columns, row.values, strict=True))
+            key, before = target.key_of(row), target.values_of(row)
             if isinstance(outcome, Held):
                 findings.held[key] = outcome.code
                 continue
             after = {name: outcome.get(name, before[name]) for name in target.writes}
             if not writes.same(tuple(before[name] for name in after), tuple(after.values())):
                 findings.changed += 1
+                if target.journalled:
+                    findings.journal_bytes += journalling.bytes_of_change(row, target, after)
                 if len(findings.samples) < _SHOWN_SAMPLES:
                     findings.samples.append(_sample(instance, key, before, after))
             elif target.pending is not None:
@@ -229,6 +236,14 @@ class DryRun:
             ],
             metadata=dict(trial.result.metadata),
         )
+
+
+def _outcomes(transformer: Transformer, target: Target, rows: Sequence[RawRow]) -> Sequence[Outcome]:
+    """What `transform` makes of the rows, or what the database makes of `assign`, which it has computed with them."""
+    if target.assigned is None:
+        return transformer.run(target.reads, [tuple(row[target.key_width : target.reads_end]) for row in rows])
+    names = list(target.assigned)
+    return [dict(zip(names, row[-len(names) :], strict=True)) for row in rows]
 
 
 def _by_code(held: dict[Key, str]) -> list[HeldSample]:

@@ -12,7 +12,7 @@ from system_migration.batching.target import Target, check_keys
 from system_migration.errors import Refused
 from system_migration.migration import Migration
 from system_migration.records import RunOptions
-from system_migration.running import rights, table_guards
+from system_migration.running import journalling, rights, table_guards
 from system_migration.running.batches import EMPTY_TABLE
 from system_migration.running.contexts import batch_context, call, plain_context
 from system_migration.running.run_log import RunLog
@@ -66,6 +66,7 @@ class Preflight:
         row, pins = self.row, dict(self.row.pins)
         target = self._survey(connection, migration)
         check_keys(connection, target)
+        journalling.check(connection, migration, target)
         accepted = row.max_issues if self.options.max_issues is None else self.options.max_issues
         context = batch_context(
             self.workspace, connection, self.log, replace(self.options, max_issues=accepted), target, pins

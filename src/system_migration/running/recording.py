@@ -5,10 +5,10 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from system_migration import code
-from system_migration.errors import MigrationSystemError
+from system_migration.errors import MigrationSystemError, Refused
 from system_migration.migration import Migration
-from system_migration.records import DryRunReport, RunOptions, RunReport, as_json
-from system_migration.running import verification
+from system_migration.records import DryRunReport, RunOptions, RunReport, as_json, empty_report
+from system_migration.running import undo_dry_run, verification
 from system_migration.running.dry_run import DryRun
 from system_migration.running.run_log import RunLog
 from system_migration.running.verification import Verdict
@@ -31,13 +31,37 @@ def dry_run(
     """Make a dry run and, where something may be `stored`, keep its report with its attempt."""
     log = RunLog(migration.name)
     report = DryRun(workspace, migration, options, log, row, full=full).report()
+    return keep(workspace, migration, row, report, stored, log)
+
+
+def dry_rollback(
+    workspace: Workspace, migration: type[Migration], row: MigrationRow | None, *, stored: bool
+) -> DryRunReport:
+    """Compare what a rollback would restore and, where something may be `stored`, keep the report with its attempt."""
+    try:
+        report = undo_dry_run.dry_run(workspace, migration, row)
+    except Refused as refusal:
+        report = empty_report(migration.name, refusal=str(refusal))
+    return keep(workspace, migration, row, report, stored)
+
+
+def keep(
+    workspace: Workspace,
+    migration: type[Migration],
+    row: MigrationRow | None,
+    report: DryRunReport,
+    stored: bool,
+    log: RunLog | None = None,
+) -> DryRunReport:
+    """The report, after it was stored with an attempt of its own where it may be."""
     if stored:
         outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
         problem = report.refusal or report.error
         with workspace.database.write() as connection:
             attempt = _start(connection, workspace, migration, row, RunKind.DRY_RUN)
             runs.finish(connection, attempt, outcome, error=problem, report=as_json(report))
-            log.store(connection, attempt.id)
+            if log is not None:
+                log.store(connection, attempt.id)
     return report
 
 

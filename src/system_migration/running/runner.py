@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration import code
 from system_migration.batch_migration import BatchMigration
-from system_migration.batching.target import resolve
+from system_migration.batching.target import Target, resolve
 from system_migration.errors import (
     Cancelled,
     Interrupted,
@@ -25,7 +25,7 @@ from system_migration.errors import (
 )
 from system_migration.migration import Migration
 from system_migration.records import RunOptions, RunReport
-from system_migration.running import imperative, verification
+from system_migration.running import imperative, undo_batches, verification
 from system_migration.running.batches import BatchRun
 from system_migration.running.claim import Claimed, Decision, claim, decide_run
 from system_migration.running.contexts import describe, heed_stop
@@ -42,6 +42,7 @@ from system_migration.store.runs import Attempt
 from system_migration.store.times import now
 
 _T = TypeVar("_T")
+NOTHING = ledger.Totals(0, 0, 0, 0, 0)
 REPAIRS = 3
 """How often rows that verification finds still pending are worked on before it gives up."""
 
@@ -82,7 +83,10 @@ class Runner:
         return report
 
     def rollback(self) -> RunReport:
-        """Undo a COMPLETED migration, or a FAILED one whose work was applied, through its `down`."""
+        """Undo a COMPLETED migration, or a FAILED or PAUSED one that has done work: by its `down`, or its journal.
+
+        Raises as `run` does. From a journal, what is undone is in the ledger, and the next rollback goes on from there.
+        """
         if not self.migration.rollbackable:
             raise Refused(f"Migration {self.name} cannot be rolled back: it declares rollbackable = False.")
         report = self._with_lease(self._decide_rollback)
@@ -90,12 +94,18 @@ class Runner:
         return report
 
     def _decide_rollback(self, connection: Connection, row: MigrationRow) -> RunKind:
-        undoable = row.status is Status.COMPLETED or (row.status is Status.FAILED and self._has_work(connection, row))
+        half_way = (Status.FAILED, Status.PAUSED) if self._journalled else (Status.FAILED,)
+        undoable = row.status is Status.COMPLETED or (row.status in half_way and self._has_work(connection, row))
         unfinished = row.status in (Status.RUNNING, Status.PAUSED)
         continues = unfinished and row.run_kind is RunKind.ROLLBACK
         if not (undoable or continues):
-            raise Refused(f"Migration {self.name} is {row.status}; there is no finished work to roll back.")
+            remedy = f" Cancel it first: `migration cancel {self.name}`." if row.status is Status.RUNNING else ""
+            raise Refused(f"Migration {self.name} is {row.status}; there is no finished work to roll back.{remedy}")
         return RunKind.ROLLBACK
+
+    @property
+    def _journalled(self) -> bool:
+        return isinstance(self.instance, BatchMigration) and self.instance.keeps_journal()
 
     def _has_work(self, connection: Connection, row: MigrationRow) -> bool:
         return row.applied or ledger.has_batches(connection, row.environment, row.name, row.generation)
@@ -136,9 +146,9 @@ class Runner:
             self._record_no_start(claimed, Outcome.FAILED, reason)
             raise MigrationFailed(self.name, f"preflight ended with an error: {reason}") from error
 
-    def _record_no_start(self, claimed: Claimed, outcome: Outcome, reason: str) -> None:
+    def _record_no_start(self, claimed: Claimed, outcome: Outcome, reason: str, kind: RunKind = RunKind.RUN) -> None:
         def record(connection: Connection) -> None:
-            attempt = self._insert_run(connection, claimed, RunKind.RUN, NO_WINDOW)
+            attempt = self._insert_run(connection, claimed, kind, NO_WINDOW)
             runs.finish(connection, attempt, outcome, error=reason)
             self.log.store(connection, attempt.id)
             self._event(connection, outcome.value, attempt, {"reason": reason})
@@ -378,14 +388,47 @@ class Runner:
 
     def _roll_back(self, claimed: Claimed) -> RunReport:
         began = self.workspace.clock.monotonic()
+        fresh = self._journalled and claimed.inherited is None
+        target = self._plan_undo(claimed) if fresh else None
         self.workspace.progress.phase(self.name, "rolling back")
         attempt = claimed.inherited or self._start(claimed, RunKind.ROLLBACK, None)
 
         def work() -> dict[str, Any]:
+            if self._journalled:
+                return self._undo_batches(claimed, attempt, target)
             result = imperative.undo(self.workspace, self.instance, attempt, self.options, self.log)
             return dict(result.metadata)
 
         return self._report(attempt, began, self._recorded(attempt, work))
+
+    def _plan_undo(self, claimed: Claimed) -> Target:
+        """The table to restore. Raises `Refused`, before any write to it, when the journal cannot undo the work."""
+        place = Attempt("", self.workspace.environment, self.name, claimed.row.generation, RunKind.ROLLBACK, 0)
+        try:
+            return undo_batches.plan(self.workspace, self.instance, place, claimed.row)
+        except Refused as refusal:
+            self._record_no_start(claimed, Outcome.REFUSED, str(refusal), RunKind.ROLLBACK)
+            raise
+
+    def _undo_batches(self, claimed: Claimed, attempt: Attempt, target: Target | None) -> dict[str, Any]:
+        target = target or undo_batches.plan(self.workspace, self.instance, attempt, claimed.row)
+        undo = undo_batches.UndoBatches(self.workspace, target, attempt, claimed.lease, self.options.max_issues)
+        undo.work()
+        restored, listed = undo.restored(), undo.listed()
+        self.log.info("%d changes undone, %d rows left as they are", restored, listed)
+
+        def record(connection: Connection) -> None:
+            runs.check_fence(connection, self.workspace.database.dialect, attempt)
+            row = self._row(connection)
+            migrations.begin_generation(
+                connection, row, Status.ROLLED_BACK, finished=True, records_processed=restored, issues=listed
+            )
+            runs.finish(connection, attempt, Outcome.SUCCEEDED, records_processed=restored, issues=listed)
+            self.log.store(connection, attempt.id)
+            self._event(connection, "rolled_back", attempt, {"restored": restored, "listed": listed})
+
+        self._transact_finally(attempt, record)
+        return {}
 
     def _processed(self, connection: Connection, attempt: Attempt, row: MigrationRow) -> int:
         if isinstance(self.instance, BatchMigration):
@@ -403,7 +446,7 @@ class Runner:
     def _report(self, attempt: Attempt, began: float, metadata: dict[str, Any]) -> RunReport:
         with self.workspace.database.read() as connection:
             row = self._row(connection)
-            done = ledger.totals(connection, attempt)
+            done = NOTHING if attempt.kind is RunKind.ROLLBACK else ledger.totals(connection, attempt)
         return RunReport(
             name=self.name,
             kind=attempt.kind,

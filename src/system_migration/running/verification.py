@@ -99,7 +99,7 @@ def pending_rows(connection: Connection, target: Target, attempt: Attempt) -> in
     left, lower = 0, None
     while True:
         rows = connection.execute(target.batch(lower, None, SCAN_ROWS)).all()
-        found = [target.split(row).key for row in rows]
+        found = [target.key_of(row) for row in rows]
         left += len(found) - len(issues.held_among(connection, attempt, found))
         if len(found) < SCAN_ROWS:
             return left

@@ -14,9 +14,13 @@ from system_migration.store.runs import Attempt
 from system_migration.store.times import now
 
 issue = tables.issue.c
+
+CHANGED, VANISHED = "changed_since", "vanished_since"
+NOT_RESTORED = (CHANGED, VANISHED)
+"""Why a rollback left a row as it is."""
 _MESSAGE_LENGTH = 1_000
 _CODE_LENGTH = 64
-_AT_ONCE = 5_000
+_PORTION = 5_000
 
 
 def hold(connection: Connection, run: Attempt, held: Sequence[tuple[Key, str, str]]) -> None:
@@ -42,21 +46,32 @@ def hold(connection: Connection, run: Attempt, held: Sequence[tuple[Key, str, st
         )
 
 
-def held_among(connection: Connection, run: Attempt, candidates: Iterable[Key]) -> set[Key]:
-    """Which of these rows are held in this generation."""
+def hold_anew(connection: Connection, run: Attempt, held: Sequence[tuple[Key, str, str]]) -> None:
+    """As `hold`; what was noted of these rows before is replaced."""
+    for start in range(0, len(held), _PORTION):
+        digests = [keys.digest(key) for key, _, _ in held[start : start + _PORTION]]
+        mine = _generation(run.environment, run.name, run.generation)
+        connection.execute(delete(tables.issue).where(mine, issue.key_digest.in_(digests)))
+    hold(connection, run, held)
+
+
+def held_among(
+    connection: Connection, run: Attempt, candidates: Iterable[Key], codes: Sequence[str] | None = None
+) -> set[Key]:
+    """Which of these rows are held in this generation, for one of these reasons if any are given."""
     digests = {keys.digest(key): key for key in candidates}
     if not digests:
         return set()
     query = select(issue.key_digest).where(
-        _generation(run.environment, run.name, run.generation), issue.key_digest.in_(list(digests))
+        _generation(run.environment, run.name, run.generation), issue.key_digest.in_(list(digests)), *_because(codes)
     )
     return {digests[found] for found in connection.execute(query).scalars()}
 
 
 def release_rows(connection: Connection, run: Attempt, rows: Sequence[Key]) -> None:
     """Hold these rows no longer: the batch of the same transaction tries them again."""
-    for start in range(0, len(rows), _AT_ONCE):
-        digests = [keys.digest(key) for key in rows[start : start + _AT_ONCE]]
+    for start in range(0, len(rows), _PORTION):
+        digests = [keys.digest(key) for key in rows[start : start + _PORTION]]
         mine = _generation(run.environment, run.name, run.generation)
         connection.execute(delete(tables.issue).where(mine, issue.key_digest.in_(digests)))
 
@@ -72,20 +87,28 @@ def release(connection: Connection, environment: str, name: str, generation: int
     return connection.execute(delete(tables.issue).where(_generation(environment, name, generation))).rowcount
 
 
-def count(connection: Connection, environment: str, name: str, generation: int) -> int:
-    """How many rows are held."""
-    query = select(func.count()).where(_generation(environment, name, generation))
+def count(
+    connection: Connection, environment: str, name: str, generation: int, codes: Sequence[str] | None = None
+) -> int:
+    """How many rows are held, for one of these reasons if any are given."""
+    query = select(func.count()).where(_generation(environment, name, generation), *_because(codes))
     return int(connection.execute(query).scalar_one())
 
 
-def listing(connection: Connection, environment: str, name: str, generation: int) -> list[Issue]:
-    """The held rows, in the order they were met."""
+def listing(
+    connection: Connection, environment: str, name: str, generation: int, codes: Sequence[str] | None = None
+) -> list[Issue]:
+    """The held rows, in the order they were met; those held for one of these reasons if any are given."""
     query = (
         select(issue.key, issue.code, issue.message, issue.at)
-        .where(_generation(environment, name, generation))
+        .where(_generation(environment, name, generation), *_because(codes))
         .order_by(issue.at, issue.key_digest)
     )
     return [Issue(keys.shown(keys.decode(row.key)), row.code, row.message, row.at) for row in connection.execute(query)]
+
+
+def _because(codes: Sequence[str] | None) -> list[ColumnElement[bool]]:
+    return [] if codes is None else [issue.code.in_(codes)]
 
 
 def _generation(environment: str, name: str, generation: int) -> ColumnElement[bool]:

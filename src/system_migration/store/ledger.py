@@ -116,11 +116,11 @@ def has_batches(connection: Connection, environment: str, name: str, generation:
 
 
 def totals(connection: Connection, run: Attempt) -> Totals:
-    """What the generation has done so far."""
+    """What the generation's passes have done so far; what a rollback did (see `store.journal`) is not among it."""
     sums = [
         func.coalesce(func.sum(ledger[name]), 0) for name in ("changed", "unchanged", "held", "vanished", "deferred")
     ]
-    row = connection.execute(select(*sums).where(_generation(run))).one()
+    row = connection.execute(select(*sums).where(_generation(run), ledger["pass"] > 0)).one()
     return Totals(*(int(value) for value in row))
 
 

@@ -35,6 +35,11 @@ from system_migration.store.tracking import Binding
 
 migration = tables.migration.c
 
+JOURNAL_PIN = "system_migration_journal"
+"""Where a generation keeps the schema that its journal belongs to."""
+PRUNED_PIN = "system_migration_pruned"
+"""Where a generation says that its journal was deleted on purpose."""
+
 
 @dataclass(frozen=True)
 class MigrationRow:
@@ -132,6 +137,7 @@ def _changed_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
             ledger.environment == environment,
             ledger.name == migration.name,
             ledger.generation == migration.generation,
+            ledger["pass"] > 0,  # not what a rollback did
         )
         .correlate(tables.meta, tables.migration)
         .scalar_subquery()
@@ -261,10 +267,35 @@ def pin(connection: Connection, environment: str, name: str, pins: Mapping[str, 
     update_values(connection, environment, name, pins=json.dumps(dict(pins), ensure_ascii=False))
 
 
+def pin_finished(connection: Connection, row: MigrationRow, name: str, value: str) -> None:
+    """Add a pin to a migration that nobody works on, if it is still as `row` says. Raises `Refused` otherwise."""
+    pins = json.dumps(row.pins | {name: value}, ensure_ascii=False)
+    pinned = connection.execute(
+        update(tables.migration)
+        .where(
+            migration.environment == row.environment,
+            migration.name == row.name,
+            migration.row_version == row.row_version,
+        )
+        .values(pins=pins, row_version=row.row_version + 1)  # so that a start which saw it without the pin fails
+    )
+    if pinned.rowcount != 1:
+        raise Refused(f"Migration {row.name} changed in the same moment. Look at `migration status` and try again.")
+
+
 def begin_generation(
-    connection: Connection, row: MigrationRow, new: Status, *, finished: bool = False, records_processed: int = 0
+    connection: Connection,
+    row: MigrationRow,
+    new: Status,
+    *,
+    finished: bool = False,
+    records_processed: int = 0,
+    issues: int = 0,
 ) -> None:
-    """Move to `new` and start the next generation: what the last one did, pinned or held no longer counts."""
+    """Move to `new` and start the next generation: what the last one did, pinned or held no longer counts.
+
+    `issues` are the rows of the last generation that a rollback had to leave as they are.
+    """
     transition(
         connection,
         row,
@@ -275,7 +306,7 @@ def begin_generation(
         upper_bound=None,
         pins="{}",
         max_issues=None,
-        issues=0,
+        issues=issues,
         error=None,
         records_processed=records_processed,
         finished_at=now() if finished else None,

@@ -18,6 +18,7 @@ from system_migration.records import (
     Listed,
     LogLine,
     MigrationStatus,
+    Pruned,
     Run,
     RunReport,
     StatusReport,
@@ -89,6 +90,10 @@ class StubMigrator:
             "dry_run": [DRY_RUN],
             "verify": [replace(REPORT, kind=RunKind.VERIFY)],
             "rollback": replace(REPORT, kind=RunKind.ROLLBACK, status=Status.ROLLED_BACK),
+            "dry_rollback": replace(
+                DRY_RUN, rows=20, would_change=17, held=[HeldSample("changed_since", 3, ["a", "b", "c"])], samples=[]
+            ),
+            "prune": Pruned(NAME, 1197, 2),
             "last_completed": NAME,
             "skip": replace(STATUS, status=Status.SKIPPED),
             "reset": replace(STATUS, status=Status.PENDING),

@@ -238,6 +238,47 @@ def test_rollback_by_name_and_of_the_last_one(migrator, migration) -> None:
     assert migration("rollback", "--yes").out == "Nothing to do: no migration is completed.\n"
 
 
+def test_a_dry_run_of_a_rollback_changes_nothing_and_lists_the_rows(migrator, migration) -> None:
+    told = migration("rollback", "--dry-run")
+    assert (told.code, migrator.verbs()) == (0, ["open", "last_completed", "dry_rollback"])
+    assert told.out.startswith(f"{NAME}: dry run of a rollback, no data was changed\n")
+    assert "17" in told.out
+    assert "changed_since  3 rows  a; b; c" in told.out
+    migrator.answers["dry_rollback"] = replace(DRY_RUN, refusal="Its journal was pruned.")
+    told = migration("rollback", NAME, "--dry-run")
+    assert told.code == 5
+    assert "REFUSED: Its journal was pruned." in told.out
+    assert migration("rollback", NAME, "--dry-run", "--json").json["error"]["code"] == "refused"
+
+
+def test_rows_that_a_rollback_left_as_they_are_are_pointed_at(migrator, migration) -> None:
+    told = migration("rollback", NAME)
+    assert "197 rows, 3 not restored" in told.out
+    assert f"See `migration issues {NAME}` for the rows that were not restored." in told.out
+
+
+def test_prune_says_what_is_lost(migrator, migration, at_terminal) -> None:
+    told = migration("prune", NAME)
+    assert told.out == (f"Deleted the journal of {NAME}: 1,197 changes in 2 parts. It can no longer be rolled back.\n")
+    assert migration("prune", NAME, "--json").json == {"name": NAME, "rows": 1197, "parts": 2}
+    migrator.environment = "production"
+    assert migration("prune", NAME).code == 5
+    assert migrator.verbs().count("prune") == 2
+    at_terminal("production")
+    assert migration("prune", NAME).code == 0
+
+
+def test_status_says_that_a_journal_was_pruned(migrator, migration) -> None:
+    migrator.answers["status"] = StatusReport("staging", [replace(STATUS, unjournalled=True)], [])
+    assert "cannot be rolled back, its journal was pruned" in migration("status").out
+
+
+def test_a_dry_run_says_how_large_the_journal_becomes(migrator, migration) -> None:
+    assert "journal" not in migration("dry-run").out
+    migrator.answers["dry_run"] = [replace(DRY_RUN, journal_bytes=3_500_000)]
+    assert "about 3.3 MiB, for an automatic rollback" in migration("dry-run").out
+
+
 def test_rollback_of_the_last_one_is_confirmed_on_a_terminal(migrator, migration, at_terminal) -> None:
     at_terminal("n")
     assert migration("rollback").code == 5

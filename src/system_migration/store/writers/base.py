@@ -128,7 +128,7 @@ class Writer(ABC):
         written = self.shape.written
         statement = (
             update(self.shape.table)
-            .where(self._is_key())
+            .where(self.is_key())
             .values({column.name: bindparam(f"{_NAMES}new_{column.name}") for column in written})
         )
         names = [f"{_NAMES}new_{column.name}" for column in written]
@@ -151,7 +151,8 @@ class Writer(ABC):
             found += connection.execute(query.where(self._is_among(keys))).scalar_one()
         return found
 
-    def _is_key(self) -> ColumnElement[bool]:
+    def is_key(self) -> ColumnElement[bool]:
+        """Whether the row's key is in the parameters system_migration_key_0, system_migration_key_1, ..."""
         return and_(
             *(
                 type_coerce(part, NullType()) == bindparam(f"{_NAMES}key_{index}", type_=NullType())

@@ -1,0 +1,227 @@
+"""The rollback of a batch migration from its journal: newest part first, each in one fenced transaction.
+
+A row is restored only while it still is exactly what the migration made of it; every other row is listed and never
+touched. Killed anywhere, the rollback starts again at the part before the oldest one that the ledger has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from system_migration.batch_migration import BatchMigration
+from system_migration.batching import images
+from system_migration.batching.keys import Key
+from system_migration.batching.ranges import Numbers
+from system_migration.batching.target import Target, resolve_written
+from system_migration.batching.writes import same
+from system_migration.errors import MigrationFailed, Refused, VerificationFailed
+from system_migration.lease import HeldLease
+from system_migration.migration import Migration
+from system_migration.running import journalling
+from system_migration.running.contexts import heed_stop
+from system_migration.running.undo_comparison import Sorted, intact, listed_among, sort
+from system_migration.running.workspace import Workspace
+from system_migration.store import issues, journal, ledger, runs
+from system_migration.store.dialects import Fault
+from system_migration.store.issues import NOT_RESTORED
+from system_migration.store.journal import Image, Part
+from system_migration.store.ledger import Entry
+from system_migration.store.migrations import MigrationRow
+from system_migration.store.runs import Attempt
+
+REPAIRS = 3
+"""How often rows that have the migrated value again are restored before verification gives up."""
+_REPAIRED_AT_ONCE = 1_000
+_TRIES = 6
+_PAUSE_SECONDS = 0.05
+
+
+def plan(workspace: Workspace, migration: Migration, run: Attempt, row: MigrationRow) -> Target:
+    """The table to restore. Raises `Refused`, with the reason, when the journal cannot undo the generation."""
+    assert isinstance(migration, BatchMigration)
+    with workspace.database.read() as connection:
+        if shortcomings := workspace.database.dialect.shortcomings(connection):
+            raise Refused(" ".join(shortcomings))
+        journalling.demand_possible(connection, run, row.pins, migration)
+        return resolve_written(connection, migration)
+
+
+@dataclass
+class UndoBatches:
+    """A rollback at work under one attempt."""
+
+    workspace: Workspace
+    target: Target
+    attempt: Attempt
+    lease: HeldLease
+    max_listed: int | None = None
+    before_part: Callable[[], None] = lambda: None
+
+    def work(self) -> None:
+        """Undo everything that can be undone, and verify it. Raises `Interrupted` and `MigrationFailed`: resumable."""
+        with self.workspace.database.read() as connection:
+            total = journal.size(connection, self.attempt).rows
+            done, below = journal.undone(connection, self.attempt), journal.undone_from(connection, self.attempt)
+        while (part := self._next(below)) is not None:
+            self._between_parts()
+            entry = self._commit_surely(part)
+            done, below = done + entry.rows_read, part.id
+            self._report(done, total)
+        self._verify(total)
+
+    def listed(self) -> int:
+        """How many rows were left as they are."""
+        run = self.attempt
+        with self.workspace.database.read() as connection:
+            return issues.count(connection, run.environment, run.name, run.generation, codes=NOT_RESTORED)
+
+    def restored(self) -> int:
+        """How many changes were undone, and stayed undone."""
+        with self.workspace.database.read() as connection:
+            restored, listed = journal.restored(connection, self.attempt)
+        return restored - (self.listed() - listed)  # those that verification listed had been restored before
+
+    def _next(self, below: int | None) -> Part | None:
+        return self.workspace.database.ask(
+            lambda connection: journal.newest_part(connection, self.attempt, below), self.workspace.progress.waiting
+        )
+
+    def _between_parts(self) -> None:
+        self.lease.check()
+        heed_stop(self.workspace)
+        self.before_part()
+
+    def _report(self, done: int, total: int) -> None:
+        listed = self.listed()
+        self.workspace.progress.rows(done, total, listed)
+        if self.max_listed is not None and listed > self.max_listed:
+            name = self.attempt.name
+            raise MigrationFailed(
+                name,
+                f"rows that are not what the migration made of them any more: {listed:,}, accepted: "
+                f"{self.max_listed:,}. See `migration issues {name}`; to go on, roll back with a higher --max-issues.",
+            )
+
+    def _commit_surely(self, part: Part) -> Entry:
+        """Undo the part, again after an error that allows it, and never without asking the ledger first."""
+        attempts: list[str] = []
+        while True:
+            attempts.append(str(uuid4()))
+            try:
+                return self._undo(part, attempts[-1])
+            except DBAPIError as error:
+                self.lease.check()
+                # A COMMIT whose answer was lost may have arrived, even while a later attempt was under way.
+                if entry := self._committed(attempts):
+                    return entry
+                dialect = self.workspace.database.dialect
+                if dialect.fault(error) not in (Fault.RETRY, Fault.LOST) or len(attempts) == _TRIES:
+                    raise
+                self.workspace.progress.waiting(dialect.describe(error))
+                self.workspace.clock.sleep(_PAUSE_SECONDS * 2 ** len(attempts))
+
+    def _committed(self, attempts: Sequence[str]) -> Entry | None:
+        with self.workspace.database.read() as connection:
+            runs.check_fence(connection, self.workspace.database.dialect, self.attempt)
+            return ledger.find(connection, attempts)
+
+    def _undo(self, part: Part, attempt: str) -> Entry:
+        """One part, one transaction. Any exception rolls everything back."""
+        with self.workspace.database.write() as connection:
+            rows = self._sort_locked(connection, intact(part))
+            images.write_back(connection, self.target, rows.restorable)
+            issues.hold_anew(connection, self.attempt, rows.listed)
+            entry = _entry(part, rows, attempt)
+            ledger.record(connection, self.attempt, entry)
+            # Last, for the reasons it is last in a batch.
+            runs.check_fence(connection, self.workspace.database.dialect, self.attempt)
+        return entry
+
+    def _sort_locked(self, connection: Connection, part: Sequence[Image]) -> Sorted:
+        keys = [image.key for image in part]
+        current = images.read(connection, self.target, keys, lock=self.workspace.database.dialect)
+        return sort(part, current, listed_among(connection, self.attempt, self.target, part))
+
+    # --- verification --------------------------------------------------------------------------------------------
+
+    def _verify(self, total: int) -> None:
+        """Every change is accounted for, and every row is what it was, or listed. Raises `VerificationFailed`.
+
+        What has the migrated value is restored: the application wrote it again, or we did not. What has any other
+        value was changed after it was restored, for that is looked at before a part commits; it is listed.
+        """
+        name = self.attempt.name
+        self.workspace.progress.phase(name, "verifying")
+        with self.workspace.database.read_afresh() as connection:
+            undone = journal.undone(connection, self.attempt)
+        if undone != total:
+            raise VerificationFailed(name, f"{undone:,} of {total:,} journalled changes were undone.")
+        for remaining in reversed(range(REPAIRS + 1)):
+            with self.workspace.database.read_afresh() as connection:
+                wrong = self._not_as_before(connection)
+            if not wrong:
+                return
+            if remaining:
+                self._repair(list(wrong.values()))
+        raise VerificationFailed(
+            name,
+            f"{len(wrong):,} rows are still not what they were: the application keeps changing them. Deploy the code "
+            "that writes the old form first, then roll it back again.",
+        )
+
+    def _not_as_before(self, connection: Connection) -> dict[Key, Image]:
+        """Rows that are neither what they were nor listed. A row's oldest image decides, so newer ones come first."""
+        wrong: dict[Key, Image] = {}
+        part = journal.newest_part(connection, self.attempt)
+        while part is not None:
+            heed_stop(self.workspace)
+            current = images.read(connection, self.target, [image.key for image in intact(part)])
+            listed = listed_among(connection, self.attempt, self.target, intact(part))
+            for image in intact(part):
+                if image.key in listed or (image.key in current and same(current[image.key], image.before)):
+                    wrong.pop(image.key, None)
+                else:
+                    wrong[image.key] = image
+            part = journal.newest_part(connection, self.attempt, part.id)
+        return wrong
+
+    def _repair(self, wrong: Sequence[Image]) -> None:
+        for start in range(0, len(wrong), _REPAIRED_AT_ONCE):
+            self._between_parts()
+            some = wrong[start : start + _REPAIRED_AT_ONCE]
+            self.workspace.database.transact(
+                lambda connection, some=some: self._restore_again(connection, some),  # type: ignore[misc]
+                self.workspace.progress.waiting,
+            )
+
+    def _restore_again(self, connection: Connection, wrong: Sequence[Image]) -> None:
+        """Compared as a part is, so that doing it twice does nothing."""
+        rows = self._sort_locked(connection, wrong)
+        before = {image.key: image.before for image in wrong}
+        current = images.read(connection, self.target, rows.changed)
+        rows.changed = [key for key in rows.changed if not same(current[key], before[key])]
+        images.write_back(connection, self.target, rows.restorable)
+        issues.hold_anew(connection, self.attempt, rows.listed)
+        runs.check_fence(connection, self.workspace.database.dialect, self.attempt)
+
+
+def _entry(part: Part, rows: Sorted, attempt: str) -> Entry:
+    return Entry(
+        attempt=attempt,
+        pass_number=journal.UNDOING,
+        numbers=Numbers(part.id, part.id),
+        lower=None,
+        upper=None,
+        rows_read=part.rows,
+        changed=len(rows.restorable),
+        unchanged=0,
+        held=len(rows.changed),
+        vanished=len(rows.vanished),
+        deferred=(),
+        seconds=0.0,
+    )
