@@ -17,6 +17,7 @@ from system_migration.store.times import now
 
 _ATTEMPTS = 50
 _PAUSE_SECONDS = 0.1
+_PASSING = (Fault.RETRY, Fault.LOST, Fault.NO_TABLE)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def ensure(database: Database, environment: str) -> bool:
             # Another process creates the same tables right now: look again. A missing right persists.
             last = error
             time.sleep(_PAUSE_SECONDS)
-            if database.dialect.fault(error) is Fault.OTHER and not _racing(database, error):
+            if database.dialect.fault(error) not in _PASSING and not _racing(database, error):
                 break
     raise MigrationSystemError(
         f"The tracking tables could not be created: {database.dialect.describe(last)}. "

@@ -21,10 +21,12 @@ WRITES = "system_migration_writes"
 class Fault(Enum):
     """What a database error means for the work at hand. After any of them: roll back, never continue."""
 
-    RETRY = "another transaction was in the way; the same work may be tried again"
+    RETRY = "another transaction or a time limit was in the way; the same work may be tried again"
+    WAIT = "the database takes no work for now: read-only, full, or out of connections; somebody must mend it first"
     LOST = "the connection is gone; whether a COMMIT arrived is unknown"
+    ROW = "the database refuses the values of a row; without that row the work goes on"
     NO_TABLE = "a table does not exist"
-    OTHER = "nothing we can mend"
+    STOP = "nothing that time or another attempt would mend: a missing right, another schema, or an error unknown here"
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,30 @@ import re
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 
 from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
 
-# lock wait timeout, deadlock, changed since read (snapshot isolation)
-_RETRY = {1205, 1213, 1020}
-_LOST = {2006, 2013, 2055, 1927, 0}
 _NO_TABLE = 1146
+_FAULTS: dict[Fault, set[int]] = {
+    # lock wait timeout, deadlock, changed since read (snapshot isolation), lock table full; statement interrupted,
+    # or past its time limit (MariaDB's number, MySQL's number)
+    Fault.RETRY: {1205, 1213, 1020, 1206} | {1317, 1969, 3024},
+    # read-only by an option, in its storage engine, in new transactions; table or disk full, out of memory;
+    # too many connections, of all and of this user
+    Fault.WAIT: {1290, 1836, 1792} | {1114, 1021, 1037, 1041} | {1040, 1203, 1226},
+    # shutting down, network trouble seen by the server, killed; by the driver: cannot connect, gone away, lost
+    Fault.LOST: {1053, 1079, 1158, 1159, 1160, 1161, 1184, 1927} | {0, 2002, 2003, 2006, 2013, 2014, 2055},
+    # duplicates and foreign keys; NULL or nothing where a value must be; out of range, cut off, not a value of the
+    # type; too long for its index or the packet; refused by a check, and by a trigger's SIGNAL
+    Fault.ROW: {1022, 1062, 1169, 1586, 1859, 1216, 1217, 1451, 1452, 1761, 1762}
+    | {1048, 1263, 1364}
+    | {1264, 1265, 1292, 1365, 1366, 1367, 1406, 1411, 1416, 1441, 1690, 1918}
+    | {1071, 1118, 1153, 1301}
+    | {3819, 4025, 1369, 1644},
+    Fault.NO_TABLE: {_NO_TABLE},
+}
+_NO_SPACE_LEFT = re.compile(r"\b(?:error|errno|errcode):? 28\b", re.IGNORECASE)
 # access denied (to database, user, command, column), unknown column, no such table
 _QUOTES_NAMES_ONLY = {1044, 1045, 1142, 1143, 1054, _NO_TABLE}
 _DUPLICATE = re.compile(r"Duplicate entry '.*' for key '(?P<key>[^']*)'", re.DOTALL)
@@ -58,13 +74,16 @@ class MariaDB(Dialect):
 
     def fault(self, error: DBAPIError) -> Fault:
         number = _number(error)
-        if number in _RETRY:
-            return Fault.RETRY
-        if number == _NO_TABLE:
-            return Fault.NO_TABLE
-        if error.connection_invalidated or number in _LOST:
+        if number == 1290 and "read" not in str(error.orig):
+            return Fault.STOP  # another option of the server is in the way, and will stay
+        for fault, numbers in _FAULTS.items():
+            if number in numbers:
+                return fault
+        if error.connection_invalidated:
             return Fault.LOST
-        return Fault.OTHER
+        if _NO_SPACE_LEFT.search(str(error.orig)):
+            return Fault.WAIT  # the storage engine passes the system's error on
+        return Fault.ROW if isinstance(error, DataError) else Fault.STOP
 
     def code(self, error: DBAPIError) -> str:
         return str(_number(error) or type(error.orig).__name__)

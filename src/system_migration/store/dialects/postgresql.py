@@ -6,12 +6,36 @@ import re
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
 
-# serialization failure, deadlock, lock not available, statement timeout
-_RETRY = {"40001", "40P01", "55P03", "57014"}
+_FAULTS: dict[str, Fault] = {
+    "40001": Fault.RETRY,  # serialization failure
+    "40P01": Fault.RETRY,  # deadlock
+    "55P03": Fault.RETRY,  # lock not available
+    "55006": Fault.RETRY,  # object in use
+    "57014": Fault.RETRY,  # cancelled, or past the statement timeout
+    "25006": Fault.WAIT,  # read-only transaction: a standby, or a switch
+    "53": Fault.WAIT,  # disk full, out of memory, too many connections
+    "57P03": Fault.WAIT,  # starting, or recovering
+    "08": Fault.LOST,
+    "40003": Fault.LOST,  # statement completion unknown
+    "25P03": Fault.LOST,  # idle in a transaction for too long
+    "25P04": Fault.LOST,  # transaction timeout
+    "57P01": Fault.LOST,  # shut down, or terminated by an administrator
+    "57P02": Fault.LOST,  # crash of another session
+    "57P05": Fault.LOST,  # idle for too long
+    "22": Fault.ROW,
+    "23": Fault.ROW,
+    "44000": Fault.ROW,  # a view's check option
+    "54000": Fault.ROW,  # too long for its index
+    "P0001": Fault.ROW,  # raised by a trigger
+    "42P01": Fault.NO_TABLE,
+}
+"""By whole code, else by its class, the first two characters."""
+_REFUSALS = re.compile(r"authentication|no pg_hba\.conf|no such user|does not exist|permission denied|is not permitted")
+"""What a server says to a connection it will not take later either. Such errors come without a code."""
 
 
 class PostgreSQL(Dialect):
@@ -46,14 +70,11 @@ class PostgreSQL(Dialect):
         return Fingerprint(place=f"{system}/{name}", body=f"{system}/{oid}")
 
     def fault(self, error: DBAPIError) -> Fault:
-        code = self.code(error)
-        if code in _RETRY:
-            return Fault.RETRY
-        if code == "42P01":
-            return Fault.NO_TABLE
-        if error.connection_invalidated or code.startswith(("08", "57P")):
-            return Fault.LOST
-        return Fault.OTHER
+        code = getattr(error.orig, "sqlstate", None)
+        if code is None:
+            return _fault_of_the_driver(error)
+        fault = _FAULTS.get(code) or _FAULTS.get(code[:2])
+        return fault or (Fault.LOST if error.connection_invalidated else Fault.STOP)
 
     def code(self, error: DBAPIError) -> str:
         return str(getattr(error.orig, "sqlstate", None) or type(error.orig).__name__)
@@ -88,6 +109,15 @@ class PostgreSQL(Dialect):
                 text("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool")
             ).scalar_one()
         )
+
+
+def _fault_of_the_driver(error: DBAPIError) -> Fault:
+    """What an error means that the server gave no code for: it did not connect, lost its server, or refused a value."""
+    if isinstance(error, OperationalError):
+        return Fault.STOP if _REFUSALS.search(str(error.orig)) else Fault.LOST
+    if error.connection_invalidated:
+        return Fault.LOST
+    return Fault.ROW if isinstance(error, DataError) else Fault.STOP
 
 
 def _no_prepared_names(connection: Any, record: Any) -> None:

@@ -12,6 +12,22 @@ from sqlalchemy.exc import DBAPIError
 from system_migration.errors import ConfigurationError
 from system_migration.store.dialects.base import WRITES, Dialect, Fault, Fingerprint
 
+_FAULTS: dict[str, Fault] = {
+    "SQLITE_BUSY": Fault.RETRY,
+    "SQLITE_LOCKED": Fault.RETRY,
+    "SQLITE_PROTOCOL": Fault.RETRY,  # a race for the WAL's locks
+    "SQLITE_INTERRUPT": Fault.RETRY,
+    "SQLITE_READONLY": Fault.WAIT,
+    "SQLITE_READONLY_DBMOVED": Fault.STOP,  # another file took the place of the one we have open
+    "SQLITE_FULL": Fault.WAIT,
+    "SQLITE_NOMEM": Fault.WAIT,
+    "SQLITE_CONSTRAINT": Fault.ROW,
+    "SQLITE_MISMATCH": Fault.ROW,
+    "SQLITE_TOOBIG": Fault.ROW,
+}
+"""By whole name, else by its first two words. An I/O error stops: a full disk has its own name, a broken one waits
+for a person, and writing on may spoil what is left."""
+
 
 class SQLite(Dialect):
     """The embedded default."""
@@ -46,12 +62,10 @@ class SQLite(Dialect):
         return Fingerprint(place=os.path.realpath(file), body=f"inode {os.stat(file).st_ino}")
 
     def fault(self, error: DBAPIError) -> Fault:
-        name = self.code(error)
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return Fault.RETRY
         if "no such table" in str(error.orig):
             return Fault.NO_TABLE
-        return Fault.OTHER
+        name = self.code(error)
+        return _FAULTS.get(name) or _FAULTS.get("_".join(name.split("_")[:2])) or Fault.STOP
 
     def code(self, error: DBAPIError) -> str:
         return str(getattr(error.orig, "sqlite_errorname", type(error.orig).__name__))
