@@ -95,8 +95,9 @@ def _record_applied(connection: Connection, attempt: Attempt, result: MigrationR
 
 
 def _is_recorded(workspace: Workspace, attempt: Attempt) -> bool:
-    with workspace.database.read() as connection:
-        row = migrations.read(connection, attempt.environment, attempt.name)
+    row = workspace.database.ask(
+        lambda connection: migrations.read(connection, attempt.environment, attempt.name), workspace.progress.waiting
+    )
     return row is not None and row.applied and row.run_id == attempt.id
 
 

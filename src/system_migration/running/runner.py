@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -111,7 +112,7 @@ class Runner:
         began = self.workspace.clock.monotonic()
         ready = self._preflight(claimed)
         heed_stop(self.workspace)
-        attempt = claimed.inherited or self._start(claimed, RunKind.RUN, ready)
+        attempt = self._begin(claimed, RunKind.RUN, ready)
         self._pin(attempt, ready.pins)
         metadata = self._recorded(attempt, lambda: self._work(claimed, attempt, ready))
         return self._report(attempt, began, metadata)
@@ -123,14 +124,7 @@ class Runner:
             return Ready(dict(row.pins), row.upper_bound)  # `up` is done; only verification is left
         self.workspace.progress.phase(self.name, "preflight")
         try:
-            with self.workspace.database.read() as connection:
-                shortcomings = self.workspace.database.dialect.shortcomings(connection)
-                if shortcomings:
-                    raise Refused(" ".join(shortcomings))
-                if isinstance(self.instance, BatchMigration):
-                    return self._preflight_table(connection, self.instance, row)
-                call(self.instance.preflight, plain_context(self.workspace, connection, self.log, self.options))
-                return Ready(dict(row.pins), None)
+            return self._ask(lambda connection: self._examine(connection, row))
         except Refused as refusal:
             self._record_no_start(claimed, Outcome.REFUSED, str(refusal))
             raise
@@ -140,6 +134,15 @@ class Runner:
             reason = describe(error, self.workspace.database.dialect, self.migration)
             self._record_no_start(claimed, Outcome.FAILED, reason)
             raise MigrationFailed(self.name, f"preflight ended with an error: {reason}") from error
+
+    def _examine(self, connection: Connection, row: MigrationRow) -> Ready:
+        shortcomings = self.workspace.database.dialect.shortcomings(connection)
+        if shortcomings:
+            raise Refused(" ".join(shortcomings))
+        if isinstance(self.instance, BatchMigration):
+            return self._preflight_table(connection, self.instance, row)
+        call(self.instance.preflight, plain_context(self.workspace, connection, self.log, self.options))
+        return Ready(dict(row.pins), None)
 
     def _preflight_table(self, connection: Connection, instance: BatchMigration, row: MigrationRow) -> Ready:
         schema = SchemaChanges(connection, perform=False)
@@ -157,34 +160,41 @@ class Runner:
         return Ready(pins, upper if row.upper_bound is None else row.upper_bound, accepted, context.allowed_issues)
 
     def _record_no_start(self, claimed: Claimed, outcome: Outcome, reason: str) -> None:
-        def record(connection: Connection) -> None:
-            attempt = self._insert_run(connection, claimed, RunKind.RUN)
+        attempt = self._new_attempt(claimed, RunKind.RUN)
+
+        def record(connection: Connection) -> Attempt:
+            self._insert_run(connection, attempt)
             runs.finish(connection, attempt, outcome, error=reason)
             self.log.store(connection, attempt.id)
             self._event(connection, outcome.value, attempt, {"reason": reason})
+            return attempt
 
-        self._transact(record)
+        self._transact(record, landed=lambda connection: runs.find(connection, attempt))
 
-    def _insert_run(self, connection: Connection, claimed: Claimed, kind: RunKind) -> Attempt:
-        return runs.start(
-            connection,
-            environment=self.workspace.environment,
-            name=self.name,
-            generation=claimed.row.generation,
-            kind=kind,
-            fence=claimed.lease.claim.fence,
-            code=code.checksum(self.migration),
-            executed_by=self.workspace.actor.name,
-            host=self.workspace.actor.host,
-        )
+    def _new_attempt(self, claimed: Claimed, kind: RunKind) -> Attempt:
+        """One that is not recorded yet. Its id, made first, tells afterwards whether the record arrived."""
+        fence, generation = claimed.lease.claim.fence, claimed.row.generation
+        return Attempt(str(uuid4()), self.workspace.environment, self.name, generation, kind, fence)
+
+    def _insert_run(self, connection: Connection, attempt: Attempt) -> None:
+        actor = self.workspace.actor
+        runs.insert_attempt(connection, attempt, code.checksum(self.migration), actor.name, actor.host)
+
+    def _begin(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
+        """The attempt to continue, or a new one. From here on our transactions bear its name and its fence."""
+        attempt = claimed.inherited or self._start(claimed, kind, ready)
+        session = f"system_migration:{attempt.id[:8]}:{attempt.fence}"
+        self.workspace = replace(self.workspace, database=self.workspace.database.named(session))
+        return attempt
 
     def _start(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
         """Record the attempt and make the migration RUNNING, if the lease is still ours."""
+        attempt = self._new_attempt(claimed, kind)
 
         def start(connection: Connection) -> Attempt:
             if not leases.renew(connection, claimed.lease.claim):
                 raise LeaseLost(self.name, "another runner took it over before the start")
-            attempt = self._insert_run(connection, claimed, kind)
+            self._insert_run(connection, attempt)
             values: dict[str, Any] = {"run_id": attempt.id, "error": None, "finished_at": None}
             if ready is not None:
                 values |= {"executed_at": now(), "executed_by": self.workspace.actor.name, "verified": False}
@@ -195,7 +205,7 @@ class Runner:
             self._event(connection, f"{kind}_started", attempt, {"status": claimed.row.status})
             return attempt
 
-        return self._transact(start)
+        return self._transact(start, landed=lambda connection: runs.find(connection, attempt))
 
     def _release_held(self, connection: Connection, row: MigrationRow, attempt: Attempt) -> None:
         """Held rows get another try by code that was mended; passes by `pending` will find them."""
@@ -204,8 +214,13 @@ class Runner:
             released = issues.release(connection, row.environment, row.name, row.generation)
             self._event(connection, "released", attempt, {"rows": released})
 
-    def _transact(self, step: Callable[[Connection], _T]) -> _T:
-        return self.workspace.database.transact(step, self.workspace.progress.waiting)
+    def _transact(
+        self, step: Callable[[Connection], _T], *, landed: Callable[[Connection], _T | None] | None = None
+    ) -> _T:
+        return self.workspace.database.transact(step, self.workspace.progress.waiting, landed=landed)
+
+    def _ask(self, question: Callable[[Connection], _T]) -> _T:
+        return self.workspace.database.ask(question, self.workspace.progress.waiting)
 
     def _pin(self, attempt: Attempt, pins: dict[str, str]) -> None:
         def pin(connection: Connection) -> None:
@@ -237,7 +252,7 @@ class Runner:
     def _end(self, attempt: Attempt, status: Status | None, outcome: Outcome | None, action: str, reason: str) -> None:
         self.log.log(logging.INFO if status is None else logging.ERROR, "%s: %s", action, reason)
 
-        def end(connection: Connection) -> None:
+        def end(connection: Connection) -> bool:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
             row = self._row(connection)
             held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
@@ -248,12 +263,17 @@ class Runner:
                 runs.finish(connection, attempt, outcome, records_processed=processed, issues=held, error=reason)
             self.log.store(connection, attempt.id)
             self._event(connection, action, attempt, {"reason": reason})
+            return True
+
+        def landed(connection: Connection) -> bool | None:
+            return audit.newest_action(connection, attempt.id) == action or None
 
         try:
-            self._transact(end)
-        except DBAPIError as error:
+            self._transact(end, landed=landed)
+        except (DBAPIError, Interrupted) as error:
             # The run stays RUNNING and becomes stale: the next one takes over. What happened must still be told.
-            self.log.error("not recorded: %s", self.workspace.database.dialect.describe(error))
+            why = describe(error, self.workspace.database.dialect, self.migration)
+            self.log.error("%s, but not recorded: %s", action, why)
 
     def _work(self, claimed: Claimed, attempt: Attempt, ready: Ready) -> dict[str, Any]:
         metadata: dict[str, Any] = {}
@@ -291,15 +311,18 @@ class Runner:
 
     def _pending_left(self, attempt: Attempt) -> bool:
         """Rows that writers added after the last pass looked."""
-        assert isinstance(self.instance, BatchMigration)
-        with self.workspace.database.read() as connection:
-            target = resolve(connection, self.instance)
+        instance = self.instance
+        assert isinstance(instance, BatchMigration)
+
+        def look(connection: Connection) -> bool:
+            target = resolve(connection, instance)
             return target.pending is not None and verification.pending_rows(connection, target, attempt) > 0
+
+        return self._ask(look)
 
     def _verify(self, attempt: Attempt) -> verification.Verdict:
         self.workspace.progress.phase(self.name, "verifying")
-        with self.workspace.database.read() as connection:
-            row = self._row(connection)
+        row = self._ask(self._row)
         try:
             verdict = verification.verify(self.workspace, self.instance, row, attempt, self.options, self.log)
         except Refused as refusal:
@@ -309,7 +332,7 @@ class Runner:
         return verdict
 
     def _complete(self, attempt: Attempt, verdict: verification.Verdict) -> None:
-        def complete(connection: Connection) -> None:
+        def complete(connection: Connection) -> bool:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
             row = self._row(connection)
             held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
@@ -327,21 +350,17 @@ class Runner:
             runs.finish(connection, attempt, Outcome.SUCCEEDED, records_processed=processed, issues=held)
             self.log.store(connection, attempt.id)
             self._event(connection, "completed", attempt, {"verified": verdict.passed, "issues": held})
+            return True
 
-        self._transact_finally(attempt, complete)
+        def landed(connection: Connection) -> bool | None:
+            return runs.outcome(connection, attempt) is Outcome.SUCCEEDED or None
 
-    def _transact_finally(self, attempt: Attempt, step: Callable[[Connection], _T]) -> None:
-        """Run the step that ends the attempt. If the answer to its commit is lost, the attempt's outcome has it."""
-        try:
-            self._transact(step)
-        except DBAPIError:
-            if self.workspace.database.ask(lambda c: runs.outcome(c, attempt)) is not Outcome.SUCCEEDED:
-                raise
+        self._transact(complete, landed=landed)
 
     def _roll_back(self, claimed: Claimed) -> RunReport:
         began = self.workspace.clock.monotonic()
         self.workspace.progress.phase(self.name, "rolling back")
-        attempt = claimed.inherited or self._start(claimed, RunKind.ROLLBACK, None)
+        attempt = self._begin(claimed, RunKind.ROLLBACK, None)
 
         def work() -> dict[str, Any]:
             result = imperative.undo(self.workspace, self.instance, attempt, self.options, self.log)
@@ -363,9 +382,7 @@ class Runner:
         audit.add_event(connection, attempt.environment, attempt.name, action, self.workspace.actor, detail, attempt.id)
 
     def _report(self, attempt: Attempt, began: float, metadata: dict[str, Any]) -> RunReport:
-        with self.workspace.database.read() as connection:
-            row = self._row(connection)
-            done = ledger.totals(connection, attempt)
+        row, done = self._ask(lambda connection: (self._row(connection), ledger.totals(connection, attempt)))
         return RunReport(
             name=self.name,
             kind=attempt.kind,

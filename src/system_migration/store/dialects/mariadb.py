@@ -54,13 +54,15 @@ class MariaDB(Dialect):
         # Binary collation: names and keys that differ in case only are different names and keys.
         return {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
-    def begin(self, connection: Connection, idle_seconds: float) -> None:
+    def begin(self, connection: Connection, idle_seconds: float, lock_seconds: float, session: str) -> None:
         # Both: the first counts only from a transaction's first write, and the guard's locks come before it.
         connection.exec_driver_sql(
             f"SET SESSION idle_write_transaction_timeout = {int(idle_seconds)},"
-            f" idle_transaction_timeout = {int(idle_seconds)}"
+            f" idle_transaction_timeout = {int(idle_seconds)},"
+            f" innodb_lock_wait_timeout = {max(1, int(lock_seconds))}"
         )
-        connection.exec_driver_sql("START TRANSACTION")
+        # A session has no name here that one transaction could set; a comment stands in the server's logs at least.
+        connection.exec_driver_sql(f"START TRANSACTION /* {session} */")
 
     def fingerprint(self, connection: Connection, table: str) -> Fingerprint:
         host, port, name, created = connection.execute(
