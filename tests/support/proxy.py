@@ -71,8 +71,10 @@ class CuttingProxy:
                 buffer += part
                 while length := self._frames(buffer, from_client and first):
                     message, buffer, first = buffer[:length], buffer[length:], False
-                    if from_client and self._is_commit(message):
+                    if from_client and self._is_commit(message) and not pair.is_being_set_up:
                         pair.doom = self._cut()
+                    if from_client:
+                        pair.is_being_set_up = b"ISOLATION LEVEL" in message
                     answered = not from_client and self._ends_answer(message)
                     if pair.doom == (AFTER if answered else BEFORE):
                         self.cuts += 1
@@ -99,6 +101,7 @@ class _Pair:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client, self.server = client, server
         self.doom: str | None = None
+        self.is_being_set_up = False  # SQLAlchemy sends MariaDB a COMMIT after the isolation level
 
 
 def _postgres_frame(buffer: bytes, is_first: bool) -> int:
