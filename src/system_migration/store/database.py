@@ -44,14 +44,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that reads what is committed and holds neither transaction nor lock between statements."""
-        with self.engine.connect().execution_options(**self.dialect.read_options()) as connection:
-            with self._giving_up(connection):
-                yield connection
+        with self.engine.connect() as connection, self._giving_up(connection):
+            yield connection.execution_options(**self.dialect.read_options())
 
     @contextmanager
     def read_afresh(self) -> Iterator[Connection]:
         """As `read`, on a connection that nothing has used before."""
-        with self.engine.connect() as connection:
+        with self.engine.connect() as connection, self._giving_up(connection):
             connection.invalidate()  # it connects anew at its next use
             yield connection.execution_options(**self.dialect.read_options())
 
@@ -72,9 +71,17 @@ class Database:
 
     @contextmanager
     def _giving_up(self, connection: Connection) -> Iterator[None]:
-        """Close a connection whose server takes no work: the next one may reach the server that took its place."""
+        """Close a connection whose server takes no work: the next one may reach the server that took its place.
+
+        SQLAlchemy lets a driver's error through as it is where it changes a connection's mode. Here it becomes the
+        error that everybody expects.
+        """
         try:
-            yield
+            try:
+                yield
+            except self.engine.dialect.loaded_dbapi.Error as error:
+                base = self.engine.dialect.loaded_dbapi.Error
+                raise DBAPIError.instance(None, None, error, base) from error
         except DBAPIError as error:
             if self.dialect.fault(error) in (Fault.WAIT, Fault.LOST):
                 connection.invalidate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
@@ -49,6 +50,7 @@ class MariaDB(Dialect):
 
     def listen(self, engine: Engine) -> None:
         event.listen(engine, "connect", _session_settings)
+        _survive_resets(engine)
 
     def table_options(self) -> dict[str, str]:
         # Binary collation: names and keys that differ in case only are different names and keys.
@@ -132,6 +134,24 @@ def _session_settings(connection: Any, record: Any) -> None:
             # A schema change that waits for a reader makes everybody else wait behind it; the default is a day.
             f" lock_wait_timeout = {int(MariaDB.lock_seconds)}"
         )
+
+
+def _survive_resets(engine: Engine) -> None:
+    """Give a connection back although it dies just then.
+
+    Giving back one that read turns its autocommit off. An error there would end the work that is done, and the pool
+    would never see the connection again. Closed, it fails the ping before it is lent, and is replaced.
+    """
+    reset = engine.dialect.reset_isolation_level
+
+    def reset_or_close(connection: Any) -> None:
+        try:
+            reset(connection)
+        except engine.dialect.loaded_dbapi.Error:
+            with suppress(engine.dialect.loaded_dbapi.Error):
+                connection.close()
+
+    engine.dialect.reset_isolation_level = reset_or_close  # type: ignore[method-assign, assignment]
 
 
 def _number(error: DBAPIError) -> int | None:
