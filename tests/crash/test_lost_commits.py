@@ -16,11 +16,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from system_migration.migration import Migration
+from system_migration import Migration, MigrationContext, MigrationRollbackResult
 from system_migration.store import tables
 from system_migration.store.database import Database
 from tests.crash.harness import Job, engine_for
-from tests.crash.subjects import Flagged, Imperative, InPlace, Items, fill_items, item
+from tests.crash.subjects import Flagged, Imperative, InPlace, Items, Unprotected, fill_items, item
 from tests.support.proxy import AFTER, BEFORE, CuttingProxy
 
 pytestmark = pytest.mark.databases("postgresql", "mariadb")
@@ -128,16 +128,43 @@ def test_any_commit_of_a_run_may_be_lost(
     publish(f"lost commits: {number - 1} of a run of {migration.name}, {decision}, each once; 0 done twice or missed")
 
 
-def test_up_is_not_repeated_when_its_commit_arrived(items: Items) -> None:
+@pytest.mark.parametrize("migration", [Imperative, Unprotected])
+def test_up_is_not_repeated_when_its_commit_arrived(items: Items, migration: type[Migration]) -> None:
     number, cuts = 0, Cuts(0, AFTER)
     while cuts.seen >= number:
         number += 1
-        fresh(items, Imperative)
+        fresh(items, migration)
         cuts = Cuts(number, AFTER)
         with CuttingProxy(items.url, cuts) as proxy:
-            Job(proxy.url, Imperative).run()
+            Job(proxy.url, migration).run()
         assert (items.values(), items.status()) == (items.migrated, "COMPLETED")
         assert recorded(items) == (["succeeded"], Counter(run_started=1, completed=1)), f"COMMIT {number}"
+
+
+class Reversible(Imperative):
+    rollbackable = True
+
+    def down(self, context: MigrationContext) -> MigrationRollbackResult:
+        context.connection.execute(item.update().values(y=item.c.y - 1))
+        return MigrationRollbackResult()
+
+
+class ReversibleUnprotected(Reversible, Unprotected):
+    name = "001-unprotected"
+
+
+@pytest.mark.parametrize("migration", [Reversible, ReversibleUnprotected])
+def test_down_is_not_repeated_when_its_commit_arrived(items: Items, migration: type[Migration]) -> None:
+    number, cuts = 0, Cuts(0, AFTER)
+    while cuts.seen >= number:
+        number += 1
+        fresh(items, migration)
+        Job(items.url, migration).run()
+        cuts = Cuts(number, AFTER)
+        with CuttingProxy(items.url, cuts) as proxy, Job(proxy.url, migration)._migrator() as migrator:
+            migrator.rollback(migration.name)
+        assert (items.values(), items.status()) == (items.initial, "ROLLED_BACK"), f"COMMIT {number}"
+        assert recorded(items)[0] == ["succeeded"] * 2
 
 
 # Many at once
