@@ -170,16 +170,16 @@ def test_down_is_not_repeated_when_its_commit_arrived(items: Items, migration: t
 # Many at once
 
 
-def test_every_second_commit_of_a_long_run_is_lost(items: Items, publish: Callable[[str], None]) -> None:
+def test_most_commits_of_a_long_run_are_lost(items: Items, publish: Callable[[str], None]) -> None:
     seed = random.randrange(10**6)
     dice = random.Random(seed)
-    initial = {key: 10 * key for key in range(1, 3 * CUTS)}
+    initial = {key: 10 * key for key in range(1, 5 * CUTS)}
     with items.engine.begin() as connection:
         fill_items(connection, initial)
     Job(items.url, InPlace).init()
-    with CuttingProxy(items.url, lambda: dice.choice([BEFORE, AFTER, None, None])) as proxy:
+    with CuttingProxy(items.url, lambda: dice.choice([BEFORE, AFTER, AFTER, None])) as proxy:
         (report,) = Job(proxy.url, InPlace).run()
     assert items.values() == {key: y + 1 for key, y in initial.items()}, f"seed {seed}"
     assert (report.records_processed, items.status(), items.runs()) == (len(initial), "COMPLETED", 1)
-    assert proxy.cuts >= CUTS * 2 // 3
+    assert proxy.cuts >= CUTS
     publish(f"lost commits: {proxy.cuts} cuts in one run, seed {seed}: 0 rows twice, 0 missed, 0 false takeovers")
