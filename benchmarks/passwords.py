@@ -13,55 +13,48 @@ from unittest import mock
 import bcrypt
 
 from ante_backend.seed import create_legacy_table, insert_accounts, make_accounts
+from benchmarks.harness import Phases, Timing, heading, judged, row
+from benchmarks.plan import Plan
 from system_migration import Migrator, Settings, connect, discover
 
 ACCOUNTS = 1_200
 LIMIT_HASHES = 300
+GOAL = 0.97
 _COST = 10
 _KEY = "benchmark key, protects nothing"
 
 
-class _Phases:
-    """A progress that only notes when each phase began."""
-
-    def __init__(self) -> None:
-        self.began: dict[str, float] = {}
-
-    def phase(self, migration: str, phase: str) -> None:
-        self.began[phase] = time.perf_counter()
-
-    def rows(self, done: int, total: int | None, held: int) -> None: ...
-    def waiting(self, reason: str) -> None: ...
-
-
-def measure() -> Iterator[str]:
+def measure(plan: Plan) -> Iterator[str]:
     """Accounts a second while migrating, beside bare hashing on all cores just before and just after."""
-    before = _bare_hashes_per_second()
-    migrating, whole = _accounts_per_second()
-    limit = (before + _bare_hashes_per_second()) / 2
-    yield f"bare bcrypt, cost {_COST}, all cores   {limit:8.1f} hashes/s"
-    share = migrating / limit
-    yield f"001-password-bcrypt, migrating     {migrating:8.1f} accounts/s   {share:.3f} of the limit (goal 0.95)"
-    yield f"  with preflight and verification  {whole:8.1f} accounts/s   {whole / limit:.3f} of the limit"
+    accounts, hashes = plan.rows(ACCOUNTS), plan.rows(LIMIT_HASHES)
+    before = _bare_hashes_per_second(hashes)
+    timing = _migrated(accounts)
+    limit = (before + _bare_hashes_per_second(hashes)) / 2
+    assert timing.whole is not None
+    share, whole = accounts / timing.seconds / limit, accounts / timing.whole / limit
+    yield from heading(f"{accounts:,} accounts, cost {_COST}, SQLite", "a second", "of the limit", "goal")
+    yield row(["bare bcrypt on all cores, before and after", f"{limit:.1f}", "1", ""])
+    yield row(["001-password-bcrypt, migrating", f"{share * limit:.1f}", f"{share:.3f}", judged(share, GOAL)])
+    yield row(["the same with preflight and verification", f"{whole * limit:.1f}", f"{whole:.3f}", ""])
 
 
-def _bare_hashes_per_second() -> float:
+def _bare_hashes_per_second(hashes: int) -> float:
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        began = time.perf_counter()
-        list(pool.map(lambda _: bcrypt.hashpw(b"a password", bcrypt.gensalt(_COST)), range(LIMIT_HASHES)))
-        return LIMIT_HASHES / (time.perf_counter() - began)
+        began = time.monotonic()
+        list(pool.map(lambda _: bcrypt.hashpw(b"a password", bcrypt.gensalt(_COST)), range(hashes)))
+        return hashes / (time.monotonic() - began)
 
 
-def _accounts_per_second() -> tuple[float, float]:
+def _migrated(accounts: int) -> Timing:
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, ENCRYPTION_KEY=_KEY):
         engine = connect(f"sqlite:///{Path(folder, 'accounts.db')}", create=True)
         create_legacy_table(engine)
-        insert_accounts(engine, make_accounts(ACCOUNTS, 0, _KEY))
-        phases = _Phases()
+        insert_accounts(engine, make_accounts(accounts, 0, _KEY))
+        phases = Phases()
         with Migrator(engine, discover("ante_backend.migrations"), Settings(), progress=phases) as migrator:
-            began = time.perf_counter()
+            began = time.monotonic()
             migrator.run("001-password-bcrypt")
-            ended = time.perf_counter()
+            ended = time.monotonic()
         engine.dispose()
-    return ACCOUNTS / (phases.began["verifying"] - phases.began["migrating"]), ACCOUNTS / (ended - began)
+    return Timing(phases.migrating, ended - began)

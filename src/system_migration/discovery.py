@@ -27,7 +27,7 @@ def discover(migrations: str) -> Registry:
         try:
             classes = _classes(_load(file, package))
         except (Exception, SystemExit) as error:
-            problems.append(f"{file.name} does not load: {_reason(error, file)}.")
+            problems.append(f"{file.name} does not load: {reason(error, file)}.")
             continue
         if not classes:
             problems.append(f"{file.name} defines no migration.")
@@ -49,7 +49,7 @@ def locate(migrations: str) -> tuple[Path, str | None]:
             spec = None
         except (Exception, SystemExit) as error:
             parents = Path(*migrations.split(".")[:-1], "__init__.py")
-            raise LoadError(f"{parents} does not load: {_reason(error, parents)}.") from None
+            raise LoadError(f"{parents} does not load: {reason(error, parents)}.") from None
         if spec is not None and spec.submodule_search_locations:
             return Path(next(iter(spec.submodule_search_locations))), migrations
     raise LoadError(
@@ -61,8 +61,17 @@ def locate(migrations: str) -> tuple[Path, str | None]:
 def _load(file: Path, package: str | None) -> ModuleType:
     if package is not None:
         return importlib.import_module(f"{package}.{file.stem}")
-    # A module of this name may come from another folder too, so the folder is part of it.
-    name = f"migrations_{hashlib.sha256(str(file.parent).encode()).hexdigest()[:12]}_{file.stem}"
+    return load_file(file)
+
+
+def module_name(file: Path) -> str:
+    """The name of the module in a file of a folder. The folder is part of it: another may have a file of this name."""
+    return f"migrations_{hashlib.sha256(str(file.parent).encode()).hexdigest()[:12]}_{file.stem}"
+
+
+def load_file(file: Path) -> ModuleType:
+    """Run the file of a folder as a module, under the same name in every process."""
+    name = module_name(file)
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
@@ -86,7 +95,7 @@ _ABOUT_CODE = (ImportError, NameError, AttributeError, MigrationSystemError)
 """Errors whose text names code. Any other may quote a value, such as a key that was read from the environment."""
 
 
-def _reason(error: BaseException, file: Path) -> str:
+def reason(error: BaseException, file: Path) -> str:
     """The kind and place of an error; its text only where that is about code."""
     if isinstance(error, SyntaxError):
         elsewhere = f" of {Path(error.filename).name}" if error.filename and error.filename != str(file) else ""

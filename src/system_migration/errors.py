@@ -8,7 +8,8 @@
     ├── HeldElsewhere           another runner holds the lease
     │   └── LeaseLost           ... and took it from us: nothing more was written
     ├── MigrationFailed         work began and failed; what was committed is recorded
-    │   ├── Paused              the run stopped itself and waits for a person
+    │   ├── Paused              the run stopped itself, or was asked to, and waits for a person
+    │   ├── Cancelled           an operator ended the run; only a start by name continues it
     │   └── VerificationFailed
     └── Interrupted             a clean stop at a batch edge, resumable
 
@@ -82,11 +83,22 @@ class MigrationFailed(MigrationSystemError):
 
 
 class Paused(MigrationFailed):
-    """The run stopped itself because going on needs a decision."""
+    """The run stopped itself because going on needs a decision, or because an operator asked for it."""
 
-    def __init__(self, name: str, reason: str) -> None:
+    def __init__(self, name: str, reason: str, next_step: str = "") -> None:
         self.name, self.reason = name, reason
-        MigrationSystemError.__init__(self, f"Migration {name} paused: {reason}")
+        MigrationSystemError.__init__(self, f"Migration {name} paused: {reason} {next_step}".rstrip())
+
+
+class Cancelled(MigrationFailed):
+    """An operator ended the run. What was committed stays, and is recorded."""
+
+    def __init__(self, name: str, by: str) -> None:
+        self.name, self.by = name, by
+        self.reason = (
+            f"cancelled by {by}. What is committed stays; `migration run {name}` continues, nothing else starts it."
+        )
+        MigrationSystemError.__init__(self, f"Migration {name} was {self.reason}")
 
 
 class VerificationFailed(MigrationFailed):

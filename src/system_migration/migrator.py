@@ -9,16 +9,15 @@ import builtins
 import getpass
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Engine
 
-from system_migration import code, overview
+from system_migration import overview
 from system_migration.clock import Clock, SystemClock
 from system_migration.errors import (
-    ConfigurationError,
     HeldElsewhere,
     Interrupted,
     MigrationSystemError,
@@ -26,8 +25,9 @@ from system_migration.errors import (
     Refused,
 )
 from system_migration.lease import host_name
-from system_migration.migration import Migration, Progress, SilentProgress
+from system_migration.migration import Progress, SilentProgress
 from system_migration.records import (
+    Batch,
     DryRunReport,
     Finding,
     Issue,
@@ -39,21 +39,19 @@ from system_migration.records import (
     RunReport,
     Shown,
     StatusReport,
-    as_json,
 )
 from system_migration.registry import Registry
-from system_migration.settings import DEVELOPMENT, Settings
-from system_migration.states import Outcome, RunKind, Status
-from system_migration.store import audit, issues, migrations, runs, tracking
+from system_migration.settings import Settings
+from system_migration.states import Status
+from system_migration.store import audit, batches, issues, runs, tracking
 from system_migration.store.audit import Actor
 from system_migration.store.database import Database
-from system_migration.store.dialects import Fault
 from system_migration.store.migrations import MigrationRow, Snapshot
+from system_migration.tracked import Tracked
 
 if TYPE_CHECKING:
     from system_migration.running.workspace import Workspace
 
-_T = TypeVar("_T")
 _POLL_SECONDS = 0.5
 
 
@@ -82,7 +80,7 @@ class Migrator:
         self._progress = progress or SilentProgress()
         self._ask = ask
         self._clock = clock or SystemClock()
-        self._environment = self.settings.environment
+        self._tracked = Tracked(self._database, self.settings.environment)
         self._stop: int | None = None
 
     def __enter__(self) -> Migrator:
@@ -104,18 +102,7 @@ class Migrator:
     @property
     def environment(self) -> str:
         """The environment's name: as given, else as the database is bound, else development (SQLite only)."""
-        if self._environment is None:
-            binding = tracking.find_binding(self._database)
-            self._environment = self._default_environment(binding.environment if binding else None)
-        return self._environment
-
-    def _default_environment(self, bound: str | None) -> str:
-        if bound is None and self._database.dialect.is_server:
-            raise ConfigurationError(
-                "This server database is not bound to an environment yet, and none was named. "
-                "Set MIGRATION_ENVIRONMENT or give --environment."
-            )
-        return bound or DEVELOPMENT
+        return self._tracked.environment
 
     # --- looking -------------------------------------------------------------------------------------------------
 
@@ -142,30 +129,35 @@ class Migrator:
             status=status,
             listed=listed,
             generation=row.generation if row else 1,
-            runs=self._read(lambda c: runs.history(c, self.environment, name, 20), []),
-            events=self._read(lambda c: audit.events(c, self.environment, name, 20), []),
-            report=self._read(lambda c: runs.latest_report(c, self.environment, name), None),
+            runs=self._tracked.read(lambda c: runs.history(c, self.environment, name, 20), []),
+            events=self._tracked.read(lambda c: audit.events(c, self.environment, name, 20), []),
+            report=self._tracked.read(lambda c: runs.latest_report(c, self.environment, name), None),
         )
 
     def history(self, name: str | None = None, limit: int = 100) -> builtins.list[Run]:
         """Attempts, newest first."""
         if name is not None:
             self._require_known(name)
-        return self._read(lambda c: runs.history(c, self.environment, name, limit), [])
+        return self._tracked.read(lambda c: runs.history(c, self.environment, name, limit), [])
+
+    def batches(self, name: str, *, run_id: str | None = None, limit: int = 100) -> builtins.list[Batch]:
+        """The committed batches of a migration, or of one of its runs, newest first."""
+        self._require_known(name)
+        return self._tracked.read(lambda c: batches.listing(c, self.environment, name, run_id, limit), [])
 
     def logs(
         self, name: str, *, run_id: str | None = None, level: str = "debug", limit: int = 200
     ) -> builtins.list[LogLine]:
         """The newest `limit` stored log lines of a migration at or above `level`, oldest first."""
         self._require_known(name)
-        return self._read(lambda c: audit.lines(c, self.environment, name, run_id, level, limit), [])
+        return self._tracked.read(lambda c: audit.lines(c, self.environment, name, run_id, level, limit), [])
 
     def issues(self, name: str) -> builtins.list[Issue]:
         """The held rows of a migration's current generation."""
         row = self._require_known(name)
         if row is None:
             return []
-        return self._read(lambda c: issues.listing(c, self.environment, name, row.generation), [])
+        return self._tracked.read(lambda c: issues.listing(c, self.environment, name, row.generation), [])
 
     def last_completed(self) -> str | None:
         """The migration that completed last: what a rollback without a name means."""
@@ -190,9 +182,10 @@ class Migrator:
         reports: builtins.list[RunReport] = []
         try:
             snapshot = self._snapshot()
+            self._check_window_is_named(name, options)
             names = [self.registry[name].name] if name else overview.to_do(self.registry, snapshot, in_hand=True)
             if names:
-                self._ready_to_write(options.allow_environment)
+                self._tracked.ready_to_write(options.allow_environment)
             for each in names:
                 self._check_requirements(each)
                 if name is None:
@@ -204,6 +197,10 @@ class Migrator:
             error.reports = reports
             raise
         return reports
+
+    def _check_window_is_named(self, name: str | None, options: RunOptions) -> None:
+        if name is None and (options.from_key is not None or options.to_key is not None):
+            raise Refused("A range of keys belongs to one table. Name the migration that --from-key and --to-key mean.")
 
     def _run_one(self, name: str, options: RunOptions, *, named: bool) -> RunReport | None:
         from system_migration.running.runner import Runner
@@ -239,87 +236,48 @@ class Migrator:
     def _check_not_paused(self, name: str) -> None:
         row = self._snapshot().rows.get(name)
         if row is not None and row.status is Status.PAUSED:
-            raise Paused(name, f"{row.error or 'an operator paused it.'} Go on with `migration run {name}`.")
+            raise Paused(name, row.error or "an operator paused it.", f"Go on with `migration run {name}`.")
 
     def dry_run(
         self, name: str | None = None, options: RunOptions | None = None, *, full: bool = False
     ) -> builtins.list[DryRunReport]:
         """Preflight and transform for real, change nothing, report. A refusal is in the report, not raised."""
+        from system_migration.running import recording
+
         options = options or RunOptions()
         snapshot = self._snapshot()
         names = [self.registry[name].name] if name else overview.to_do(self.registry, snapshot)
-        stored = bool(names) and self._ready_to_report(options.allow_environment)
-        return [self._dry_run_one(each, options, snapshot, full=full, stored=stored) for each in names]
-
-    def _dry_run_one(
-        self, name: str, options: RunOptions, snapshot: Snapshot, *, full: bool, stored: bool
-    ) -> DryRunReport:
-        from system_migration.running.dry_run import DryRun
-        from system_migration.running.run_log import RunLog
-
-        migration, row, log = self.registry[name], snapshot.rows.get(name), RunLog(name)
-        report = DryRun(self._workspace(), migration, options, log, row, full=full).report()
-        if stored:
-            outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
-            with self._database.write() as connection:
-                attempt = self._record(connection, migration, row, RunKind.DRY_RUN)
-                problem = report.refusal or report.error
-                runs.finish(connection, attempt, outcome, error=problem, report=as_json(report))
-                log.store(connection, attempt.id)
-        return report
+        stored = bool(names) and self._tracked.ready_to_report(options.allow_environment)
+        rows, workspace = snapshot.rows, self._workspace()
+        return [
+            recording.dry_run(workspace, self.registry[each], rows.get(each), options, full=full, stored=stored)
+            for each in names
+        ]
 
     def verify(self, name: str | None = None) -> builtins.list[RunReport]:
         """Verify one COMPLETED migration, or all of them, and record the result. `error` says what did not hold."""
+        from system_migration.running import recording
+
         rows = self._snapshot().rows
         if name is not None and (name not in rows or rows[self.registry[name].name].status is not Status.COMPLETED):
             state = rows[name].status if name in rows else self.registry[name] and Status.PENDING
             raise Refused(f"Migration {name} is {state}; only a COMPLETED one can be verified.")
         names = [name] if name else [each for each in self.registry.names if self._is_completed(rows.get(each))]
         if names:
-            self._ready_to_write(allow_environment=False)
-        return [self._verify_one(each, rows[each]) for each in names]
+            self._tracked.ready_to_write(allow_environment=False)
+        return [recording.verify(self._workspace(), self.registry[each], rows[each]) for each in names]
 
     def _is_completed(self, row: MigrationRow | None) -> bool:
         return row is not None and row.status is Status.COMPLETED
 
-    def _verify_one(self, name: str, row: MigrationRow) -> RunReport:
-        from system_migration.running import verification
-        from system_migration.running.run_log import RunLog
+    def retry(self, name: str, options: RunOptions | None = None) -> RunReport:
+        """Work on the held rows of a batch migration once more, and on no others. Refused when none is held."""
+        from system_migration.running.runner import Runner
 
-        migration, log, began = self.registry[name], RunLog(name), self._clock.monotonic()
-        self._progress.phase(name, "verifying")
-        with self._database.write() as connection:
-            attempt = self._record(connection, migration, row, RunKind.VERIFY)
-        try:
-            verdict = verification.verify(self._workspace(), migration(), row, attempt, RunOptions(), log)
-        except MigrationSystemError as reason:
-            with self._database.write() as connection:
-                runs.finish(connection, attempt, Outcome.REFUSED, error=str(reason))
-            raise
-        error = verdict.reason if verdict.possible and not verdict.passed else None
-        with self._database.write() as connection:
-            # Only if it still is what was verified: a reset or another run may have come in between.
-            migrations.mark_verified(connection, row, verdict.passed)
-            outcome = Outcome.FAILED if error else Outcome.SUCCEEDED
-            runs.finish(connection, attempt, outcome, issues=row.issues, error=error)
-            log.store(connection, attempt.id)
-            detail = {"verified": verdict.passed, "reason": error}
-            audit.add_event(connection, self.environment, name, "verified", self._actor, detail, attempt.id)
-        return RunReport(
-            name=name,
-            kind=RunKind.VERIFY,
-            status=row.status,
-            verified=verdict.passed,
-            records_processed=row.records_processed,
-            issues=row.issues,
-            unchanged=0,
-            vanished=0,
-            changed_meanwhile=0,
-            seconds=self._clock.monotonic() - began,
-            run_id=attempt.id,
-            error=error,
-            metadata={} if verdict.possible else {"note": "the migration brings no verify()"},
-        )
+        migration = self.registry[name]
+        options = replace(options or RunOptions(), held_only=True)
+        self._tracked.ready_to_write(options.allow_environment)
+        return Runner(self._workspace(), migration, options).retry()
 
     def rollback(self, name: str, options: RunOptions | None = None) -> RunReport:
         """Undo a migration that says it can be undone. A finished rollback starts the next generation."""
@@ -329,7 +287,7 @@ class Migrator:
         migration = self.registry[name]
         self._check_not_required(name)
         if migration.rollbackable:
-            self._ready_to_write(options.allow_environment)
+            self._tracked.ready_to_write(options.allow_environment)
         return Runner(self._workspace(), migration, options).rollback()
 
     def _check_not_required(self, name: str) -> None:
@@ -342,49 +300,72 @@ class Migrator:
 
     def skip(self, name: str, reason: str, *, allow_environment: bool = False) -> MigrationStatus:
         """Mark a PENDING or FAILED migration as not to be run here."""
-        return self._decide(name, Status.SKIPPED, "skipped", reason, allow_environment)
+        from system_migration.running import decisions
+
+        decisions.skip(self._deciding(name, allow_environment), self.registry[name], reason)
+        return self._status_of(name)
 
     def reset(self, name: str, reason: str, *, allow_environment: bool = False) -> MigrationStatus:
         """Make a migration PENDING again and start its next generation: all of its work may be done once more."""
-        return self._decide(name, Status.PENDING, "reset", reason, allow_environment)
+        from system_migration.running import decisions
 
-    def _decide(self, name: str, new: Status, action: str, reason: str, allow_environment: bool) -> MigrationStatus:
+        decisions.reset(self._deciding(name, allow_environment), self.registry[name], reason)
+        return self._status_of(name)
+
+    def pause(self, name: str, *, allow_environment: bool = False) -> MigrationStatus:
+        """Ask the run that is going, wherever it goes, to stop at a clean checkpoint and wait for `resume`.
+
+        It obeys within a batch; an `up` in its transaction ends first. Where the runner is dead, it is PAUSED at once.
+        """
+        return self._request("pause", name, allow_environment)
+
+    def cancel(self, name: str, *, allow_environment: bool = False) -> MigrationStatus:
+        """As `pause`, but it ends as FAILED and only a start by name continues it. Also ends a PAUSED one, at once."""
+        return self._request("cancel", name, allow_environment)
+
+    def _request(self, request: str, name: str, allow_environment: bool) -> MigrationStatus:
+        from system_migration.running import control
+        from system_migration.store.control import Request
+
+        self._require_known(name)  # its file may be gone; what runs must still be stoppable
+        self._tracked.ready_to_write(allow_environment)
+        control.ask(self._workspace(), name, Request(request))
+        return self._status_of(name)
+
+    def resume(self, name: str, options: RunOptions | None = None) -> RunReport | None:
+        """Continue a PAUSED migration in this process. None when it still ran, and its pause was taken back in time."""
+        from system_migration.running import control, decisions
+
+        options = options or RunOptions()
         migration = self.registry[name]
-        self._ready_to_write(allow_environment)
-        with self._database.write() as connection:
-            row = migrations.read_or_add(connection, self.environment, name, migration.version)
-            if row.held_by is not None:
-                raise HeldElsewhere(name, row.held_by)
-            if new is Status.PENDING:
-                migrations.begin_generation(connection, row, new)
-            else:
-                migrations.transition(connection, row, new, error=None)
-            audit.add_event(connection, self.environment, name, action, self._actor, {"reason": reason})
+        self._tracked.ready_to_write(options.allow_environment)
+        if control.withdraw(self._workspace(), name):
+            return None
+        decisions.check_resumable(self._snapshot().rows.get(name), name)
+        self._check_requirements(name)
+        return self._run_one(migration.name, options, named=True)
+
+    def _deciding(self, name: str, allow_environment: bool) -> Workspace:
+        self.registry[name]  # raises UnknownMigration
+        self._tracked.ready_to_write(allow_environment)
+        return self._workspace()
+
+    def _status_of(self, name: str) -> MigrationStatus:
         return overview.status_of(self.registry, self._snapshot(), name)
 
     # --- the database --------------------------------------------------------------------------------------------
 
     def init(self) -> bool:
         """Create the tracking tables and bind the database to the environment; True when this call did."""
-        bound = tracking.ensure(self._database, self.environment)
-        self._ready_to_write(allow_environment=False)
-        return bound
+        return self._tracked.init()
 
     def init_sql(self) -> str:
-        """The SQL that creates the tracking tables, for a role that may."""
+        """The SQL that creates the tracking tables, or upgrades older ones, for a role that may."""
         return tracking.creation_sql(self._database)
 
     def adopt(self) -> str:
         """Rebind this database, with its history, to the environment. For a restored copy, or a renamed environment."""
-        old = tracking.find_binding(self._database)
-        if old is None:
-            raise Refused("This database has no migration history to adopt. `migration init` binds it.")
-        if self.settings.environment is None:
-            raise ConfigurationError("Name the environment that adopts this database: --environment NAME.")
-        with self._database.write() as connection:
-            tracking.adopt(connection, self._database, self.environment, old)
-            audit.add_event(connection, self.environment, None, "adopted", self._actor, {"from": old.environment})
-        return f"This database now belongs to {self.environment!r} (before: {old.environment!r}), with its history."
+        return self._tracked.adopt(self._actor)
 
     # --- pieces --------------------------------------------------------------------------------------------------
 
@@ -403,51 +384,7 @@ class Migrator:
         )
 
     def _snapshot(self) -> Snapshot:
-        snapshot = self._read(lambda c: migrations.snapshot(c, self._environment), Snapshot(None, None, {}))
-        if self._environment is None:
-            self._environment = self._default_environment(snapshot.environment)
-        return snapshot
-
-    def _read(self, question: Callable[[Connection], _T], without_tables: _T) -> _T:
-        try:
-            with self._database.read() as connection:
-                return question(connection)
-        except DBAPIError as error:
-            if self._database.dialect.fault(error) is Fault.NO_TABLE:
-                return without_tables  # nothing was ever written here
-            raise
-
-    def _ready_to_write(self, allow_environment: bool) -> None:
-        tracking.ensure(self._database, self.environment)
-        binding = tracking.find_binding(self._database)
-        assert binding is not None
-        tracking.check_writable(self._database, binding, self.environment, allow_environment=allow_environment)
-
-    def _ready_to_report(self, allow_environment: bool) -> bool:
-        """As `_ready_to_write`; False where nothing can be written, so that a dry run only prints."""
-        with self._database.read() as connection:
-            if self._database.dialect.read_only(connection):
-                return False
-        try:
-            self._ready_to_write(allow_environment)
-        except Refused:
-            raise
-        except MigrationSystemError:
-            return False  # the role may not create our tables
-        return True
-
-    def _record(self, connection: Any, migration: type[Migration], row: MigrationRow | None, kind: RunKind) -> Any:
-        return runs.start(
-            connection,
-            environment=self.environment,
-            name=migration.name,
-            generation=row.generation if row else 1,
-            kind=kind,
-            fence=0,
-            code=code.checksum(migration),
-            executed_by=self._actor.name,
-            host=self._actor.host,
-        )
+        return self._tracked.snapshot()
 
     def _require_known(self, name: str) -> MigrationRow | None:
         row = self._snapshot().rows.get(name)

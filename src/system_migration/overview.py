@@ -40,6 +40,9 @@ def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationSta
         interrupted=bool(row and row.stale and row.interrupted),
         manual=migration.manual if migration else False,
         code_missing=migration is None,
+        request=row.request if row else None,
+        requested_by=row.requested_by if row else None,
+        cancelled=row.cancelled if row else False,
     )
 
 
@@ -57,8 +60,8 @@ def _is_to_do(migration: type[Migration], row: MigrationRow | None, in_hand: boo
         return False
     if row is None or row.status is Status.PENDING:
         return True
-    if row.status is Status.FAILED:
-        return row.run_kind is not RunKind.ROLLBACK  # what half-undone work needs, a person decides
+    if row.status is Status.FAILED:  # what half-undone or cancelled work needs, a person decides
+        return row.run_kind is not RunKind.ROLLBACK and not row.cancelled
     if row.status in (Status.RUNNING, Status.PAUSED):
         return in_hand or row.stale
     return False

@@ -43,7 +43,11 @@ def _camel(name: str) -> str:
 
 @dataclass(frozen=True)
 class MigrationStatus:
-    """Where one migration stands in one environment."""
+    """Where one migration stands in one environment.
+
+    `request` is what `requested_by` asks of the run that is going: "pause" or "cancel". Of a `cancelled` one,
+    `requested_by` is who cancelled it.
+    """
 
     name: str
     version: str
@@ -63,6 +67,9 @@ class MigrationStatus:
     interrupted: bool = field(default=False, metadata={"json": False})
     manual: bool = field(default=False, metadata={"json": False})
     code_missing: bool = field(default=False, metadata={"json": False})
+    request: str | None = field(default=None, metadata={"json": False})
+    requested_by: str | None = field(default=None, metadata={"json": False})
+    cancelled: bool = field(default=False, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,28 @@ class Run:
     records_processed: int
     issues: int
     error: str | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One committed batch, or, where old ones were compacted, what `batches` of them came to together.
+
+    `pass_number` and `range` place it in the walk; `deferred` rows had changed under its hands and were done again.
+    """
+
+    pass_number: int
+    range: int
+    rows: int
+    changed: int
+    unchanged: int
+    held: int
+    deferred: int
+    vanished: int
+    seconds: float
+    committed_at: datetime
+    batches: int
+    generation: int
+    run_id: str
 
 
 @dataclass(frozen=True)

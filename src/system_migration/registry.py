@@ -94,8 +94,12 @@ def _contract_problems(migration: type[Migration]) -> list[str]:
         )
     if issubclass(migration, BatchMigration):
         problems += _declaration_problems(migration, label)
-        missing = [part for part in ("table", "reads", "writes") if not hasattr(migration, part)]
-        missing += [] if migration.defines("transform") else ["transform"]
+        ways = [method for method in ("transform", "assign") if migration.defines(method)]
+        needed = ("table", "writes") if ways == ["assign"] else ("table", "reads", "writes")
+        missing = [part for part in needed if not migration.defines(part)]
+        missing += [] if ways else ["transform"]
+        if len(ways) > 1:
+            problems.append(f"{label}: define transform() or assign(), not both.")
         if missing:
             problems.append(f"{label}: a BatchMigration needs {', '.join(missing)}.")
     elif not migration.defines("up"):
@@ -116,7 +120,7 @@ def _declaration_problems(migration: type[BatchMigration], label: str) -> list[s
     ]
     problems += [
         f"{label}: {method}() must not be async."
-        for method in ("transform", "check", "pending", "prepare", "setup_worker")
+        for method in ("transform", "assign", "check", "pending", "prepare", "setup_worker")
         if inspect.iscoroutinefunction(getattr(migration, method))
     ]
     return problems

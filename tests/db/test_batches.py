@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from system_migration import BatchMigration, MigrationFailed, Refused, Row, RowIssue, RunOptions, Status
+from system_migration.batching.ranges import SPAN
 from system_migration.errors import Interrupted, Paused
 from tests.db.test_workbench import (
     Bytes,
@@ -36,6 +37,18 @@ def batches(engine: Engine, name: str = "%") -> list[tuple[int, int, int, int]]:
     quote = engine.dialect.identifier_preparer.quote
     query = f"SELECT {quote('pass')}, {quote('range')}, rows_read, changed FROM system_migration_ledger"
     return sorted(rows_of(engine, f"{query} WHERE name LIKE :name", name=name))  # type: ignore[arg-type]
+
+
+def covered(engine: Engine, name: str) -> list[tuple[int, int]]:
+    """The numbers that the first pass has in the ledger, (first, last) of each uninterrupted sequence."""
+    quote = engine.dialect.identifier_preparer.quote
+    query = f"SELECT {quote('range')}, last_range FROM system_migration_ledger WHERE name = :name ORDER BY 1"
+    found: list[tuple[int, int]] = []
+    for first, last in rows_of(engine, query, name=name):
+        if found and found[-1][1] == first - 1:
+            first, _ = found.pop()
+        found.append((first, last))
+    return found
 
 
 # --- every row, exactly once -----------------------------------------------------------------------------------------
@@ -455,7 +468,7 @@ def test_exactly_the_ranges_that_the_ledger_lacks_are_done_again(engine: Engine,
             migrator(engine, increment).run(options=ONE_WORKER)
             for number in lost:
                 delete = f"DELETE FROM system_migration_ledger WHERE name = :name AND {quoted} = :number"
-                execute(engine, delete, name=increment.name, number=number)
+                execute(engine, delete, name=increment.name, number=(number - 1) * SPAN + 1)
             failed = "UPDATE system_migration_migration SET status = 'FAILED' WHERE name = :name"
             execute(engine, failed, name=increment.name)
             (report,) = migrator(engine, increment).run(options=ONE_WORKER)
@@ -464,20 +477,21 @@ def test_exactly_the_ranges_that_the_ledger_lacks_are_done_again(engine: Engine,
             expected = [(key, key + (2 if key in twice else 1)) for key in range(10, 181, 10)]
             assert rows_of(engine, f"SELECT id, y FROM {table} ORDER BY id") == expected
             assert report.records_processed == 18
-            assert [number for _, number, *_ in batches(engine, increment.name)] == [1, 2, 3, 4, 5]
+            assert covered(engine, increment.name) == [(1, 5 * SPAN)]
 
 
 def test_a_gap_that_other_sizes_left_is_filled_without_a_row_more(engine: Engine) -> None:
-    """The resumed run has another batch size: the last number of a gap takes all that is left of it."""
+    """The resumed run has another batch size: the gap's numbers are shared out among as many batches as it takes."""
     make_numbers(engine, 20)
     migrator(engine, Increment).run(options=RunOptions(batch_size=5))
     quoted = engine.dialect.identifier_preparer.quote("range")
-    execute(engine, f"DELETE FROM system_migration_ledger WHERE {quoted} IN (2, 3)")
+    execute(engine, f"DELETE FROM system_migration_ledger WHERE {quoted} IN ({SPAN + 1}, {2 * SPAN + 1})")
     execute(engine, "UPDATE system_migration_migration SET status = 'FAILED'")
     execute(engine, "UPDATE number SET y = y - 1 WHERE id > 50 AND id <= 150")
     migrator(engine, Increment).run(options=RunOptions(batch_size=2))
     assert rows_of(engine, "SELECT COUNT(*) FROM number WHERE y = id + 1") == [(20,)]
-    assert [(number, read) for _, number, read, _ in batches(engine)] == [(1, 5), (2, 2), (3, 8), (4, 5)]
+    assert [read for _, _, read, _ in batches(engine)] == [5, 2, 2, 2, 2, 2, 0, 5]  # none larger than it was told
+    assert covered(engine, "001-increment") == [(1, 4 * SPAN)]
 
 
 def test_a_completed_one_by_name_finds_missed_rows_and_changes_nothing_else(engine: Engine) -> None:
@@ -617,8 +631,8 @@ def test_verify_of_something_unfinished_is_refused(engine: Engine) -> None:
         migrator(engine, Fill).verify("001-fill")
 
 
-def test_one_statement_that_fails_rolls_back_its_whole_batch(engine: Engine) -> None:
-    """The fourth value violates a constraint: nothing of its batch stays, all of the batch before does."""
+def test_a_row_that_the_database_refuses_is_found_by_halving_and_held(engine: Engine) -> None:
+    """The sixth value violates a constraint: it alone stays as it was, whatever batch it was in."""
 
     class Breaking(Increment):
         def transform(self, row: Row) -> Any:
@@ -633,7 +647,10 @@ def test_one_statement_that_fails_rolls_back_its_whole_batch(engine: Engine) -> 
     )
     with pytest.raises(MigrationFailed) as failure:
         migrator(engine, Breaking).run(options=ONE_WORKER)
-    assert rows_of(engine, "SELECT y FROM number ORDER BY id") == [(y,) for y in (11, 21, 31, 41, 50, 60, 70, 80)]
-    assert batches(engine) == [(1, 1, 4, 4)]
+    assert rows_of(engine, "SELECT y FROM number ORDER BY id") == [(y,) for y in (11, 21, 31, 41, 51, 60, 71, 81)]
+    assert covered(engine, "001-increment") == [(1, 2 * SPAN)]
+    assert [(issue.key, issue.code) for issue in migrator(engine, Breaking).issues("001-increment")] == [
+        (60, "constraint_violation")
+    ]
     assert stored_status(engine, "001-increment") == "FAILED"
-    assert failure.value.reason  # says what the database said
+    assert "rows held: 1" in failure.value.reason

@@ -27,11 +27,14 @@ from tests.db.test_workbench import (
 )
 from tests.support.databases import MakeDatabaseUrl, application_engine
 
-NAMES = {f"{PREFIX}{name}" for name in ("meta", "migration", "run", "lease", "ledger", "issue", "event", "log")}
+NAMES = {
+    f"{PREFIX}{name}"
+    for name in ("meta", "migration", "run", "lease", "ledger", "death", "journal", "issue", "event", "log")
+}
 CHECKS = {
     f"ck_{PREFIX}{name}" for name in ("meta_one_row", "migration_status", "run_kind", "run_outcome", "run_finished")
 }
-INDEXES = {f"ix_{PREFIX}{name}" for name in ("run_history", "event_name", "log_run")}
+INDEXES = {f"ix_{PREFIX}{name}" for name in ("run_history", "event_name", "log_run", "journal_generation")}
 
 
 def our_tables(engine: Engine) -> set[str]:

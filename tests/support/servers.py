@@ -51,7 +51,9 @@ class Server(ABC):
     stop_signal: ClassVar[signal.Signals]  # ends it at once; the data is thrown away, so nothing needs to be tidy
     deadline: ClassVar[float] = 60.0
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
+        """`settings` are the server's own, by name: they stand for ours, which are made for tests."""
+        self.settings = settings
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = -1
@@ -249,7 +251,7 @@ class PostgresServer(Server):
             # not. synchronous_commit stays on, for without it a commit may not even have been written.
             "fsync": "off",
             "full_page_writes": "off",
-        }
+        } | self.settings
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [str(self.binaries / "postgres"), "-D", str(self.directory / "data"), *options]
 
@@ -297,6 +299,7 @@ class MariadbServer(Server):
             "--character-set-server=utf8mb4",
             "--skip-log-bin",
             "--skip-name-resolve",
+            *(f"--{name}={value}" for name, value in self.settings.items()),  # the last one counts
         ]
 
     def _storage(self) -> list[str]:

@@ -100,3 +100,53 @@ def test_a_key_is_shown_as_its_value_or_the_list_of_its_parts(key: keys.Key, sho
 @given(KEYS)
 def test_what_is_shown_is_plain_json(key: keys.Key) -> None:
     assert json.loads(json.dumps(keys.shown(key))) == keys.shown(key)
+
+
+@pytest.mark.parametrize(
+    ("text", "types", "key"),
+    [
+        ("12", [int], (12,)),
+        ("-3", [int], (-3,)),
+        ("12", [str], ("12",)),
+        ("", [str], ("",)),
+        ("1.50", [Decimal], (Decimal("1.50"),)),
+        ("00000000-0000-0000-0000-000000000001", [UUID], (UUID(int=1),)),
+        ("2025-01-02", [date], (date(2025, 1, 2),)),
+        ("2025-01-02T03:04:05", [datetime], (datetime(2025, 1, 2, 3, 4, 5),)),
+        ("00ff", [bytes], (b"\x00\xff",)),
+        ("true", [bool], (True,)),
+        ('[1, "a"]', [int, str], (1, "a")),
+        ('["1", "a"]', [int, str], (1, "a")),
+        ('["2025-01-02", 7]', [date, int], (date(2025, 1, 2), 7)),
+        ('["[1]", 2]', [str, int], ("[1]", 2)),
+    ],
+)
+def test_a_key_that_a_person_writes_is_read_in_the_key_s_types(text: str, types: list[type], key: keys.Key) -> None:
+    assert repr(keys.parse(text, types)) == repr(key)
+
+
+@pytest.mark.parametrize(
+    ("text", "types", "words"),
+    [
+        ("twelve", [int], "it is no int"),
+        ("1.5", [int], "it is no int"),
+        ("x", [Decimal], "it is no Decimal"),
+        ("yesterday", [date], "it is no date"),
+        ("0", [bool], "it is no bool"),
+        ("xyz", [bytes], "it is no bytes"),
+        ("1", [int, str], "the key has 2 columns: write it as a JSON list of 2 values"),
+        ("[1]", [int, str], "the key has 2 columns"),
+        ('{"a": 1}', [int, str], "the key has 2 columns"),
+        ('["x", "a"]', [int, str], "it is no int"),
+        ("PT1H", [timedelta], "a key of type timedelta cannot be written as text"),
+    ],
+)
+def test_a_key_that_cannot_be_read_says_why_without_its_text(text: str, types: list[type], words: str) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        keys.parse(text, types)
+    assert text not in str(error.value) or len(text) < 4
+
+
+@given(st.one_of(st.integers(), st.uuids(), st.dates(), st.text(st.characters(codec="utf-8"))))
+def test_what_str_writes_is_read_back(part: Any) -> None:
+    assert keys.parse(str(part), [type(part)]) == (part,)

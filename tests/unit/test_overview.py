@@ -67,11 +67,16 @@ ROW = MigrationRow(
     records_processed=197,
     issues=3,
     error=None,
+    request=None,
+    requested_by=None,
+    cancelled=False,
     run_kind=RunKind.RUN,
     run_open=False,
     intent=False,
     code_algorithm=None,
     code_checksum=None,
+    from_key=None,
+    to_key=None,
     held_by=None,
     interrupted=False,
 )
@@ -102,6 +107,7 @@ def test_a_database_that_knows_nothing_has_everything_to_do_in_order_but_the_man
         ({"status": Status.PENDING}, True, True),
         ({"status": Status.FAILED}, True, True),
         ({"status": Status.FAILED, "run_kind": RunKind.ROLLBACK}, False, False),
+        ({"status": Status.FAILED, "cancelled": True}, False, False),
         ({"status": Status.RUNNING, "held_by": None}, True, True),  # stale
         ({"status": Status.RUNNING, "held_by": "grace@elsewhere"}, False, True),
         ({"status": Status.PAUSED}, False, True),
@@ -176,6 +182,13 @@ def test_one_that_nobody_runs_any_more_is_stale_and_knows_a_clean_stop_from_a_de
 def test_only_a_running_one_can_be_stale_or_interrupted(where: Status) -> None:
     seen = status(status=where, held_by=None, interrupted=True)
     assert (seen.status, seen.stale, seen.interrupted) == (where, False, False)
+
+
+def test_what_an_operator_asked_or_ended_is_told_with_who_did() -> None:
+    asked = status(status=Status.RUNNING, held_by="grace@elsewhere", request="pause", requested_by="ada")
+    assert (asked.request, asked.requested_by, asked.cancelled) == ("pause", "ada", False)
+    ended = status(status=Status.FAILED, cancelled=True, requested_by="ada")
+    assert (ended.request, ended.requested_by, ended.cancelled) == (None, "ada", True)
 
 
 def test_a_manual_one_says_so() -> None:

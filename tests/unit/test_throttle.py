@@ -1,33 +1,34 @@
-"""The pause that keeps a run below a rate."""
+"""The rate limit, with time passed in."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from system_migration.batching.throttle import pause
+from system_migration.batching.throttle import RateLimit
 
 
-@pytest.mark.parametrize(
-    ("rows", "seconds", "max_rate", "expected"),
-    [
-        (100, 0.25, 100.0, 0.75),
-        (100, 1.0, 100.0, 0.0),
-        (100, 5.0, 100.0, 0.0),  # slow already: time lost is not made up for
-        (0, 0.5, 100.0, 0.0),
-        (1, 0.0, 0.5, 2.0),
-        (100, 0.0, None, 0.0),
-    ],
-)
-def test_the_pause(rows: int, seconds: float, max_rate: float | None, expected: float) -> None:
-    assert pause(rows, seconds, max_rate) == expected
+def test_without_a_limit_nothing_waits() -> None:
+    assert RateLimit().wait_after(5_000, 10.0) == 0.0
+    assert RateLimit().rows_at_once(5_000) == 5_000
 
 
-@given(st.integers(1, 10_000), st.floats(0, 100), st.floats(0.01, 100_000))
-def test_the_rate_is_met_and_not_undercut(rows: int, seconds: float, max_rate: float) -> None:
-    waited = pause(rows, seconds, max_rate)
-    if waited > 0:
-        assert rows / (seconds + waited) == pytest.approx(max_rate)
-    else:
-        assert rows / max_rate <= seconds
+def test_a_batch_waits_as_long_as_its_rows_take_at_the_rate() -> None:
+    assert RateLimit(100.0).wait_after(50, 10.0) == pytest.approx(0.5)
+
+
+def test_batches_that_follow_at_once_wait_for_all_before_them() -> None:
+    rate = RateLimit(100.0)
+    rate.wait_after(50, 10.0)
+    assert rate.wait_after(50, 10.0) == pytest.approx(1.0)
+
+
+def test_time_that_passed_idle_is_not_made_up_for() -> None:
+    rate = RateLimit(100.0)
+    rate.wait_after(50, 10.0)
+    assert rate.wait_after(50, 99.0) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("rate", "rows"), [(1_000_000.0, 5_000), (10_000.0, 500), (100.0, 5), (0.5, 1)])
+def test_a_limited_rate_has_small_batches(rate: float, rows: int) -> None:
+    """Rows of a large batch stay locked until it is committed, and somebody waits for them."""
+    assert RateLimit(rate).rows_at_once(5_000) == rows

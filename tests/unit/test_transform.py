@@ -1,30 +1,16 @@
-"""Transforms on an executor: every row once, in order, and nothing of a row in what is said about it."""
+"""One row after another: its new values or why it is held, and nothing of a row in what is said about it."""
 
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, ClassVar
+from collections import UserDict
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from system_migration.batch_migration import BatchMigration, Row, RowIssue
-from system_migration.batching.transform import (
-    TRANSFORM_ERROR,
-    Held,
-    Outcome,
-    Task,
-    Transformer,
-    slices,
-    transform_slice,
-)
-
-PATIENCE = 20
-"""Seconds that no test waits for, unless it is about to fail."""
+from system_migration.batching.transform import TRANSFORM_ERROR, Held, Outcome, prepared, transform_rows
 
 
 class Doubling(BatchMigration):
@@ -38,36 +24,8 @@ class Doubling(BatchMigration):
 
 
 def outcome_of(migration: type[BatchMigration], *values: Any) -> Outcome:
-    (outcome,) = transform_slice(Task(migration, migration.reads, [values]))
+    (outcome,) = transform_rows(prepared(migration), migration.reads, [values])
     return outcome
-
-
-@pytest.fixture
-def executors() -> Iterator[list[Transformer]]:
-    opened: list[Transformer] = []
-    yield opened
-    for transformer in opened:
-        transformer.close()
-
-
-# Slices
-
-
-@given(st.integers(0, 3000), st.integers(1, 64))
-def test_slices_cover_every_row_once_and_end_small(count: int, workers: int) -> None:
-    parts = list(slices(count, workers))
-    assert [row for part in parts for row in range(part.start, part.stop)] == list(range(count))
-    sizes = [part.stop - part.start for part in parts]
-    assert sizes == sorted(sizes, reverse=True)
-    assert all(size <= max(1, (count - part.start) / (2 * workers)) for size, part in zip(sizes, parts, strict=True))
-    assert sizes[-1:] == ([1] if count else [])
-
-
-def test_slices_are_fewer_than_rows() -> None:
-    assert len(list(slices(1000, 2))) < 50
-
-
-# One row
 
 
 def test_a_row_gives_its_new_values() -> None:
@@ -126,116 +84,70 @@ def test_a_transform_that_returns_nothing_holds_the_row() -> None:
 
 
 def test_a_bad_row_leaves_its_neighbours_alone() -> None:
-    outcomes = transform_slice(Task(Doubling, ("value",), [(1,), (None,), (3,)]))
+    outcomes = transform_rows(Doubling(), ("value",), [(1,), (None,), (3,)])
     assert outcomes[0::2] == [{"doubled": 2}, {"doubled": 6}]
     assert isinstance(outcomes[1], Held)
 
 
-# Many rows on many threads
+def test_fewer_columns_than_declared_are_left_as_they_are() -> None:
+    class Sparing(Doubling):
+        writes = ("doubled", "tripled")
+
+    assert outcome_of(Sparing, 1) == {"doubled": 2}
 
 
-def test_outcomes_keep_the_order_of_the_rows_whoever_finishes_first(executors: list[Transformer]) -> None:
-    last_row_done = threading.Event()
-
-    class Backwards(Doubling):
+def test_any_mapping_will_do_and_becomes_a_dict() -> None:
+    class Wrapping(Doubling):
         def transform(self, row: Row) -> Mapping[str, Any]:
-            if row.value == 0:
-                assert last_row_done.wait(PATIENCE)
-            elif row.value == 199:
-                last_row_done.set()
-            return {"doubled": row.value * 2}
+            return UserDict(doubled=row.value)
 
-    executors.append(Transformer(Backwards, workers=2))
-    finished: list[int] = []
-    outcomes = executors[0].run(("value",), [(number,) for number in range(200)], finished.append)
-    assert outcomes == [{"doubled": number * 2} for number in range(200)]
-    assert sum(finished) == 200
-    assert finished != [part.stop - part.start for part in slices(200, 2)]  # the first slice came in last
+    assert type(outcome_of(Wrapping, 1)) is dict
+    assert outcome_of(Wrapping, 1) == {"doubled": 1}
 
 
-def test_no_rows_have_no_outcomes(executors: list[Transformer]) -> None:
-    executors.append(Transformer(Doubling, workers=2))
-    assert executors[0].run(("value",), []) == []
-
-
-def test_a_given_executor_does_the_work() -> None:
-    submitted: list[Task] = []
-
-    class Recording(ThreadPoolExecutor):
-        def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-            submitted.extend(args)
-            return super().submit(function, *args, **kwargs)
-
-    with Recording(1) as executor:
-        outcomes = Transformer(Doubling, workers=1, executor=executor).run(("value",), [(1,), (2,), (3,)])
-    assert outcomes == [{"doubled": 2}, {"doubled": 4}, {"doubled": 6}]
-    assert [row for task in submitted for row in task.rows] == [(1,), (2,), (3,)]
-
-
-# Workers
-
-
-class Prepared(Doubling):
-    """Counts on itself which thread prepared it; each test uses a subclass of its own."""
-
-    setups: ClassVar[list[int]]
-    all_there: ClassVar[threading.Barrier]
-
-    def setup_worker(self) -> None:
-        self.setups.append(threading.get_ident())
-        self.all_there.wait(PATIENCE)  # until every worker has been here, so that each gets a share
-        self.thread = threading.get_ident()
-
-    def transform(self, row: Row) -> Mapping[str, Any]:
-        return {"doubled": self.thread == threading.get_ident()}
-
-
-def test_each_worker_prepares_its_own_instance_once(executors: list[Transformer]) -> None:
-    class Four(Prepared):
-        setups: ClassVar[list[int]] = []
-        all_there = threading.Barrier(4)
-
-    executors.append(Transformer(Four, workers=4))
-    for _ in range(3):
-        outcomes = executors[0].run(("value",), [(number,) for number in range(100)])
-        assert outcomes == [{"doubled": True}] * 100
-    assert len(Four.setups) == len(set(Four.setups)) == 4
-
-
-def test_two_migrations_on_one_thread_are_each_prepared() -> None:
-    class First(Prepared):
-        setups: ClassVar[list[int]] = []
-        all_there = threading.Barrier(1)
-
-    class Second(First):
-        setups: ClassVar[list[int]] = []
-
-    assert [outcome_of(migration, 1) for migration in (First, Second, First)] == [{"doubled": True}] * 3
-    assert (len(First.setups), len(Second.setups)) == (1, 1)
-
-
-def test_a_worker_that_cannot_be_prepared_stops_the_run(executors: list[Transformer]) -> None:
-    class Unprepared(Doubling):
+def test_a_migration_that_reuses_its_dict_gives_every_row_its_own_values() -> None:
+    class Reusing(Doubling):
         def setup_worker(self) -> None:
-            raise RuntimeError("no key")
+            self.values: dict[str, Any] = {}
 
-    executors.append(Transformer(Unprepared, workers=2))
-    with pytest.raises(RuntimeError, match="no key"):
-        executors[0].run(("value",), [(1,), (2,)])
+        def transform(self, row: Row) -> Mapping[str, Any]:
+            self.values["doubled"] = row.value * 2
+            return self.values
+
+    outcomes = transform_rows(prepared(Reusing), ("value",), [(1,), (2,)])
+    assert outcomes == [{"doubled": 2}, {"doubled": 4}]
 
 
-def test_closing_finishes_what_has_begun_and_drops_the_rest() -> None:
-    closing = threading.Event()
+@pytest.mark.parametrize("error", [SystemExit, MemoryError, RecursionError])
+def test_no_error_of_a_row_ends_its_worker(error: type[BaseException]) -> None:
+    class Ending(Doubling):
+        def transform(self, row: Row) -> Mapping[str, Any]:
+            raise error
 
-    class Closing(ThreadPoolExecutor):
-        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-            super().shutdown(wait=False, cancel_futures=cancel_futures)
-            closing.set()
-            super().shutdown(wait=wait)
+    held = outcome_of(Ending, 1)
+    assert isinstance(held, Held)
+    assert held.message.startswith(f"{error.__name__} raised at test_transform.py:")
 
-    executor = Closing(1)
-    begun = executor.submit(closing.wait, PATIENCE)
-    waiting = executor.submit(closing.is_set)
-    Transformer(Doubling, workers=1, executor=executor).close()
-    assert begun.done()
-    assert waiting.cancelled()
+
+def test_a_worker_may_choose_to_end_when_its_memory_does() -> None:
+    class Exhausted(Exception):
+        pass
+
+    class Greedy(Doubling):
+        def transform(self, row: Row) -> Mapping[str, Any]:
+            raise MemoryError
+
+    def end() -> None:
+        raise Exhausted
+
+    with pytest.raises(Exhausted):
+        transform_rows(Greedy(), ("value",), [(1,)], end)
+
+
+def test_columns_named_as_an_object_s_own_attributes_are_read_as_items() -> None:
+    class Odd(Doubling):
+        def transform(self, row: Row) -> Mapping[str, Any]:
+            return {"doubled": (row["__class__"], row["_row_values"], row.value, row["value"])}
+
+    (outcome,) = transform_rows(Odd(), ("__class__", "_row_values", "value"), [(1, 2, 3)])
+    assert outcome == {"doubled": (1, 2, 3, 3)}

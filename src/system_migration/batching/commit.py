@@ -1,47 +1,83 @@
 """One batch, one transaction: this module is the crash-safety argument.
 
-The rows, the issues and the ledger entry of a batch become visible together or not at all, and only while the fence
-of the run stands. Killed at any statement, the database is as it was; killed after the commit, the ledger says so.
+The rows, their images, the issues and the ledger entry of a batch become visible together or not at all, and only while
+the fence of the run stands. Killed at any statement, the database is as it was; killed after the commit, the ledger
+says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
 
 from system_migration.batching import writes
 from system_migration.batching.keys import Key
-from system_migration.batching.target import ReadRow, Target
+from system_migration.batching.ranges import Numbers
+from system_migration.batching.target import Target
 from system_migration.batching.transform import Outcome
-from system_migration.batching.writes import Verdict
+from system_migration.batching.writes import RawRow, Verdict
 from system_migration.store import issues, ledger, runs
 from system_migration.store.database import Database
+from system_migration.store.dialects import Dialect
 from system_migration.store.ledger import Entry
 from system_migration.store.runs import Attempt
+
+Settle = Callable[[Connection, Dialect, Target, "Batch"], Verdict]
+"""How the rows of a batch are compared with what was read, and written."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of one range as they were read, with what transform made of them."""
+    """The rows of one range as they were read, in key order, with what transform made of them.
+
+    `releases` are the keys of held rows that are tried again: their issues go in the batch's transaction.
+    """
 
     pass_number: int
-    range_number: int
+    numbers: Numbers
     lower: Key | None
     upper: Key | None
-    rows: Sequence[ReadRow]
+    rows: Sequence[RawRow]
     outcomes: Sequence[Outcome]
-    seconds: float
+    seconds: float = 0.0
     vanished: int = 0
+    releases: tuple[Key, ...] = ()
+
+    def halves(self, target: Target) -> tuple[Batch, Batch]:
+        """Two batches with half of the rows and of the numbers each."""
+        middle = len(self.rows) // 2
+        first, second = self.numbers.halves()
+        keys = [target.key_of(row) for row in self.rows[:middle]]
+        mine = tuple(key for key in self.releases if key in keys)
+        others = tuple(key for key in self.releases if key not in keys)
+        front = replace(self, numbers=first, upper=keys[-1], releases=mine, vanished=0)
+        back = replace(self, numbers=second, lower=keys[-1], releases=others)
+        return (
+            replace(front, rows=self.rows[:middle], outcomes=self.outcomes[:middle]),
+            replace(back, rows=self.rows[middle:], outcomes=self.outcomes[middle:]),
+        )
 
 
-def commit_batch(database: Database, run: Attempt, target: Target, batch: Batch, attempt: str) -> Entry:
+def commit_batch(
+    database: Database,
+    run: Attempt,
+    target: Target,
+    batch: Batch,
+    attempt: str,
+    settle: Settle,
+    approve: Callable[[int], None] = lambda changed: None,
+) -> Entry:
     """Write one transformed batch. Any exception rolls everything back; after a lost connection, ask the ledger.
 
-    `attempt` is a fresh UUID: it tells this transaction's commit from everybody else's.
+    `attempt` is a fresh UUID: it tells this transaction's commit from everybody else's. `approve` hears how many rows
+    are changed, and raises if that is too many. Raises `Missed` when `settle` cannot tell which rows have changed.
     """
     with database.write() as connection:
-        verdict = writes.guard(connection, database.dialect, target, batch.rows, batch.outcomes)
-        writes.write(connection, target, verdict.writes)
+        issues.release_rows(connection, run, batch.releases)
+        verdict = settle(connection, database.dialect, target, batch)
+        approve(verdict.changed)
         issues.hold(connection, run, verdict.held)
         entry = _entry(batch, verdict, attempt)
         ledger.record(connection, run, entry)
@@ -50,15 +86,36 @@ def commit_batch(database: Database, run: Attempt, target: Target, batch: Batch,
     return entry
 
 
+def exactly(connection: Connection, dialect: Dialect, target: Target, batch: Batch) -> Verdict:
+    """Compare and write in one statement; raises `Missed` when a row is not what was read."""
+    return writes.write_exactly(connection, dialect, target, batch.rows, batch.outcomes)
+
+
+def carefully(connection: Connection, dialect: Dialect, target: Target, batch: Batch) -> Verdict:
+    """Lock the rows, read them again, compare in Python, write those that still are what was read."""
+    return writes.write_carefully(connection, dialect, target, batch.rows, batch.outcomes)
+
+
+def around_locks(connection: Connection, dialect: Dialect, target: Target, batch: Batch) -> Verdict:
+    """As `carefully`, but rows that somebody else has locked are put off instead of being waited for."""
+    return writes.write_carefully(connection, dialect, target, batch.rows, batch.outcomes, around_locks=True)
+
+
+def in_sql(connection: Connection, dialect: Dialect, target: Target, batch: Batch) -> Verdict:
+    """Let the database compute the new values, by key range, from the rows as they are now."""
+    named = [target.key_of(row) for row in batch.rows] if batch.releases else None
+    return writes.assign(connection, target, batch.lower, batch.upper, named)
+
+
 def _entry(batch: Batch, verdict: Verdict, attempt: str) -> Entry:
     return Entry(
         attempt=attempt,
         pass_number=batch.pass_number,
-        range_number=batch.range_number,
+        numbers=batch.numbers,
         lower=batch.lower,
         upper=batch.upper,
-        rows_read=len(batch.rows),
-        changed=len(verdict.writes),
+        rows_read=len(batch.rows) or verdict.assigned,
+        changed=verdict.changed,
         unchanged=len(verdict.unchanged),
         held=len(verdict.held),
         vanished=len(verdict.vanished) + batch.vanished,

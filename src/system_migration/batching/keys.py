@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -51,6 +51,46 @@ def shown(key: Key) -> Any:
     """A key as people read it: the value itself, or the list of the parts."""
     parts = [part if isinstance(part, int | str | None) else _readable(part) for part in key]
     return parts[0] if len(parts) == 1 else parts
+
+
+def parse(text: str, types: Sequence[type]) -> Key:
+    """A key as a person writes it: the value, or for several columns a JSON list of them. Raises `ValueError`.
+
+    `types` are those that the database's own keys of this table arrive in; bytes are written in hexadecimal.
+    """
+    if len(types) == 1:
+        return (_parse_part(text, types[0]),)
+    try:
+        parts = json.loads(text)
+    except ValueError:
+        parts = None
+    if not isinstance(parts, list) or len(parts) != len(types):
+        raise ValueError(f"the key has {len(types)} columns: write it as a JSON list of {len(types)} values")
+    written = (part if isinstance(part, str) else json.dumps(part) for part in parts)
+    return tuple(_parse_part(part, kind) for part, kind in zip(written, types, strict=True))
+
+
+_READERS: dict[type, Callable[[str], Any]] = {
+    int: int,
+    str: str,
+    float: float,
+    Decimal: Decimal,
+    UUID: UUID,
+    datetime: datetime.fromisoformat,
+    date: date.fromisoformat,
+    time: time.fromisoformat,
+    bytes: bytes.fromhex,
+    bool: lambda text: {"true": True, "false": False}[text.lower()],
+}
+
+
+def _parse_part(text: str, kind: type) -> Any:
+    if kind not in _READERS:
+        raise ValueError(f"a key of type {kind.__name__} cannot be written as text")
+    try:
+        return _READERS[kind](text)
+    except (ValueError, ArithmeticError, KeyError):
+        raise ValueError(f"it is no {kind.__name__}") from None  # without its text: a key may be personal
 
 
 def _readable(part: Any) -> str:

@@ -1,50 +1,48 @@
-"""The batch loop: plan a range, read it, transform it with no transaction open, commit it (see `commit`).
+"""The batch loop: plan ranges of the key, read them, and hand them to the threads that settle them (see `settling`).
 
-Killed anywhere, the loop starts again from the numbers the ledger lacks.
+One thread plans. Killed anywhere, the loop starts again from the numbers the ledger lacks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-from uuid import uuid4
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from sqlalchemy import Select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
 
-from system_migration.batching import throttle
-from system_migration.batching.commit import Batch, commit_batch
+from system_migration.batching.commit import Batch
+from system_migration.batching.crew import Crew, sensible_size
 from system_migration.batching.keys import Key
+from system_migration.batching.pace import Pace
 from system_migration.batching.ranges import Gap
+from system_migration.batching.reading import Page, Reader
+from system_migration.batching.settling import Settled, Settler
 from system_migration.batching.sizing import BatchSize
-from system_migration.batching.target import ReadRow, Target
-from system_migration.batching.transform import Outcome, Transformer
+from system_migration.batching.suspicion import INNOCENT, KILLED_MESSAGE, KILLED_THE_RUNNER, Suspect
+from system_migration.batching.target import Target
+from system_migration.batching.throttle import RateLimit
+from system_migration.batching.writes import RawRow
 from system_migration.clock import Clock
-from system_migration.errors import Interrupted, MigrationFailed, Paused
-from system_migration.lease import HeldLease
+from system_migration.errors import MigrationFailed, Paused
 from system_migration.migration import Progress
 from system_migration.store import issues, ledger, runs
 from system_migration.store.database import Database
-from system_migration.store.dialects import Fault
 from system_migration.store.ledger import Entry
 from system_migration.store.runs import Attempt
 
 PASSES = 5
 """Passes that may still find new rows before the run pauses: writers are adding them faster than we finish."""
-_TRIES = 6
-_PAUSE_SECONDS = 0.05
-_WAIT_SLICE = 0.2
-
-
-@dataclass(frozen=True)
-class Range:
-    """Where a batch stands: its pass, its number, the keys between which its rows lie."""
-
-    pass_number: int
-    number: int
-    lower: Key | None
-    upper: Key | None
+COMPACT_EVERY = 500
+"""So many batches later their ledger rows are put into one."""
+MEASURED_BATCHES = 4
+"""So many batches are settled one by one before the number of threads is chosen."""
+NAMED_ROWS = 1 << 62
+"""Where the numbers of batches begin whose rows are named, not found by a walk: a walk never comes so far."""
+_LOOK_SECONDS = 0.2
 
 
 @dataclass
@@ -71,37 +69,95 @@ class Tally:
 
 @dataclass
 class BatchLoop:
-    """Drives one run of a batch migration over its table."""
+    """Drives one run of a batch migration over its table.
+
+    `heed` is called before each batch and several times a second while the loop waits; it raises to end the run
+    (a signal, a request, a lost lease) and may block to hold it. `workers` is what the operator wants, or None.
+    """
 
     database: Database
     target: Target
     run: Attempt
-    lease: HeldLease
-    transformer: Transformer
+    settler: Settler
+    reader: Reader
     progress: Progress
     clock: Clock
+    heed: Callable[[], None]
     size: BatchSize
+    rate: RateLimit
     tally: Tally
+    workers: int | None = None
     total: int | None = None
     upper_bound: Key | None = None
-    max_rate: float | None = None
     stop_after_issues: int | None = None
-    stop_signal: Callable[[], int | None] = lambda: None
     after_batch: Callable[[Entry], None] = lambda entry: None
+    notice: Callable[[str], None] = lambda text: None
+    _crew: Crew[Settled] = field(init=False)
     _held_before: bool = field(default=False, init=False)
+    _began_with: int = field(init=False)
+    _under_way: set[int] = field(default_factory=set, init=False)
+    _last_first: deque[int] = field(default_factory=lambda: deque(maxlen=COMPACT_EVERY), init=False)
+    _since_compaction: int = field(default=0, init=False)
+    _measured: list[Settled] = field(default_factory=list, init=False)
+    _pace: Pace = field(default_factory=Pace, init=False)
+    _read_seconds: float = field(default=0.0, init=False)
+    _in_hand: int = field(default=0, init=False)
+    _put_off: list[Key] = field(default_factory=list, init=False)
+    _turn: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def __post_init__(self) -> None:
+        self._crew = Crew(self.workers or 1)
+        self._began_with = self.size.rows
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """The loop's threads live as long as the block. Batches in their hands are finished, also after an error."""
+        self._held_before = self.tally.held > 0
+        try:
+            yield
+        finally:
+            for settled in self._crew.dismiss():
+                self._count(settled)
 
     def run_passes(self, first_pass: int) -> None:
         """Work until nothing is left. `Interrupted`, `Paused`, `LeaseLost`, `MigrationFailed`: all resumable."""
-        self._held_before = self.tally.held > 0
         if self.target.pending is None:
             self._walk(1, self.upper_bound)
             self._redo_deferred()
         else:
             self._sweep(first_pass)
 
+    def walk_once(self, pass_number: int) -> None:
+        """One pass over the target's window, and no sweep after it."""
+        self._walk(pass_number, self.reader.highest_key())
+
+    def retry_held(self, pass_number: int) -> None:
+        """Try the held rows again and no others, each released in the transaction of its batch."""
+        with self.database.read() as connection:
+            keys = issues.held_keys(connection, self.run)
+        self._do_named(pass_number, keys, released=True)
+        if self.target.pending is None:
+            self._redo_deferred()
+            return
+        for number in range(pass_number + 1, pass_number + 1 + PASSES):
+            if put_off := self._put_off:
+                self._put_off = []
+                self._do_named(number, put_off, released=False)
+
+    def _do_named(self, pass_number: int, keys: Sequence[Key], *, released: bool) -> None:
+        """Named rows and no others, under numbers that no walk of a pass uses."""
+        gap = Gap(NAMED_ROWS, None, None, None)
+        for start in range(0, len(keys), self._began_with):
+            part = tuple(keys[start : start + self._began_with])
+            rows, numbers = self.reader.rows_by_key(part), gap.next_share()
+            batch = Batch(pass_number, numbers, None, None, rows, (), vanished=len(part) - len(rows))
+            self._hand_over(replace(batch, releases=part) if released else batch)
+            gap = gap.after(numbers, None)
+        self._drain()
+
     def _sweep(self, first_pass: int) -> None:
         for number in range(first_pass, first_pass + PASSES + 1):
-            self._walk(number, self._highest_key())
+            self._walk(number, self.reader.highest_key())
             with self.database.read() as connection:
                 clean = ledger.last_pass(connection, self.run) < number
             if clean:
@@ -114,131 +170,177 @@ class BatchLoop:
         )
 
     def _redo_deferred(self) -> None:
-        """Rows that changed under a batch's hands are done again, each in a range of the next pass."""
+        """Rows that changed under a batch's hands are done again, under the same numbers of the next pass."""
         with self.database.read() as connection:
             newest = ledger.last_pass(connection, self.run)
         number, finished = 1, False
         while not finished:
             with self.database.read() as connection:
-                deferred = ledger.deferred_ranges(connection, self.run, number)
-            if number >= newest + PASSES and deferred:
+                put_off = ledger.deferred_ranges(connection, self.run, number)
+            if number >= newest + PASSES and put_off:
                 raise Paused(
                     self.run.name,
                     "some rows changed again in every one of the last passes. Run it again by name in a quieter hour.",
                 )
-            for range_number, keys in deferred.items():
-                self._before_batch()
-                rows = [row for part in self.target.portions(keys) for row in self._read(self.target.rows_by_key(part))]
-                self._process(Range(number + 1, range_number, None, None), rows, vanished=len(keys) - len(rows))
-            finished = not deferred and number >= newest
+            for deferred in put_off:
+                rows = self.reader.rows_by_key(deferred.keys)
+                self._hand_over(
+                    Batch(number + 1, deferred.numbers, None, None, rows, (), vanished=len(deferred.keys) - len(rows))
+                )
+            self._drain()
+            finished = not put_off and number >= newest
             number += 1
 
     def _walk(self, pass_number: int, bound: Key | None) -> None:
         if bound is None:
             return  # the table was empty when the pass began
+        self._leave_out_held()
         with self.database.read() as connection:
             gaps = ledger.missing(connection, self.run, pass_number)
         for gap in gaps:
-            self._walk_gap(pass_number, gap, bound)
+            self._walk_gap(pass_number, gap if gap.is_closed else replace(gap, upper=bound))
+        self._drain()
 
-    def _walk_gap(self, pass_number: int, gap: Gap, bound: Key) -> None:
-        number, lower = gap.first, gap.lower
-        upper = bound if gap.last is None else gap.upper
-        while gap.last is None or number <= gap.last:
-            self._before_batch()
-            limit = None if gap.closes_with(number) else self.size.rows
-            rows = self._read(self.target.batch(lower, upper, limit))
-            if not rows and gap.last is None:
+    def _walk_gap(self, pass_number: int, gap: Gap) -> None:
+        suspect = Suspect.look(self.database, self.run, pass_number, gap, self._began_with)
+        while True:
+            limit = None if gap.must_close else self._rows_wanted(suspect)
+            page = self._page(gap, limit)
+            if page.reached is None and not gap.is_closed:
                 return
-            reached = rows[-1].key if rows and limit is not None else upper
-            kept = self._without_held(rows)
-            if kept or gap.last is not None or self.target.pending is None:
-                self._process(Range(pass_number, number, lower, reached), kept)
-                number += 1
-            lower = reached
+            reached = gap.upper if page.exhausted and gap.is_closed else page.reached
+            kept = self._without_held(page.rows)
+            if kept or self.target.assigned is not None or self.target.pending is None or gap.is_closed:
+                numbers = gap.all_numbers() if page.exhausted else gap.next_share()
+                self._hand_over(Batch(pass_number, numbers, gap.lower, reached, kept, ()), suspect)
+                gap = gap.after(numbers, reached)
+            else:
+                gap = gap.beyond(reached)
+            if page.exhausted:
+                return
+            suspect = suspect.after_a_batch(gap)
 
-    def _read(self, query: Select[Any]) -> list[ReadRow]:
-        rows = self.database.ask(lambda connection: connection.execute(query).all(), self.progress.waiting)
-        return [self.target.split(row) for row in rows]
+    def _page(self, gap: Gap, limit: int | None) -> Page:
+        self.heed()
+        began = self.clock.monotonic()
+        page = self.reader.page(gap.lower, gap.upper, limit)
+        self._read_seconds += self.clock.monotonic() - began
+        return page
 
-    def _without_held(self, rows: list[ReadRow]) -> list[ReadRow]:
-        if not self._held_before:
+    def _rows_wanted(self, suspect: Suspect) -> int:
+        wanted = self.rate.rows_at_once(self.size.rows)
+        return wanted if suspect.allowed is None else min(wanted, suspect.allowed)
+
+    def _leave_out_held(self) -> None:
+        """Held rows must not be changed in SQL again. Rows that are read are left out one by one."""
+        if self.target.assigned is not None and self._held_before:
+            with self.database.read() as connection:
+                held = issues.held_keys(connection, self.run)
+            self.reader.target = self.settler.target = self.target.without(held)
+
+    def _without_held(self, rows: Sequence[RawRow]) -> Sequence[RawRow]:
+        if not self._held_before or not rows:
             return rows  # within one pass a row is met once, so what this pass holds cannot come again
         with self.database.read() as connection:
             held = set()
-            for keys in self.target.portions([row.key for row in rows]):
+            for keys in self.target.portions([self.target.key_of(row) for row in rows]):
                 held |= issues.held_among(connection, self.run, keys)
-        return [row for row in rows if row.key not in held]
+        return [row for row in rows if self.target.key_of(row) not in held]
 
-    def _highest_key(self) -> Key | None:
-        with self.database.read() as connection:
-            row = connection.execute(self.target.highest()).one_or_none()
-        return None if row is None else tuple(row)
+    def _hand_over(self, batch: Batch, suspect: Suspect = INNOCENT) -> None:
+        """Have a batch settled by whoever is free, or wait until somebody is."""
+        if suspect.must_be_alone:
+            self._drain()
+        while self._crew.is_full:
+            self._collect(patiently=True)
+        self.heed()
+        self._under_way.add(batch.numbers.first)
+        self._last_first.append(batch.numbers.first)
+        self._wait(self.rate.wait_after(len(batch.rows), self.clock.monotonic()))
+        if suspect.must_hold:
+            self._crew.hand_over(partial(self.settler.hold, batch, KILLED_THE_RUNNER, KILLED_MESSAGE))
+        else:
+            self._crew.hand_over(partial(self.settler.settle, batch, self._advance))
+        self._collect()
+        if suspect.must_be_alone:
+            self._drain()
 
-    def _process(self, place: Range, rows: Sequence[ReadRow], vanished: int = 0) -> None:
-        began = self.clock.monotonic()
-        outcomes = self._transform(rows)
-        transformed = self.clock.monotonic()
-        batch = Batch(
-            place.pass_number,
-            place.number,
-            place.lower,
-            place.upper,
-            rows,
-            outcomes,
-            transformed - began,
-            vanished,
+    def _drain(self) -> None:
+        """Wait until nothing is under way."""
+        while not self._crew.is_idle:
+            self._collect(patiently=True)
+        self._collect()
+
+    def _collect(self, *, patiently: bool = False) -> None:
+        """Take note of what is finished."""
+        if patiently:
+            self.heed()
+        for settled in self._crew.finished(patiently=patiently):
+            self._count(settled)
+            self._learn(settled)
+            self._compact(settled)
+            self._check_issue_limit()
+
+    def _count(self, settled: Settled) -> None:
+        self._under_way.discard(settled.first_number)
+        with self._turn:
+            self._in_hand -= settled.advanced
+        for entry in settled.entries:
+            self.tally.add(entry)
+            if entry.numbers.first >= NAMED_ROWS:
+                self._put_off += entry.deferred
+            self.after_batch(entry)
+        self.progress.rows(self.tally.done + self._in_hand, self.total, self.tally.held)
+
+    def _advance(self, rows: int) -> None:
+        """Rows that some thread has transformed and not yet committed, for who watches."""
+        with self._turn:
+            self._in_hand += rows
+        self.progress.rows(self.tally.done + self._in_hand, self.total, self.tally.held)
+
+    def _learn(self, settled: Settled) -> None:
+        """Fit the size of the batches and the number of threads to what was measured."""
+        seconds = settled.transform_seconds + settled.write_seconds
+        if settled.hindered:
+            self.size = self.size.halved()
+        else:
+            self.size = self.size.after(settled.rows, seconds, settled.write_seconds)
+        said = self._pace.note(
+            settled.rows,
+            self._read_seconds,
+            settled.transform_seconds,
+            settled.write_seconds,
+            settled.waited_seconds,
         )
-        entry = self._commit_surely(batch)
-        finished = self.clock.monotonic()
+        self._read_seconds = 0.0
+        if said is not None:
+            self.notice(said)
+        if self.workers is None and self._crew.size == 1:
+            self._measured.append(settled)
+            self._choose_workers()
 
-        self.tally.add(entry)
-        self.after_batch(entry)
-        self.progress.rows(self.tally.done, self.total, self.tally.held)
-        self.size = self.size.after(len(rows), finished - began, finished - transformed)
-        self._check_issue_limit()
-        self._wait(throttle.pause(len(rows), finished - began, self.max_rate))
+    def _choose_workers(self) -> None:
+        if len(self._measured) < MEASURED_BATCHES:
+            return
+        transforming = sum(settled.transform_seconds for settled in self._measured)
+        writing = sum(settled.write_seconds for settled in self._measured)
+        self._crew.size = sensible_size(transforming, writing)
 
-    def _transform(self, rows: Sequence[ReadRow]) -> list[Outcome]:
-        done = self.tally.done
-        width = len(self.target.reads)
+    def _compact(self, settled: Settled) -> None:
+        """Put the ledger rows of batches long past into one, so that asking what is done stays cheap."""
+        self._since_compaction += len(settled.entries)
+        if self._since_compaction < COMPACT_EVERY or not settled.entries:
+            return
+        self._since_compaction = 0
+        below = min([self._last_first[0], *self._under_way])
+        number = settled.entries[0].pass_number
 
-        def advance(finished: int) -> None:
-            nonlocal done
-            done += finished
-            self.progress.rows(done, self.total, self.tally.held)
-
-        return self.transformer.run(self.target.reads, [row.values[:width] for row in rows], advance)
-
-    def _commit_surely(self, batch: Batch) -> Entry:
-        """Commit the batch, again after an error that allows it, and never without asking the ledger first."""
-        attempts: list[str] = []
-        while True:
-            attempts.append(str(uuid4()))
-            try:
-                return commit_batch(self.database, self.run, self.target, batch, attempts[-1])
-            except DBAPIError as error:
-                self.lease.check()
-                # A COMMIT whose answer was lost may have arrived, even while a later attempt was under way.
-                if entry := self._committed(attempts):
-                    return entry
-                fault = self.database.dialect.fault(error)
-                if fault not in (Fault.RETRY, Fault.LOST) or len(attempts) == _TRIES:
-                    raise
-                self.size = self.size.halved()
-                self.progress.waiting(self.database.dialect.describe(error))
-                self.clock.sleep(_PAUSE_SECONDS * 2 ** len(attempts))
-
-    def _committed(self, attempts: Sequence[str]) -> Entry | None:
-        with self.database.read() as connection:
+        def compact(connection: Connection) -> None:
+            keep = self.target.pending is None
+            ledger.compact(connection, self.run, number, below, keep_deferred=keep)
             runs.check_fence(connection, self.database.dialect, self.run)
-            return ledger.find(connection, attempts)
 
-    def _before_batch(self) -> None:
-        self.lease.check()
-        signal_number = self.stop_signal()
-        if signal_number is not None:
-            raise Interrupted(signal_number)
+        self.database.transact(compact, self.progress.waiting)
 
     def _check_issue_limit(self) -> None:
         if self.stop_after_issues is not None and self.tally.held >= self.stop_after_issues:
@@ -250,5 +352,7 @@ class BatchLoop:
 
     def _wait(self, seconds: float) -> None:
         until = self.clock.monotonic() + seconds
-        while (left := until - self.clock.monotonic()) > 0 and self.stop_signal() is None:
-            self.clock.sleep(min(left, _WAIT_SLICE))
+        while (left := until - self.clock.monotonic()) > 0:
+            self.heed()
+            self._collect()
+            self.clock.sleep(min(left, _LOOK_SECONDS))

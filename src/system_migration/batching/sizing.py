@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 FIRST = 100
-LARGEST = 5_000
+LARGEST = 10_000
 WRITE_SECONDS = 0.25
 BATCH_SECONDS = 5.0
 GROWTH = 1.2

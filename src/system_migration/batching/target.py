@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Float,
     FromClause,
     Interval,
+    LargeBinary,
     MetaData,
     Select,
     String,
@@ -25,6 +27,7 @@ from sqlalchemy import (
     func,
     inspect,
     literal,
+    not_,
     null,
     or_,
     select,
@@ -37,6 +40,8 @@ from sqlalchemy.types import NullType
 from system_migration.batch_migration import BatchMigration, Row
 from system_migration.batching.keys import Key, encode
 from system_migration.errors import Refused
+from system_migration.store.writers import Shape, Writer, writer_for
+from system_migration.store.writers.base import STORED_TYPE
 
 SCAN_ROWS = 2_000
 KEY_SAMPLE = 1_000
@@ -44,6 +49,9 @@ _KEY_TRIES = 5
 PARAMETERS = 10_000
 """Bound values in one statement, well below the least that a database allows (SQLite: 32,766)."""
 
+
+WIDE_LENGTH = 1_000
+"""Columns that may hold more characters or bytes than this are weighed before they are read."""
 
 OWN_NAMES = "system_migration_"
 """What the names of our own columns and parameters begin with, so that they are never the table's."""
@@ -63,7 +71,8 @@ class Target:
     """The migrated table. `columns` are the declared reads, then the writes that are not read.
 
     Keys are read and bound as the driver has them, untyped: what came out of the database is what goes back, and the
-    database compares it as its own column's type.
+    database compares it as its own column's type. A selected row holds, in this order, the key, the columns, the
+    forms that tell their values apart exactly, and the version of the row where the writer guards by it.
     """
 
     table: FromClause
@@ -73,11 +82,35 @@ class Target:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     pending: ColumnElement[bool] | None
+    writer: Writer
+    assigned: Mapping[str, Any] | None = None
+    journalled: bool = False
+    window: tuple[ColumnElement[bool], ...] = ()
 
     def batch(self, lower: Key | None, upper: Key | None, limit: int | None) -> Select[Any]:
         """Key and columns of the rows in a range that need the change, in key order."""
-        query = self._rows().where(*self.between(lower, upper)).order_by(*self.key).limit(limit)
-        return query if self.pending is None else query.where(self.pending)
+        query = self._rows().where(*self.todo(lower, upper))
+        return query.order_by(*self.key).limit(limit)
+
+    def weights(self, lower: Key | None, upper: Key | None, limit: int) -> Select[int]:
+        """How many bytes each row of such a batch weighs, in the same order."""
+        query = select(self._weight).where(*self.todo(lower, upper))
+        return query.order_by(*self.key).limit(limit)
+
+    def edge(self, lower: Key | None, upper: Key | None, size: int) -> Select[Any]:
+        """The key of the row that ends a batch of `size` rows; none if there are fewer."""
+        query = select(*self.key).where(*self.todo(lower, upper))
+        return query.order_by(*self.key).limit(1).offset(size - 1)
+
+    def last(self, lower: Key | None, upper: Key | None) -> Select[Any]:
+        """The key of the last row of a range that needs the change."""
+        backwards = (part.desc() for part in self.key)
+        return select(*self.key).where(*self.todo(lower, upper)).order_by(*backwards).limit(1)
+
+    def todo(self, lower: Key | None, upper: Key | None) -> list[ColumnElement[bool]]:
+        """The conditions on the rows of a range that need the change."""
+        wanted = [*self.between(lower, upper), *self.window]
+        return wanted if self.pending is None else [*wanted, self.pending]
 
     def rows_by_key(self, keys: Sequence[Key]) -> Select[Any]:
         """Key and columns of named rows, in key order."""
@@ -90,8 +123,12 @@ class Target:
 
     def count(self, lower: Key | None = None, upper: Key | None = None) -> Select[int]:
         """How many rows of a range need the change."""
-        query = select(func.count()).select_from(self.table).where(*self.between(lower, upper))
-        return query if self.pending is None else query.where(self.pending)
+        return select(func.count()).select_from(self.table).where(*self.todo(lower, upper))
+
+    def heaviest(self) -> Select[int, int]:
+        """How many rows need the change, and how many bytes the heaviest of them weighs."""
+        weight = func.max(self._weight) if self._wide else literal(0)
+        return select(func.count(), weight).select_from(self.table).where(*self.todo(None, None))
 
     def count_pending(self, keys: Sequence[Key]) -> Select[int]:
         """How many of these rows need the change."""
@@ -114,14 +151,81 @@ class Target:
         return select(*self.key).order_by(*(part.desc() for part in self.key)).limit(1)
 
     def _rows(self) -> Select[Any]:
-        declared = [self.table.c[name] for name in self.columns]
-        return select(*self.key, *declared, *_exact_forms(declared))
+        return select(*self.key, *self._declared, *self._exact, *self._version)
+
+    @cached_property
+    def _version(self) -> list[ColumnElement[Any]]:
+        version = self.writer.version
+        there = version is not None and self.table is self.physical
+        return [version.label(OWN_NAMES + "version")] if there and version is not None else []
+
+    @cached_property
+    def _declared(self) -> list[ColumnElement[Any]]:
+        return [self.table.c[name] for name in self.columns]
+
+    @cached_property
+    def _exact(self) -> list[ColumnElement[Any]]:
+        return _exact_forms(self._declared)
+
+    @cached_property
+    def _wide(self) -> list[ColumnElement[Any]]:
+        """The declared columns whose values know no sensible limit."""
+        return [column for column in self._declared if _is_wide(column)]
+
+    @property
+    def _weight(self) -> ColumnElement[int]:
+        total: ColumnElement[int] = literal(0)
+        for column in self._wide:
+            total = total + func.coalesce(self.writer.weight(column), 0)
+        return total
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether the driver's own rows are what SQLAlchemy would make of them."""
+        return all(map(self.writer.is_plain, [*self._declared, *self._exact]))
+
+    def fetch(self, connection: Connection, query: Select[Any]) -> Sequence[Sequence[Any]]:
+        """The rows of a query of this table: the driver's own tuples, where that makes no difference but speed."""
+        result = connection.execute(query)
+        if not self._is_plain or result.cursor is None:
+            return result.all()
+        rows: Sequence[Sequence[Any]] = result.cursor.fetchall()
+        result.close()
+        return rows
+
+    @cached_property
+    def key_width(self) -> int:
+        """How many values of a selected row are its key."""
+        return len(self.key)
+
+    @cached_property
+    def values_end(self) -> int:
+        """Where the declared columns of a selected row end."""
+        return len(self.key) + len(self.columns)
+
+    @cached_property
+    def compared_end(self) -> int:
+        """Where in a selected row the values end that must be as they were read."""
+        return self.values_end + len(self._exact)
+
+    @cached_property
+    def reads_end(self) -> int:
+        """Where the columns end that `transform` sees."""
+        return len(self.key) + len(self.reads)
+
+    @cached_property
+    def written_at(self) -> tuple[int, ...]:
+        """Where in a selected row the values of the written columns stand."""
+        return tuple(self.key_width + self.columns.index(name) for name in self.writes)
+
+    def key_of(self, row: Sequence[Any]) -> Key:
+        """The key of a selected row."""
+        return tuple(row[: self.key_width])
 
     def split(self, row: Sequence[Any]) -> ReadRow:
         """A selected row."""
-        key, columns = len(self.key), len(self.key) + len(self.columns)
-        exact = columns + len(_exact_forms([self.table.c[name] for name in self.columns]))
-        return ReadRow(tuple(row[:key]), tuple(row[key:columns]), tuple(row[columns:exact]))
+        end = self.values_end
+        return ReadRow(self.key_of(row), tuple(row[self.key_width : end]), tuple(row[end : self.compared_end]))
 
     def between(self, lower: Key | None, upper: Key | None) -> list[ColumnElement[bool]]:
         """Above `lower` and up to `upper`, in the database's own order."""
@@ -131,6 +235,17 @@ class Target:
         if upper is not None:
             limits.append(_within(self.key, upper))
         return limits
+
+    def from_to(self, first: Key | None, last: Key | None) -> Target:
+        """The same table between two keys, both included; None leaves a side open."""
+        limits = [_from(self.key, first)] if first is not None else []
+        limits += [_within(self.key, last)] if last is not None else []
+        return replace(self, window=(*self.window, *limits))
+
+    def without(self, keys: Sequence[Key]) -> Target:
+        """The same table without these rows."""
+        left_out = [not_(self.is_one_of(part)) for part in self.portions(keys)]
+        return replace(self, window=(*self.window, *left_out))
 
     def portions(self, keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
         """The keys, in portions that a statement has parameters for on every database."""
@@ -144,11 +259,6 @@ class Target:
             return self.key[0].in_(bindparam(OWN_NAMES + "keys", values, type_=NullType(), expanding=True))
         return tuple_(*self.key, types=[NullType()] * len(self.key)).in_(list(keys))
 
-    def is_key(self, prefix: str) -> ColumnElement[bool]:
-        """Whether the row of the physical table has the key in the parameters `prefix`0, `prefix`1, ..."""
-        parts = (type_coerce(part, NullType()) for part in self.physical.primary_key.columns)
-        return and_(*(part == bindparam(f"{prefix}{index}", type_=NullType()) for index, part in enumerate(parts)))
-
 
 def _exact_forms(columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
     """What tells values apart that the driver decodes to the same: intervals, JSON numbers, single-precision floats."""
@@ -161,6 +271,13 @@ def _exact_forms(columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[An
     return [form.label(f"{OWN_NAMES}exact_{number}") for number, form in enumerate(forms)]
 
 
+def _is_wide(column: ColumnElement[Any]) -> bool:
+    """Whether a row can outgrow a batch by this column: text and bytes without a length, or with a large one."""
+    if isinstance(column.type, String | LargeBinary):
+        return column.type.length is None or column.type.length > WIDE_LENGTH
+    return isinstance(column.type, JSON)
+
+
 def _untyped(value: Any) -> ColumnElement[Any]:
     return literal(value, NullType())
 
@@ -171,6 +288,13 @@ def _beyond(key: Sequence[ColumnElement[Any]], bound: Key) -> ColumnElement[bool
     if not rest:
         return and_(first > limit)
     return and_(first >= limit, or_(first > limit, _beyond(rest, bound[1:])))
+
+
+def _from(key: Sequence[ColumnElement[Any]], bound: Key) -> ColumnElement[bool]:
+    first, rest, limit = key[0], key[1:], _untyped(bound[0])
+    if not rest:
+        return and_(first >= limit)
+    return and_(first >= limit, or_(first > limit, _from(rest, bound[1:])))
 
 
 def _within(key: Sequence[ColumnElement[Any]], bound: Key) -> ColumnElement[bool]:
@@ -204,6 +328,14 @@ def resolve(connection: Connection, migration: BatchMigration, planned: Sequence
             f"Table {physical.name!r} has no column {missing[0]!r}, which migration {migration.name} declares. "
             "Check the migration's reads and writes, or add the column in prepare()."
         )
+    pending = migration.pending(source) if migration.has_pending else None
+    shape = Shape(
+        table=physical,
+        key=tuple(physical.primary_key.columns),
+        guarded=tuple(source.c[name] for name in declared),
+        written=tuple(source.c[name] for name in migration.writes),
+        pending=pending,
+    )
     return Target(
         table=source,
         physical=physical,
@@ -211,8 +343,24 @@ def resolve(connection: Connection, migration: BatchMigration, planned: Sequence
         columns=tuple(declared),
         reads=tuple(migration.reads),
         writes=tuple(migration.writes),
-        pending=migration.pending(source) if migration.has_pending else None,
+        pending=pending,
+        writer=writer_for(connection.dialect, shape),
+        assigned=_assigned(migration, source),
+        journalled=migration.is_journalled,
     )
+
+
+def _assigned(migration: BatchMigration, source: FromClause) -> Mapping[str, Any] | None:
+    """The expressions of `assign`, for the declared columns and no others."""
+    if not migration.defines("assign"):
+        return None
+    given = dict(migration.assign(source))
+    if set(given) - set(migration.writes) or not given:
+        raise Refused(
+            f"assign() of migration {migration.name} must return expressions for columns declared in writes: "
+            f"{', '.join(migration.writes)}."
+        )
+    return given
 
 
 def check_keys(connection: Connection, target: Target) -> None:
@@ -253,6 +401,7 @@ def _reflect(connection: Connection, migration: BatchMigration) -> Table:
     # The host's own column types, where it gave them; the database's for the rest.
     for column in declared.columns:
         if column.name in found.c:
+            found.c[column.name].info[STORED_TYPE] = found.c[column.name].type
             found.c[column.name].type = column.type
     return found
 

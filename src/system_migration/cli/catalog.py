@@ -8,6 +8,7 @@ from __future__ import annotations
 _RUNNING = "system_migration.cli.commands_run"
 _LOOKING = "system_migration.cli.commands_look"
 _KEEPING = "system_migration.cli.commands_keep"
+_CONTROL = "system_migration.cli.commands_control"
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Look": {
@@ -17,15 +18,21 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "show": (_LOOKING, "Show everything known about one migration."),
         "issues": (_LOOKING, "List the rows that a migration could not change and holds."),
         "logs": (_LOOKING, "Print the stored log of a migration's runs, oldest line first."),
-        "history": (_LOOKING, "List past runs, newest first."),
+        "history": (_LOOKING, "List past runs, or the batches of a migration, newest first."),
         "doctor": ("system_migration.cli.doctor", "Check the set-up, and say what to do about each problem."),
     },
     "Run": {
         "dry-run": (_RUNNING, "Run the real code, change no data, and report what would happen."),
         "run": (_RUNNING, "Run every pending migration, or the one that is named."),
         "run-one": (_RUNNING, "Run one migration: another spelling of `run NAME`."),
+        "retry": (_CONTROL, "Work on the held rows of a migration once more, and on no others."),
         "verify": (_RUNNING, "Check completed migrations again, on a fresh connection."),
         "rollback": (_RUNNING, "Undo a migration: the one that is named, or the last completed one."),
+    },
+    "Control": {
+        "pause": (_CONTROL, "Ask a run that is going, anywhere, to stop at a clean checkpoint and wait."),
+        "resume": (_CONTROL, "Continue a paused migration here."),
+        "cancel": (_CONTROL, "End a run that is going or paused; only a start by name continues it."),
     },
     "Keep": {
         "new": (_KEEPING, "Write the next migration file from a template that runs, and its test."),

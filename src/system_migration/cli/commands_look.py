@@ -112,15 +112,34 @@ def logs_command(session: Session, name: str, run_id: str | None, level: str, li
 
 @command("history")
 @click.argument("name", required=False)
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most N runs.")
-def history_command(session: Session, name: str | None, limit: int) -> None:
-    """List past runs, newest first.
+@click.option("--batches", is_flag=True, help="The committed batches of the migration NAME instead.")
+@click.option("--run", "run_id", metavar="ID", help="With --batches: only those of this run.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most N of them.")
+def history_command(session: Session, name: str | None, batches: bool, run_id: str | None, limit: int) -> None:
+    """List past runs, or the batches of a migration, newest first.
 
-    Runs, dry runs, verifications and rollbacks of all migrations, or of the one that is named. --json prints a list.
+    Runs, dry runs, verifications and rollbacks of all migrations, or of the one that is named. With --batches what
+    each batch did, how long it took and when it was committed. --json prints a list.
     """
+    if batches:
+        _show_batches(session, name, run_id, limit)
+        return
+    if run_id is not None:
+        raise click.UsageError("--run belongs to --batches.")
     with session.migrator() as migrator:
         runs = migrator.history(name, limit)
     if session.json:
         output.document(as_json(runs))
     else:
         output.lines(text.history_lines(runs))
+
+
+def _show_batches(session: Session, name: str | None, run_id: str | None, limit: int) -> None:
+    if name is None:
+        raise click.UsageError("--batches needs the NAME of a migration.")
+    with session.migrator() as migrator:
+        batches = migrator.batches(name, run_id=run_id, limit=limit)
+    if session.json:
+        output.document(as_json(batches))
+    else:
+        output.lines(text.batch_lines(batches))

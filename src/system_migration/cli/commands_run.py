@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import click
 
 from system_migration.cli import exit_codes, failures, output, text
-from system_migration.cli.options import command, executed_by, run_options, verbose, yes
+from system_migration.cli.options import command, executed_by, run_options, verbose, window_options, yes
 from system_migration.cli.session import Session
 from system_migration.cli.terminal import confirm_last, confirm_start, stop_on_signals
 from system_migration.cli.text_dry_run import dry_run_lines
@@ -31,29 +31,34 @@ NOTHING_PENDING = "Nothing to do: no migration is pending."
 @click.argument("name", required=False)
 @click.option("--dry-run", is_flag=True, help="Change no data: the same as `migration dry-run`.")
 @yes
+@window_options
 @run_options
 def run_command(session: Session, name: str | None, dry_run: bool, yes: bool, **options: Any) -> int:
     """Run every pending migration, or the one that is named.
 
     Stops at the first failure; started again, it continues where it stopped. Naming a completed migration looks for
     rows it missed. In production it asks for the environment's name, or needs --yes. Ctrl-C and SIGTERM finish the
-    batch in flight. --json prints {environment, reports}, on failure with error: {code, message}.
+    batch in flight. With --from-key or --to-key it keeps to a part of the table; if rows outside of it remain, it ends
+    as PAUSED, with exit code 0. --json prints {environment, reports}, on failure with error: {code, message}.
     """
     if dry_run:
-        return _dry_run(session, name, _run_options(session, options), full=False)
-    return _run(session, name, _run_options(session, options), yes=yes)
+        _refuse_window(options)
+        return _dry_run(session, name, given_options(session, options), full=False)
+    return _run(session, name, given_options(session, options), yes=yes)
 
 
 @command("run-one")
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Change no data: the same as `migration dry-run NAME`.")
 @yes
+@window_options
 @run_options
 def run_one_command(session: Session, name: str, dry_run: bool, yes: bool, **options: Any) -> int:
     """Run one migration: another spelling of `run NAME`."""
     if dry_run:
-        return _dry_run(session, name, _run_options(session, options), full=False)
-    return _run(session, name, _run_options(session, options), yes=yes)
+        _refuse_window(options)
+        return _dry_run(session, name, given_options(session, options), full=False)
+    return _run(session, name, given_options(session, options), yes=yes)
 
 
 @command("dry-run")
@@ -66,7 +71,7 @@ def dry_run_command(session: Session, name: str | None, full: bool, **options: A
     Reports the rows that would change and that would be held, samples, the expected duration, and what a dry run
     cannot cover. Exits with 5 when a run would be refused. --json prints {environment, reports}.
     """
-    return _dry_run(session, name, _run_options(session, options), full=full)
+    return _dry_run(session, name, given_options(session, options), full=full)
 
 
 @command("verify")
@@ -83,7 +88,7 @@ def verify_command(session: Session, name: str | None) -> int:
         with stop_on_signals(migrator):
             return migrator.verify(name)
 
-    return _attempt(session, work, text.run_lines, _unverified, nothing="Nothing to verify: none is completed.")
+    return attempt(session, work, text.run_lines, _unverified, nothing="Nothing to verify: none is completed.")
 
 
 @command("rollback")
@@ -106,9 +111,9 @@ def rollback_command(session: Session, name: str | None, yes: bool, **options: A
             confirm_last(target, migrator.environment, yes=yes)
         confirm_start(f"roll back {output.shown(target)}", migrator.environment, yes=yes)
         with stop_on_signals(migrator):
-            return [migrator.rollback(target, _run_options(session, options))]
+            return [migrator.rollback(target, given_options(session, options))]
 
-    return _attempt(session, work, text.run_lines, nothing="Nothing to do: no migration is completed.")
+    return attempt(session, work, text.run_lines, nothing="Nothing to do: no migration is completed.")
 
 
 def _run(session: Session, name: str | None, options: RunOptions, *, yes: bool) -> int:
@@ -120,7 +125,7 @@ def _run(session: Session, name: str | None, options: RunOptions, *, yes: bool) 
         with stop_on_signals(migrator):
             return migrator.run(name, options)
 
-    return _attempt(session, work, text.run_lines, nothing=NOTHING_PENDING)
+    return attempt(session, work, text.run_lines, nothing=NOTHING_PENDING)
 
 
 def _dry_run(session: Session, name: str | None, options: RunOptions, *, full: bool) -> int:
@@ -128,10 +133,16 @@ def _dry_run(session: Session, name: str | None, options: RunOptions, *, full: b
         with stop_on_signals(migrator):
             return migrator.dry_run(name, options, full=full)
 
-    return _attempt(session, work, dry_run_lines, _unfit, nothing=NOTHING_PENDING)
+    return attempt(session, work, dry_run_lines, _unfit, nothing=NOTHING_PENDING)
 
 
-def _run_options(session: Session, options: Mapping[str, Any]) -> RunOptions:
+def _refuse_window(options: Mapping[str, Any]) -> None:
+    if options["from_key"] is not None or options["to_key"] is not None:
+        raise click.UsageError("A dry run looks at the whole table: leave out --from-key and --to-key.")
+
+
+def given_options(session: Session, options: Mapping[str, Any]) -> RunOptions:
+    """What the operator said at a start."""
     return RunOptions(verbose=session.verbose, **options)
 
 
@@ -164,7 +175,7 @@ def _unfit(reports: Sequence[DryRunReport]) -> _Verdict | None:
     return None
 
 
-def _attempt(
+def attempt(
     session: Session,
     work: Callable[[Migrator], list[R]],
     render: Callable[[Sequence[R], str], list[str]],

@@ -87,6 +87,12 @@ _RUN_OPTIONS = (
         help="How many rows are transformed at once, 1 to 256 (default: adapts to the machine).",
     ),
     click.option(
+        "--processes",
+        type=click.IntRange(1, 256),
+        metavar="N",
+        help="Transform rows in N processes, where limits on one row's time and memory hold (default: in threads).",
+    ),
+    click.option(
         "--max-rate",
         type=click.FloatRange(min=0, min_open=True),
         metavar="N",
@@ -105,6 +111,13 @@ _RUN_OPTIONS = (
         metavar="N",
         help="Stop as soon as N rows are held (default: what the migration says).",
     ),
+    click.option(
+        "--max-rows",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Stop before more than N rows are changed (default: no limit).",
+    ),
+    click.option("--allow-scan", is_flag=True, help="Accept range queries that no index supports."),
     click.option("--wait", is_flag=True, help="Wait for another runner to end instead of exiting with 4."),
     click.option("--accept-code-change", is_flag=True, help="Resume although the migration's code changed."),
     allow_environment,
@@ -117,6 +130,13 @@ def run_options(function: Handler) -> Handler:
     for option in reversed(_RUN_OPTIONS):
         function = option(function)
     return function
+
+
+def window_options(function: Handler) -> Handler:
+    """Add the options that keep a named run to a part of its table."""
+    to_key = click.option("--to-key", metavar="KEY", help="... and to end with it. Several columns: a JSON list.")
+    from_key = click.option("--from-key", metavar="KEY", help="With a NAME: the first key to work on ...")
+    return from_key(to_key(function))
 
 
 yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation, in production either.")

@@ -11,6 +11,7 @@ from system_migration.states import Status
 
 if TYPE_CHECKING:
     from system_migration.records import (
+        Batch,
         Finding,
         Issue,
         Listed,
@@ -90,6 +91,8 @@ def _standing(m: MigrationStatus) -> str:
     notes = (
         (m.interrupted, "interrupted"),
         (m.stale and not m.interrupted, "stale"),
+        (m.request, f"{m.request} asked for by {m.requested_by}"),
+        (m.cancelled, f"cancelled by {m.requested_by}"),
         (m.held_by and not m.stale, f"held by {m.held_by}"),
         (m.status == Status.COMPLETED and not m.verified, "not verified"),
         (m.issues, f"{m.issues:,} held"),
@@ -136,6 +139,8 @@ def run_lines(reports: Sequence[RunReport], told: str = "") -> list[str]:
     for report in reports:
         if report.error and report.error not in told:
             hints.append(f"{shown(report.name)}: {paragraph(report.error)}")
+        if note := report.metadata.get("note") if report.status == Status.PAUSED else None:
+            hints.append(f"{shown(report.name)}: {paragraph(str(note))}")
         if report.issues:
             hints.append(f"See `migration issues {shown(report.name)}` for the rows that are held.")
     return [*lines, *hints]
@@ -192,6 +197,27 @@ def history_lines(runs: Sequence[Run]) -> list[str]:
         for run in runs
     ]
     return table(("STARTED (UTC)", "MIGRATION", "KIND", "OUTCOME", "ROWS", "HELD", "BY", "RUN"), rows, right={4, 5})
+
+
+def batch_lines(batches: Sequence[Batch]) -> list[str]:
+    """The table of `history --batches`. Old batches are kept as one row, which tells how many they were."""
+    if not batches:
+        return ["There are no batches."]
+    rows = [
+        (
+            moment(batch.committed_at),
+            batch.generation,
+            batch.pass_number,
+            f"{batch.batches:,}",
+            *(f"{number:,}" for number in (batch.rows, batch.changed, batch.held, batch.deferred, batch.vanished)),
+            f"{batch.seconds:,.2f}",
+            batch.run_id,
+        )
+        for batch in batches
+    ]
+    counts = ("ROWS", "CHANGED", "HELD", "DEFERRED", "VANISHED", "SECONDS")
+    heading = ("COMMITTED (UTC)", "GENERATION", "PASS", "BATCHES", *counts, "RUN")
+    return table(heading, rows, right=set(range(1, 10)))
 
 
 def finding_lines(findings: Sequence[Finding]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,13 +10,20 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
+from system_migration.batching.crew import usable_cores
+from system_migration.batching.executors import Transformer
+from system_migration.batching.limits import ChangeLimit
 from system_migration.batching.loop import BatchLoop, Tally
+from system_migration.batching.ranges import ordinal
+from system_migration.batching.reading import Reader
+from system_migration.batching.settling import Settler
 from system_migration.batching.sizing import BatchSize
 from system_migration.batching.target import Target, resolve
-from system_migration.batching.transform import Transformer
+from system_migration.batching.throttle import RateLimit
 from system_migration.errors import MigrationFailed
 from system_migration.lease import HeldLease
 from system_migration.records import RunOptions
+from system_migration.running.contexts import heed_stop
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
@@ -47,23 +53,39 @@ class BatchRun:
         """Prepare the schema and work until nothing is left. Raises `MigrationFailed` when too many rows are held."""
         self.prepare()
         with self.workspace.database.read() as connection:
-            target = resolve(connection, self.migration)
+            target = self._part(resolve(connection, self.migration))
             done = ledger.totals(connection, self.attempt)
             last_pass = ledger.last_pass(connection, self.attempt)
-            left = connection.execute(target.count()).scalar_one()
+            left, heaviest = connection.execute(target.heaviest()).one()
             held = issues.count(connection, self.attempt.environment, self.attempt.name, self.attempt.generation)
+        if self.options.held_only:
+            held = 0  # each is tried again, and counted anew if it stays held
         tally = Tally(done.changed, done.unchanged, held, done.vanished, done.deferred)
         total = left + (tally.done if target.pending is not None else 0)
         self.workspace.progress.phase(self.attempt.name, "migrating")
         self.workspace.progress.rows(tally.done, total, tally.held)
-        transformer = Transformer(type(self.migration), worker_count(self.options))
+        transformer = Transformer(type(self.migration), worker_count(self.options), self.options.processes)
         try:
-            loop = self._loop(target, transformer, tally, total)
-            loop.run_passes(last_pass + 1 if self.again or last_pass == 0 else last_pass)
+            loop = self._loop(target, transformer, tally, total, int(heaviest or 0))
+            with loop.at_work():
+                self._walk(loop, last_pass)
         finally:
             transformer.close()
         self._judge(tally)
         return tally
+
+    def _part(self, target: Target) -> Target:
+        """The rows that the operator keeps the run to."""
+        ends = self.attempt.from_key, self.attempt.to_key
+        return target.from_to(*(None if text is None else keys.decode(text) for text in ends))
+
+    def _walk(self, loop: BatchLoop, last_pass: int) -> None:
+        if self.options.held_only:
+            loop.retry_held(last_pass + 1)
+        elif self.attempt.is_windowed:
+            loop.walk_once(last_pass + 1)
+        else:
+            loop.run_passes(last_pass + 1 if self.again or last_pass == 0 else last_pass)
 
     def prepare(self) -> None:
         """Run `prepare`. With transactional DDL dying half-way leaves nothing; else each step finds itself done."""
@@ -88,31 +110,53 @@ class BatchRun:
         for planned in schema.planned:
             self.log.info("schema: %s", planned)
 
-    def _loop(self, target: Target, transformer: Transformer, tally: Tally, total: int) -> BatchLoop:
-        return BatchLoop(
-            database=self.workspace.database,
+    def _loop(self, target: Target, transformer: Transformer, tally: Tally, total: int, heaviest: int) -> BatchLoop:
+        workspace, options = self.workspace, self.options
+        settler = Settler(
+            database=workspace.database,
             target=target,
             run=self.attempt,
-            lease=self.lease,
             transformer=transformer,
-            progress=self.workspace.progress,
-            clock=self.workspace.clock,
-            size=BatchSize.starting(self.options.batch_size),
+            clock=workspace.clock,
+            progress=workspace.progress,
+            heed=self._heed,
+            limit=ChangeLimit(self.attempt.name, options.max_rows, tally.changed),
+        )
+        return BatchLoop(
+            database=workspace.database,
+            target=target,
+            run=self.attempt,
+            settler=settler,
+            reader=Reader(workspace.database, target, workspace.progress, heaviest),
+            progress=workspace.progress,
+            clock=workspace.clock,
+            heed=self._heed,
+            size=BatchSize.starting(options.batch_size),
+            rate=RateLimit(options.max_rate),
             tally=tally,
+            workers=options.workers if options.workers or options.max_rate is None else 1,
             total=total,
             upper_bound=keys.decode(self.upper_bound) if self.upper_bound else None,
-            max_rate=self.options.max_rate,
-            stop_after_issues=self.options.stop_after_issues or self.migration.stop_after_issues,
-            stop_signal=self.workspace.stop_signal,
+            stop_after_issues=options.stop_after_issues or self.migration.stop_after_issues,
             after_batch=self._after_batch,
+            notice=self._notice,
         )
+
+    def _heed(self) -> None:
+        """Whatever may end or hold the run: a lost lease, a signal."""
+        self.lease.check()
+        heed_stop(self.workspace)
+
+    def _notice(self, text: str) -> None:
+        self.log.warning("%s", text)
+        self.workspace.progress.waiting(text)
 
     def _after_batch(self, entry: Entry) -> None:
         if not self.options.verbose:
             return
         self.log.info(
             "pass %d batch %d: %d rows, %d changed, %d held, %d changed meanwhile, %d vanished",
-            *(entry.pass_number, entry.range_number, entry.rows_read, entry.changed),
+            *(entry.pass_number, ordinal(entry.numbers.first), entry.rows_read, entry.changed),
             *(entry.held, len(entry.deferred), entry.vanished),
         )
         with suppress(DBAPIError):  # a log line is not worth a run
@@ -132,8 +176,5 @@ class BatchRun:
 
 
 def worker_count(options: RunOptions) -> int:
-    """As many workers as the operator wants, else as this process has cores."""
-    if options.workers:
-        return options.workers
-    usable = getattr(os, "sched_getaffinity", None)  # not on every system
-    return len(usable(0)) if usable else os.cpu_count() or 1
+    """How many threads transform: as many as the operator wants writers, else as this process has cores."""
+    return options.workers or usable_cores()

@@ -18,7 +18,7 @@ from system_migration.migration import Migration
 from system_migration.records import RunOptions
 from system_migration.running.workspace import Workspace
 from system_migration.states import RunKind, Status
-from system_migration.store import audit, deaths, leases, ledger, migrations, runs
+from system_migration.store import audit, control, deaths, leases, ledger, migrations, runs
 from system_migration.store.leases import Claim, Previous
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
@@ -85,7 +85,8 @@ def _inherit(
     """The unfinished attempt, put under our fence; its deaths are counted if its runner died."""
     if row.status is not Status.RUNNING or row.run_id is None or row.run_kind is None:
         return None
-    attempt = Attempt(row.run_id, workspace.environment, row.name, row.generation, row.run_kind, taken.fence)
+    window = row.from_key, row.to_key
+    attempt = Attempt(row.run_id, workspace.environment, row.name, row.generation, row.run_kind, taken.fence, *window)
     runs.take_over(connection, attempt.id, attempt.fence, code.checksum(migration))
     if before.holder == taken.holder:
         return attempt  # an earlier attempt of this very claim has noted the takeover
@@ -115,8 +116,8 @@ def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) 
             case Status.SKIPPED | Status.ROLLED_BACK if not named:
                 return None
             case Status.PAUSED if not named:
-                raise Paused(row.name, f"{row.error or 'it was paused.'} Go on with `migration run {row.name}`.")
-            case Status.FAILED if not named and row.run_kind is RunKind.ROLLBACK:
+                raise Paused(row.name, row.error or "it was paused.", f"Go on with `migration run {row.name}`.")
+            case Status.FAILED if not named and (row.cancelled or row.run_kind is RunKind.ROLLBACK):
                 return None
             case Status.COMPLETED if not (issubclass(migration, BatchMigration) and migration.defines("pending")):
                 raise Refused(
@@ -125,7 +126,9 @@ def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) 
                 )
             case Status.RUNNING | Status.FAILED | Status.PAUSED:
                 check_code(connection, migration, row, options)
-        return row.run_kind if row.status is Status.RUNNING else RunKind.RUN
+        if named and row.request is not None:
+            control.withdraw(connection, row.environment, row.name)  # nobody obeyed it, and now a start is wanted
+        return row.run_kind if row.status in (Status.RUNNING, Status.PAUSED) else RunKind.RUN
 
     return decide
 

@@ -13,9 +13,10 @@ from sqlalchemy import Connection
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys, writes
+from system_migration.batching.executors import Transformer
 from system_migration.batching.keys import Key
 from system_migration.batching.target import ReadRow, Target, resolve
-from system_migration.batching.transform import Held, Outcome, Transformer
+from system_migration.batching.transform import Held, Outcome
 from system_migration.errors import Interrupted, Refused
 from system_migration.migration import Migration
 from system_migration.records import ChangedSample, DryRunReport, HeldSample, RunOptions
@@ -164,7 +165,7 @@ class DryRun:
         """Transform the rows in key order, all of them or as many as the sample's bounds allow."""
         findings, (lower, upper), size = _Findings(), left, 20
         wanted = total if self.full else min(total, SAMPLE_ROWS)
-        transformer = Transformer(type(instance), worker_count(self.options))
+        transformer = Transformer(type(instance), worker_count(self.options), self.options.processes)
         try:
             while findings.examined < wanted and (self.full or findings.seconds < SAMPLE_SECONDS):
                 heed_stop(self.workspace)

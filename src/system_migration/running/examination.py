@@ -59,6 +59,17 @@ class _Undo(Exception):
 def _rights(database: Database) -> Iterator[Finding]:
     """Whether the role may create and write our tables: tried where it can be undone, else only looked up."""
     binding = tracking.find_binding(database)
+    if binding is not None and binding.schema_version < tables.SCHEMA_VERSION:
+        yield Finding(
+            "warning",
+            "tables",
+            f"The tracking tables have version {binding.schema_version}. `migration init`, or the next run, brings "
+            f"them to {tables.SCHEMA_VERSION}.",
+        )
+        return
+    if damage := tracking.explain(database):
+        yield Finding("problem", "tables", damage)
+        return
     if binding is None and not database.dialect.transactional_ddl:
         yield Finding(
             "ok", "tables", "The tracking tables do not exist yet; `migration init` or the first run makes them."

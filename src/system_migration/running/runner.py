@@ -16,6 +16,7 @@ from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
 from system_migration.batching.target import check_keys, resolve
 from system_migration.errors import (
+    Cancelled,
     Interrupted,
     LeaseLost,
     MigrationFailed,
@@ -30,7 +31,10 @@ from system_migration.running import imperative, verification
 from system_migration.running.batches import EMPTY_TABLE, BatchRun
 from system_migration.running.claim import Claimed, Decision, claim, decide_run
 from system_migration.running.contexts import batch_context, call, describe, heed_stop, plain_context
+from system_migration.running.decisions import check_window, decide_retry
+from system_migration.running.requests import Requests
 from system_migration.running.run_log import RunLog
+from system_migration.running.window import NO_WINDOW, Window, check_inherited, parse_window, window_text
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
 from system_migration.states import Outcome, RunKind, Status
@@ -52,6 +56,7 @@ class Ready:
     upper_bound: str | None
     max_issues: int | None = None
     allowed_issues: int | None = None
+    window: Window = NO_WINDOW
 
 
 @dataclass
@@ -79,7 +84,15 @@ class Runner:
         Raises `HeldElsewhere`, `Refused`, `MigrationFailed`, `Paused`, `Interrupted` or `LeaseLost`. Whatever was
         committed before is in the ledger, and the next run continues from there.
         """
+        if self.options.from_key is not None or self.options.to_key is not None:
+            check_window(self.migration)
         return self._with_lease(decide_run(self.migration, self.options, named=named))
+
+    def retry(self) -> RunReport:
+        """Work on the held rows alone; `options` say `held_only`. Raises what `run` raises."""
+        report = self._with_lease(decide_retry(self.migration, self.options))
+        assert report is not None
+        return report
 
     def rollback(self) -> RunReport:
         """Undo a COMPLETED migration, or a FAILED one whose work was applied, through its `down`."""
@@ -91,7 +104,8 @@ class Runner:
 
     def _decide_rollback(self, connection: Connection, row: MigrationRow) -> RunKind:
         undoable = row.status is Status.COMPLETED or (row.status is Status.FAILED and self._has_work(connection, row))
-        continues = row.status is Status.RUNNING and row.run_kind is RunKind.ROLLBACK
+        unfinished = row.status in (Status.RUNNING, Status.PAUSED)
+        continues = unfinished and row.run_kind is RunKind.ROLLBACK
         if not (undoable or continues):
             raise Refused(f"Migration {self.name} is {row.status}; there is no finished work to roll back.")
         return RunKind.ROLLBACK
@@ -112,6 +126,8 @@ class Runner:
         began = self.workspace.clock.monotonic()
         ready = self._preflight(claimed)
         heed_stop(self.workspace)
+        if claimed.inherited is not None:
+            check_inherited(claimed.inherited, ready.window)
         attempt = self._begin(claimed, RunKind.RUN, ready)
         self._pin(attempt, ready.pins)
         metadata = self._recorded(attempt, lambda: self._work(claimed, attempt, ready))
@@ -155,9 +171,11 @@ class Runner:
             self.workspace, connection, self.log, replace(self.options, max_issues=accepted), target, pins
         )
         call(instance.preflight, context)
+        window = parse_window(connection, target, self.name, self.options)
         highest = connection.execute(target.highest()).one_or_none()
         upper = keys.encode(tuple(highest)) if highest is not None else EMPTY_TABLE
-        return Ready(pins, upper if row.upper_bound is None else row.upper_bound, accepted, context.allowed_issues)
+        bound = upper if row.upper_bound is None else row.upper_bound
+        return Ready(pins, bound, accepted, context.allowed_issues, window)
 
     def _record_no_start(self, claimed: Claimed, outcome: Outcome, reason: str) -> None:
         attempt = self._new_attempt(claimed, RunKind.RUN)
@@ -171,10 +189,11 @@ class Runner:
 
         self._transact(record, landed=lambda connection: runs.find(connection, attempt))
 
-    def _new_attempt(self, claimed: Claimed, kind: RunKind) -> Attempt:
+    def _new_attempt(self, claimed: Claimed, kind: RunKind, window: Window = NO_WINDOW) -> Attempt:
         """One that is not recorded yet. Its id, made first, tells afterwards whether the record arrived."""
         fence, generation = claimed.lease.claim.fence, claimed.row.generation
-        return Attempt(str(uuid4()), self.workspace.environment, self.name, generation, kind, fence)
+        keys_of_window = window.from_key, window.to_key
+        return Attempt(str(uuid4()), self.workspace.environment, self.name, generation, kind, fence, *keys_of_window)
 
     def _insert_run(self, connection: Connection, attempt: Attempt) -> None:
         actor = self.workspace.actor
@@ -189,7 +208,7 @@ class Runner:
 
     def _start(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
         """Record the attempt and make the migration RUNNING, if the lease is still ours."""
-        attempt = self._new_attempt(claimed, kind)
+        attempt = self._new_attempt(claimed, kind, ready.window if ready else NO_WINDOW)
 
         def start(connection: Connection) -> Attempt:
             if not leases.renew(connection, claimed.lease.claim):
@@ -209,6 +228,8 @@ class Runner:
 
     def _release_held(self, connection: Connection, row: MigrationRow, attempt: Attempt) -> None:
         """Held rows get another try by code that was mended; passes by `pending` will find them."""
+        if self.options.held_only:
+            return  # each is released in the batch that tries it again
         mended = row.status is Status.FAILED and code.changed(self.migration, row.code_algorithm, row.code_checksum)
         if mended and isinstance(self.instance, BatchMigration) and self.instance.has_pending:
             released = issues.release(connection, row.environment, row.name, row.generation)
@@ -241,6 +262,9 @@ class Runner:
         except Paused as pause:
             self._end(attempt, Status.PAUSED, Outcome.PAUSED, "paused", pause.reason)
             raise
+        except Cancelled as end:
+            self._end(attempt, Status.FAILED, Outcome.FAILED, "cancelled", end.reason, cancelled_by=end.by)
+            raise
         except MigrationFailed as failure:
             self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", failure.reason)
             raise
@@ -249,8 +273,18 @@ class Runner:
             self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", reason)
             raise MigrationFailed(self.name, reason) from error
 
-    def _end(self, attempt: Attempt, status: Status | None, outcome: Outcome | None, action: str, reason: str) -> None:
-        self.log.log(logging.INFO if status is None else logging.ERROR, "%s: %s", action, reason)
+    def _end(
+        self,
+        attempt: Attempt,
+        status: Status | None,
+        outcome: Outcome | None,
+        action: str,
+        reason: str,
+        *,
+        cancelled_by: str | None = None,
+    ) -> None:
+        failed = status is Status.FAILED and cancelled_by is None
+        self.log.log(logging.ERROR if failed else logging.INFO, "%s: %s", action, reason)
 
         def end(connection: Connection) -> bool:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
@@ -259,7 +293,7 @@ class Runner:
             processed = self._processed(connection, attempt, row)
             if status is not None and outcome is not None:
                 values = {"error": reason, "finished_at": now(), "issues": held, "records_processed": processed}
-                migrations.transition(connection, row, status, **values)
+                migrations.transition(connection, row, status, cancelled_by=cancelled_by, **values)
                 runs.finish(connection, attempt, outcome, records_processed=processed, issues=held, error=reason)
             self.log.store(connection, attempt.id)
             self._event(connection, action, attempt, {"reason": reason})
@@ -276,29 +310,55 @@ class Runner:
             self.log.error("%s, but not recorded: %s", action, why)
 
     def _work(self, claimed: Claimed, attempt: Attempt, ready: Ready) -> dict[str, Any]:
+        requests = Requests(self.workspace.database, attempt, self.workspace.clock)
+        requests.check_now()
         metadata: dict[str, Any] = {}
         if isinstance(self.instance, BatchMigration):
-            again = claimed.row.status is Status.COMPLETED
-            for _ in range(REPAIRS):
-                self._batch_run(claimed, attempt, ready, again=again).work()
-                if not self._pending_left(attempt):
-                    break
-                again = True
+            if left := self._work_in_batches(claimed, attempt, ready, requests):
+                return self._pause_after_part(attempt, left)
         elif not claimed.row.applied or self._is_half_undone(claimed.row):
             result = imperative.apply(self.workspace, self.instance, attempt, self.options, self.log)
             metadata = dict(result.metadata)
+        requests.check_now()  # one that came while `up` was in its transaction
         verdict = self._verify(attempt)
         self._complete(attempt, verdict)
         return metadata
+
+    def _work_in_batches(self, claimed: Claimed, attempt: Attempt, ready: Ready, requests: Requests) -> int:
+        """Work until nothing is left; of a run that keeps to a part of the rows, how many are left outside of it."""
+        if self.options.held_only or attempt.is_windowed:
+            self._batch_run(claimed, attempt, ready, requests, again=True).work()
+            return self._rows_left(attempt)
+        again = claimed.row.status is Status.COMPLETED
+        for _ in range(REPAIRS):
+            self._batch_run(claimed, attempt, ready, requests, again=again).work()
+            if not self._pending_left(attempt):
+                break
+            again = True
+        return 0
+
+    def _pause_after_part(self, attempt: Attempt, left: int) -> dict[str, Any]:
+        """The part is done and the rest is not: no failure, so no error; the record is PAUSED."""
+        part = "The held rows were tried again" if self.options.held_only else f"{window_text(attempt)} are done"
+        note = f"{part}; {left:,} rows outside of them remain. `migration run {self.name}` does the rest."
+        self._end(attempt, Status.PAUSED, Outcome.PAUSED, "paused", note)
+        return {"note": note}
 
     def _is_half_undone(self, row: MigrationRow) -> bool:
         """Whether a `down` without a transaction failed half-way: what is applied is then asked of the migration."""
         return row.run_kind is RunKind.ROLLBACK and not self.migration.transactional
 
-    def _batch_run(self, claimed: Claimed, attempt: Attempt, ready: Ready, *, again: bool) -> BatchRun:
+    def _batch_run(
+        self, claimed: Claimed, attempt: Attempt, ready: Ready, requests: Requests, *, again: bool
+    ) -> BatchRun:
         assert isinstance(self.instance, BatchMigration)
+
+        def stop_signal() -> int | None:
+            requests.check()
+            return self.workspace.stop_signal()
+
         return BatchRun(
-            workspace=self.workspace,
+            workspace=replace(self.workspace, stop_signal=stop_signal),
             migration=self.instance,
             attempt=attempt,
             lease=claimed.lease,
@@ -320,6 +380,13 @@ class Runner:
 
         return self._ask(look)
 
+    def _rows_left(self, attempt: Attempt) -> int:
+        """Rows of the whole table that are neither done nor held."""
+        assert isinstance(self.instance, BatchMigration)
+        with self.workspace.database.read() as connection:
+            target = resolve(connection, self.instance)
+            return verification.rows_left(connection, target, self._row(connection), attempt)
+
     def _verify(self, attempt: Attempt) -> verification.Verdict:
         self.workspace.progress.phase(self.name, "verifying")
         row = self._ask(self._row)
@@ -337,6 +404,9 @@ class Runner:
             row = self._row(connection)
             held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
             processed = self._processed(connection, attempt, row)
+            if row.request is not None:
+                asked = {"request": row.request, "by": row.requested_by}
+                self._event(connection, "request_came_too_late", attempt, asked)
             migrations.transition(
                 connection,
                 row,

@@ -77,11 +77,7 @@ def _verify_batches(
     if not migration.defines("pending", "check", "verify"):
         return NOT_POSSIBLE
     target = resolve(connection, migration)
-    left = (
-        pending_rows(connection, target, attempt)
-        if target.pending is not None
-        else _left_over(connection, target, row, attempt)
-    )
+    left = rows_left(connection, target, row, attempt)
     if left:
         return Verdict(False, f"{left:,} rows are neither migrated nor held. Run it again by name.")
     if migration.defines("check"):
@@ -93,6 +89,13 @@ def _verify_batches(
         if call(migration.verify, context) is not True:
             return Verdict(False, f"its verify() did not return True; see `migration logs {row.name}`.")
     return Verdict(True)
+
+
+def rows_left(connection: Connection, target: Target, row: MigrationRow, attempt: Attempt) -> int:
+    """How many rows are neither migrated nor held."""
+    if target.pending is not None:
+        return pending_rows(connection, target, attempt)
+    return _left_over(connection, target, row, attempt)
 
 
 def pending_rows(connection: Connection, target: Target, attempt: Attempt) -> int:
@@ -118,7 +121,7 @@ def _left_over(connection: Connection, target: Target, row: MigrationRow, attemp
         for gap in gaps
     )
     for number in range(1, ledger.last_pass(connection, attempt) + 1):
-        left += sum(map(len, ledger.deferred_ranges(connection, attempt, number).values()))
+        left += sum(len(deferred.keys) for deferred in ledger.deferred_ranges(connection, attempt, number))
     return int(left)
 
 

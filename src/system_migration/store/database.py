@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -28,6 +28,8 @@ class Database:
 
     `heed` is called while we wait for a database that is away, and may raise to end the wait.
     """
+
+    patience: ClassVar[Patience] = NORMAL
 
     def __init__(self, engine: Engine, heed: Callable[[], None] = lambda: None) -> None:
         self.dialect = dialect_of(engine)
@@ -93,7 +95,7 @@ class Database:
         waiting: Callable[[str], None] = _tell_nobody,
         *,
         landed: Callable[[Connection], _T | None] | None = None,
-        patience: Patience = NORMAL,
+        patience: Patience | None = None,
         lock_seconds: float | None = None,
     ) -> _T:
         """Run `step` in one write transaction, again from its beginning while others are in the way or all is away.
@@ -121,7 +123,7 @@ class Database:
                     unknown = True
                 raise
 
-        return self._patiently(once, waiting, patience)
+        return self._patiently(once, waiting, patience or self.patience)
 
     def ask(
         self,
@@ -129,7 +131,7 @@ class Database:
         waiting: Callable[[str], None] = _tell_nobody,
         *,
         connect: Callable[[], AbstractContextManager[Connection]] | None = None,
-        patience: Patience = NORMAL,
+        patience: Patience | None = None,
     ) -> _T:
         """Run a `step` that only reads, or that may be repeated, again while the database is away."""
 
@@ -137,7 +139,7 @@ class Database:
             with (connect or self.read)() as connection:
                 return step(connection)
 
-        return self._patiently(once, waiting, patience)
+        return self._patiently(once, waiting, patience or self.patience)
 
     def _look(self, landed: Callable[[Connection], _T | None]) -> _T | None:
         with self.read() as connection:

@@ -16,6 +16,7 @@ from system_migration.store.times import now
 issue = tables.issue.c
 _MESSAGE_LENGTH = 1_000
 _CODE_LENGTH = 64
+_AT_ONCE = 5_000
 
 
 def hold(connection: Connection, run: Attempt, held: Sequence[tuple[Key, str, str]]) -> None:
@@ -50,6 +51,20 @@ def held_among(connection: Connection, run: Attempt, candidates: Iterable[Key]) 
         _generation(run.environment, run.name, run.generation), issue.key_digest.in_(list(digests))
     )
     return {digests[found] for found in connection.execute(query).scalars()}
+
+
+def release_rows(connection: Connection, run: Attempt, rows: Sequence[Key]) -> None:
+    """Hold these rows no longer: the batch of the same transaction tries them again."""
+    for start in range(0, len(rows), _AT_ONCE):
+        digests = [keys.digest(key) for key in rows[start : start + _AT_ONCE]]
+        mine = _generation(run.environment, run.name, run.generation)
+        connection.execute(delete(tables.issue).where(mine, issue.key_digest.in_(digests)))
+
+
+def held_keys(connection: Connection, run: Attempt) -> list[Key]:
+    """The keys of all held rows of the generation."""
+    query = select(issue.key).where(_generation(run.environment, run.name, run.generation)).order_by(issue.key_digest)
+    return [keys.decode(found) for found in connection.execute(query).scalars()]
 
 
 def release(connection: Connection, environment: str, name: str, generation: int) -> int:

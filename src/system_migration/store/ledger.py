@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, delete, func, insert, select, update
 
 from system_migration.batching import keys
 from system_migration.batching.keys import Key
-from system_migration.batching.ranges import CommittedEdge, Gap, gaps
+from system_migration.batching.ranges import CommittedEdge, Gap, Numbers, gaps
 from system_migration.store import tables
 from system_migration.store.runs import Attempt
 from system_migration.store.times import now
 
 ledger = tables.ledger.c
+_last = case((ledger.last_range == 0, ledger["range"]), else_=ledger.last_range)
+"""A program of tracking version 1 that began before an upgrade leaves 0: its ranges had one number."""
+_AT_ONCE = 5_000
+_SUMS = ("batches", "rows_read", "changed", "unchanged", "held", "vanished", "deferred", "seconds")
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Entry:
 
     attempt: str
     pass_number: int
-    range_number: int
+    numbers: Numbers
     lower: Key | None
     upper: Key | None
     rows_read: int
@@ -56,7 +61,9 @@ def record(connection: Connection, run: Attempt, entry: Entry) -> None:
                 "name": run.name,
                 "generation": run.generation,
                 "pass": entry.pass_number,
-                "range": entry.range_number,
+                "range": entry.numbers.first,
+                "last_range": entry.numbers.last,
+                "batches": 1,
                 "run_id": run.id,
                 "attempt": entry.attempt,
                 "lower": _bound(entry.lower),
@@ -83,7 +90,7 @@ def find(connection: Connection, attempts: Sequence[str]) -> Entry | None:
     return Entry(
         attempt=row["attempt"],
         pass_number=row["pass"],
-        range_number=row["range"],
+        numbers=Numbers(row["range"], row["last_range"]),
         lower=_key(row["lower"]),
         upper=_key(row["upper"]),
         rows_read=row["rows_read"],
@@ -94,6 +101,12 @@ def find(connection: Connection, attempts: Sequence[str]) -> Entry | None:
         deferred=_keys(row["deferred_keys"]),
         seconds=row["seconds"],
     )
+
+
+def covers(connection: Connection, run: Attempt, pass_number: int, number: int) -> bool:
+    """Whether a committed range of the pass covers this number."""
+    query = select(ledger.attempt).where(_pass(run, pass_number), ledger["range"] <= number, _last >= number)
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def has_batches(connection: Connection, environment: str, name: str, generation: int) -> bool:
@@ -122,34 +135,116 @@ def missing(connection: Connection, run: Attempt, pass_number: int) -> list[Gap]
     walked = (
         select(
             ledger["range"],
+            _last.label("last_range"),
             ledger.lower,
             ledger.upper,
-            func.coalesce(func.lag(ledger["range"]).over(order_by=ledger["range"]), 0).label("previous_range"),
+            func.coalesce(func.lag(_last).over(order_by=ledger["range"]), 0).label("previous_last"),
             func.lag(ledger.upper).over(order_by=ledger["range"]).label("previous_upper"),
             func.row_number().over(order_by=ledger["range"].desc()).label("from_end"),
         )
         .where(_pass(run, pass_number))
         .subquery()
     )
-    gap_edge = walked.c.range > walked.c.previous_range + 1
+    gap_edge = walked.c.range > walked.c.previous_last + 1
     rows = connection.execute(select(walked).where(gap_edge | (walked.c.from_end == 1)).order_by(walked.c.range)).all()
     if not rows:
-        return gaps([], 0, None)
+        return list(gaps([], 0, None))
     edges = [
-        CommittedEdge(row.range, _key(row.lower), row.previous_range, _key(row.previous_upper))
+        CommittedEdge(row.range, _key(row.lower), row.previous_last, _key(row.previous_upper))
         for row in rows
-        if row.range > row.previous_range + 1
+        if row.range > row.previous_last + 1
     ]
-    return gaps(edges, rows[-1].range, _key(rows[-1].upper))
+    return list(gaps(edges, rows[-1].last_range, _key(rows[-1].upper)))
 
 
-def deferred_ranges(connection: Connection, run: Attempt, pass_number: int) -> dict[int, list[Key]]:
-    """The rows a pass found changed under its hands, by range number, that the next pass has not yet done."""
-    done = select(ledger["range"]).where(_pass(run, pass_number + 1))
-    query = select(ledger["range"], ledger.deferred_keys).where(
-        _pass(run, pass_number), ledger.deferred > 0, ledger["range"].not_in(done)
+@dataclass(frozen=True)
+class Deferred:
+    """Rows that a pass found changed under its hands, and the numbers under which the next pass does them."""
+
+    numbers: Numbers
+    keys: Sequence[Key]
+
+
+def deferred_ranges(connection: Connection, run: Attempt, pass_number: int) -> list[Deferred]:
+    """What a pass put off and the next one has not done yet, in order."""
+    query = select(ledger["range"], _last.label("last_range"), ledger.deferred_keys).where(
+        _pass(run, pass_number), ledger.deferred > 0
     )
-    return {row.range: _keys(row.deferred_keys) for row in connection.execute(query.order_by(ledger["range"]))}
+    found = []
+    for row in connection.execute(query.order_by(ledger["range"])).all():
+        whole = Deferred(Numbers(row.range, row.last_range), _keys(row.deferred_keys))
+        if left := _not_done(connection, run, pass_number + 1, whole):
+            found.append(left)
+    return found
+
+
+def _not_done(connection: Connection, run: Attempt, pass_number: int, whole: Deferred) -> Deferred | None:
+    """What of a range a pass has not covered. It is done in order, so that it can be split: the rest is its end."""
+    numbers = whole.numbers
+    query = (
+        select(_last.label("last_range"), ledger.upper)
+        .where(_pass(run, pass_number), ledger["range"] <= numbers.last)
+        .order_by(ledger["range"].desc())
+        .limit(1)
+    )
+    last = connection.execute(query).one_or_none()
+    if last is None or last.last_range < numbers.first:
+        return whole
+    if last.last_range >= numbers.last:
+        return None
+    done = [keys.encode(key) for key in whole.keys].index(last.upper)
+    return Deferred(Numbers(last.last_range + 1, numbers.last), whole.keys[done + 1 :])
+
+
+def compact(connection: Connection, run: Attempt, pass_number: int, below: int, *, keep_deferred: bool) -> int:
+    """Put rows with consecutive numbers below `below` into one each; how many rows are gone.
+
+    With `keep_deferred` those stay that put rows off: the next pass needs their keys. Dying half-way leaves all as it
+    was, since the caller's transaction holds it together.
+    """
+    whole = _pass(run, pass_number) & (ledger.last_range > 0) & (ledger.last_range < below)
+    if keep_deferred:
+        whole &= ledger.deferred == 0
+    rows = connection.execute(select(tables.ledger).where(whole).order_by(ledger["range"]).limit(_AT_ONCE)).mappings()
+    gone = 0
+    for group in _consecutive(rows):
+        if len(group) > 1:
+            _merge(connection, run, pass_number, group)
+            gone += len(group) - 1
+    return gone
+
+
+def _consecutive(rows: Iterable[RowMapping]) -> Iterator[list[RowMapping]]:
+    group: list[RowMapping] = []
+    for row in rows:
+        if group and row["range"] != group[-1]["last_range"] + 1:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+def _merge(connection: Connection, run: Attempt, pass_number: int, group: Sequence[RowMapping]) -> None:
+    first, last = group[0], group[-1]
+    connection.execute(
+        delete(tables.ledger).where(
+            _pass(run, pass_number), ledger["range"] > first["range"], ledger["range"] <= last["range"]
+        )
+    )
+    sums = {name: sum(row[name] for row in group) for name in _SUMS}
+    connection.execute(
+        update(tables.ledger)
+        .where(_pass(run, pass_number), ledger["range"] == first["range"])
+        .values(
+            last_range=last["last_range"],
+            upper=last["upper"],
+            deferred_keys=None,
+            committed_at=last["committed_at"],
+            run_id=last["run_id"],
+            **sums,
+        )
+    )
 
 
 def _generation(run: Attempt) -> ColumnElement[bool]:
@@ -157,7 +252,16 @@ def _generation(run: Attempt) -> ColumnElement[bool]:
 
 
 def _pass(run: Attempt, number: int) -> ColumnElement[bool]:
-    return and_(_generation(run), ledger["pass"] == number)
+    return and_(*_of_pass(ledger, run, number))
+
+
+def _of_pass(columns: Any, run: Attempt, number: int) -> list[ColumnElement[bool]]:
+    return [
+        columns.environment == run.environment,
+        columns.name == run.name,
+        columns.generation == run.generation,
+        columns["pass"] == number,
+    ]
 
 
 def _bound(key: Key | None) -> str | None:

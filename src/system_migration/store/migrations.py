@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    null,
     select,
     update,
 )
@@ -57,11 +58,16 @@ class MigrationRow:
     records_processed: int
     issues: int
     error: str | None
+    request: str | None
+    requested_by: str | None
+    cancelled: bool
     run_kind: RunKind | None
     run_open: bool
     intent: bool
     code_algorithm: str | None
     code_checksum: str | None
+    from_key: str | None
+    to_key: str | None
     held_by: str | None
     interrupted: bool
 
@@ -80,8 +86,11 @@ class Snapshot:
     rows: dict[str, MigrationRow]
 
 
-def snapshot(connection: Connection, environment: str | None) -> Snapshot:
-    """The state of every migration in `environment`, or in the one the database is bound to. One SELECT, no lock."""
+def snapshot(connection: Connection, environment: str | None, *, lacking: Collection[str] = ()) -> Snapshot:
+    """The state of every migration in `environment`, or in the one the database is bound to. One SELECT, no lock.
+
+    Columns named in `lacking`, which older tracking tables do not have yet, read as NULL.
+    """
     meta, run, lease = tables.meta, tables.run.c, tables.lease.c
     chosen = func.coalesce(literal(environment, tables.meta.c.environment.type), meta.c.environment)
     source = (
@@ -94,13 +103,14 @@ def snapshot(connection: Connection, environment: str | None) -> Snapshot:
         meta.c.environment.label("bound_environment"),
         meta.c.place,
         meta.c.body,
-        *tables.migration.c,
+        *(null().label(column.name) if column.name in lacking else column for column in tables.migration.c),
         case((migration.status == Status.RUNNING.value, _changed_so_far(chosen))).label("changed_so_far"),
         run.kind.label("run_kind"),
         run.outcome.label("run_outcome"),
         run.intent_at,
         run.code_algorithm,
         run.code_checksum,
+        *(null().label(name) if name in lacking else run[name] for name in ("from_key", "to_key")),
         case((alive(), lease.held_by)).label("held_by"),
         lease.released,
     ).select_from(source)
@@ -153,11 +163,16 @@ def _row(found: RowMapping) -> MigrationRow:
         records_processed=found["changed_so_far"] or found["records_processed"],
         issues=found["issues"],
         error=found["error"],
+        request=found["request"],
+        requested_by=found["requested_by"],
+        cancelled=bool(found["cancelled"]),
         run_kind=found["run_kind"] and RunKind(found["run_kind"]),
         run_open=found["run_kind"] is not None and found["run_outcome"] is None,
         intent=found["intent_at"] is not None,
         code_algorithm=found["code_algorithm"],
         code_checksum=found["code_checksum"],
+        from_key=found["from_key"],
+        to_key=found["to_key"],
         held_by=found["held_by"],
         interrupted=bool(found["released"]),
     )
@@ -192,8 +207,13 @@ def read_or_add(connection: Connection, environment: str, name: str, version: st
     return row
 
 
-def transition(connection: Connection, row: MigrationRow, new: Status, **values: Any) -> None:
-    """Move a migration along one arrow, if it is still as `row` says. Raises `Refused` otherwise."""
+def transition(
+    connection: Connection, row: MigrationRow, new: Status, *, cancelled_by: str | None = None, **values: Any
+) -> None:
+    """Move a migration along one arrow, if it is still as `row` says. Raises `Refused` otherwise.
+
+    Every arrow ends what an operator had asked of the run before it.
+    """
     states.check(row.name, row.status, new)
     moved = connection.execute(
         update(tables.migration)
@@ -203,7 +223,14 @@ def transition(connection: Connection, row: MigrationRow, new: Status, **values:
             migration.status == row.status.value,
             migration.row_version == row.row_version,
         )
-        .values(status=new.value, row_version=row.row_version + 1, **values)
+        .values(
+            status=new.value,
+            row_version=row.row_version + 1,
+            request=None,
+            requested_by=cancelled_by,
+            cancelled=cancelled_by is not None,
+            **values,
+        )
     )
     if moved.rowcount != 1:
         raise Refused(f"Migration {row.name} changed in the same moment. Look at `migration status` and try again.")

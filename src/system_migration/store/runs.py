@@ -18,11 +18,15 @@ from system_migration.store.dialects import Dialect
 from system_migration.store.times import now
 
 run = tables.run.c
+_SHOWN = (
+    *("id", "name", "kind", "outcome", "generation", "executed_by", "host", "started_at", "finished_at"),
+    *("records_processed", "issues", "error"),
+)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A run as its runner knows it: who acts, for what, under which fence."""
+    """A run as its runner knows it: who acts, for what, under which fence, between which keys (encoded)."""
 
     id: str
     environment: str
@@ -30,6 +34,13 @@ class Attempt:
     generation: int
     kind: RunKind
     fence: int
+    from_key: str | None = None
+    to_key: str | None = None
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether an operator keeps it to a part of the keys."""
+        return self.from_key is not None or self.to_key is not None
 
 
 def start(
@@ -43,9 +54,11 @@ def start(
     code: tuple[str, str],
     executed_by: str,
     host: str,
+    from_key: str | None = None,
+    to_key: str | None = None,
 ) -> Attempt:
     """Record a new attempt. `code` is the checksum's algorithm and value."""
-    attempt = Attempt(str(uuid4()), environment, name, generation, kind, fence)
+    attempt = Attempt(str(uuid4()), environment, name, generation, kind, fence, from_key, to_key)
     insert_attempt(connection, attempt, code, executed_by, host)
     return attempt
 
@@ -66,6 +79,8 @@ def insert_attempt(
             code_checksum=code[1],
             executed_by=executed_by,
             host=host,
+            from_key=attempt.from_key,
+            to_key=attempt.to_key,
             started_at=now(),
             records_processed=0,
             issues=0,
@@ -83,6 +98,11 @@ def take_over(connection: Connection, run_id: str, fence: int, code: tuple[str, 
     connection.execute(
         update(tables.run).where(run.id == run_id).values(fence=fence, code_algorithm=code[0], code_checksum=code[1])
     )
+
+
+def raise_fence(connection: Connection, attempt: Attempt) -> None:
+    """Put an unfinished run under the attempt's fence. Waits for the old runner's open batch, then shuts it out."""
+    connection.execute(update(tables.run).where(run.id == attempt.id).values(fence=attempt.fence))
 
 
 def check_fence(connection: Connection, dialect: Dialect, attempt: Attempt) -> None:
@@ -146,7 +166,10 @@ def outcome(connection: Connection, attempt: Attempt) -> Outcome | None:
 def history(connection: Connection, environment: str, name: str | None, limit: int) -> list[Run]:
     """Attempts, newest first."""
     query = (
-        select(tables.run).where(run.environment == environment).order_by(run.started_at.desc(), run.id).limit(limit)
+        select(*(run[column] for column in _SHOWN))  # all of these are in older tables too
+        .where(run.environment == environment)
+        .order_by(run.started_at.desc(), run.id)
+        .limit(limit)
     )
     if name is not None:
         query = query.where(run.name == name)

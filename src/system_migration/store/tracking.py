@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from system_migration.errors import MigrationSystemError, Refused
-from system_migration.store import tables
+from system_migration.store import tables, upgrades
 from system_migration.store.database import Database
 from system_migration.store.dialects import Dialect, Fault, Fingerprint
 from system_migration.store.times import now
@@ -70,6 +71,57 @@ def ensure(database: Database, environment: str) -> bool:
     raise MigrationSystemError(
         f"The tracking tables could not be created: {database.dialect.describe(last)}. "
         "Let a privileged role run `migration init`, or give it the output of `migration init --sql`."
+    )
+
+
+def upgrade(database: Database, binding: Binding) -> None:
+    """Bring older tracking tables forward, if they are older. Any number of processes may do this at once.
+
+    Raises `HeldElsewhere` while a runner is at work. Dying half-way leaves the old version, which the next call
+    upgrades to the end.
+    """
+    if binding.schema_version >= tables.SCHEMA_VERSION:
+        return
+    _set_options(database.dialect)
+    for _ in range(_ATTEMPTS):
+        try:
+            with database.write() as connection:
+                upgrades.upgrade(connection, database.dialect, binding.schema_version)
+            return
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
+            last = error  # another process adds the same column right now: look again. A missing right persists.
+            time.sleep(_PAUSE_SECONDS)
+            if database.dialect.fault(error) is not Fault.RETRY and not _racing(database, error):
+                break
+    raise MigrationSystemError(
+        f"The tracking tables could not be upgraded from version {binding.schema_version} to {tables.SCHEMA_VERSION}: "
+        f"{database.dialect.describe(last)}. "
+        "Let a privileged role run `migration init`, or give it the output of `migration init --sql`."
+    )
+
+
+def check_whole(database: Database) -> None:
+    """Raise `MigrationSystemError` before any work when one of our tables was lost. Columns: see `explain`."""
+    with database.read() as connection:
+        there = set(inspect(connection).get_table_names())
+        if {table.name for table in tables.metadata.sorted_tables} <= there:
+            return
+    if damage := explain(database):
+        raise MigrationSystemError(damage)
+
+
+def explain(database: Database) -> str | None:
+    """Why our own tables do not answer as they should: one sentence, or None when they are whole, old or absent."""
+    binding = find_binding(database)
+    if binding is None or binding.schema_version != tables.SCHEMA_VERSION:
+        return None
+    with database.read() as connection:
+        found = upgrades.damage(connection)
+    if found is None:
+        return None
+    return (
+        f"The tracking tables of this database are damaged: {found}. Restore them from a backup; nothing was started, "
+        "because without them nobody knows what is done."
     )
 
 
@@ -169,11 +221,20 @@ def adopt(connection: Connection, database: Database, environment: str, old: Bin
 
 
 def creation_sql(database: Database) -> str:
-    """The statements that make the tracking tables, for a role that may."""
+    """The statements that make the tracking tables, or that bring older ones forward, for a role that may."""
     _set_options(database.dialect)
-    dialect = database.engine.dialect
+    binding = find_binding(database)
+    if binding is not None and binding.schema_version < tables.SCHEMA_VERSION:
+        with database.read() as connection:
+            statements = upgrades.upgrade_sql(connection, database.dialect, binding.schema_version)
+    else:
+        statements = _creation_statements(database.engine.dialect)
+    return "".join(f"{statement};\n\n" for statement in statements)
+
+
+def _creation_statements(dialect: SqlDialect) -> list[str]:
     statements = []
     for table in tables.metadata.sorted_tables:
         statements.append(str(CreateTable(table).compile(dialect=dialect)).strip())
         statements += [str(CreateIndex(index).compile(dialect=dialect)).strip() for index in table.indexes]
-    return "".join(f"{statement};\n\n" for statement in statements)
+    return statements

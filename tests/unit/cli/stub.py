@@ -8,6 +8,7 @@ from typing import Any
 
 from system_migration import records
 from system_migration.records import (
+    Batch,
     ChangedSample,
     DryRunReport,
     Event,
@@ -45,6 +46,7 @@ STATUS = MigrationStatus(
 )
 LISTED = Listed(NAME, "1.0.0", "Hash passwords", False, False, (), "001_password_bcrypt.py")
 RUN = Run("r1", NAME, RunKind.RUN, Outcome.SUCCEEDED, 1, "ada@host", "host", AT, AT, 1197, 3, None)
+BATCH = Batch(1, 4096, 500, 497, 0, 3, 1, 2, 0.25, AT, 12, 1, "r1")
 REPORT = RunReport(NAME, RunKind.RUN, Status.COMPLETED, True, 197, 3, 0, 0, 0, 5.44, "r1")
 DRY_RUN = DryRunReport(
     name=NAME,
@@ -90,6 +92,11 @@ class StubMigrator:
             "last_completed": NAME,
             "skip": replace(STATUS, status=Status.SKIPPED),
             "reset": replace(STATUS, status=Status.PENDING),
+            "pause": replace(STATUS, status=Status.RUNNING, request="pause", requested_by="ada"),
+            "cancel": replace(STATUS, status=Status.FAILED, cancelled=True, requested_by="ada"),
+            "resume": REPORT,
+            "retry": replace(REPORT, issues=0),
+            "batches": [BATCH],
             "logs": [LogLine(AT, "info", "batch 1 committed", "r1")],
             "history": [RUN],
             "issues": [Issue(["a", 1], "bad-iv", "the IV has 15 bytes", AT)],

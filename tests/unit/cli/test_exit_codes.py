@@ -23,6 +23,7 @@ EXPECTED = {
     "LeaseLost": 4,
     "MigrationFailed": 1,
     "Paused": 1,
+    "Cancelled": 1,
     "VerificationFailed": 1,
     "Interrupted": 128,
 }
@@ -32,6 +33,7 @@ ARGUMENTS = {
     "LeaseLost": ("001-a", "expired"),
     "MigrationFailed": ("001-a", "why"),
     "Paused": ("001-a", "why"),
+    "Cancelled": ("001-a", "ada"),
     "VerificationFailed": ("001-a", "why"),
     "Interrupted": (15,),
 }

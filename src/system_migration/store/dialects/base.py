@@ -81,6 +81,10 @@ class Dialect(ABC):
         """Options of our own tables, as keywords of a SQLAlchemy table."""
         return {}
 
+    def widening(self, table: str, column: str) -> str | None:
+        """The statement that lets a counter of ours, NOT NULL, hold 64 bits; None where it already does."""
+        return f"ALTER TABLE {table} ALTER COLUMN {column} TYPE BIGINT"
+
     def begin(  # noqa: B027
         self, connection: Connection, idle_seconds: float, lock_seconds: float, session: str
     ) -> None:
@@ -98,6 +102,10 @@ class Dialect(ABC):
         """The query, locking the rows it returns until the end of the transaction."""
         return query.with_for_update()
 
+    def lock_free_rows(self, query: Select[Any]) -> Select[Any]:
+        """As `lock_rows`, without the rows that somebody else has locked."""
+        return query.with_for_update(skip_locked=True)
+
     def share_row(self, query: Select[Any]) -> Select[Any]:
         """The query, keeping others from changing the rows it returns until the end of the transaction."""
         return query.with_for_update(read=True)
@@ -109,6 +117,10 @@ class Dialect(ABC):
     @abstractmethod
     def fault(self, error: DBAPIError) -> Fault:
         """What a driver's error means."""
+
+    @abstractmethod
+    def is_violation(self, error: DBAPIError) -> bool:
+        """Whether an error that is a row's fault is the breach of a constraint, not a value that has no place."""
 
     @abstractmethod
     def code(self, error: DBAPIError) -> str:

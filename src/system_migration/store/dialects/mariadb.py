@@ -12,6 +12,8 @@ from sqlalchemy.exc import DataError, DBAPIError
 from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
 
 _NO_TABLE = 1146
+# NULL where none may be, duplicate key, foreign keys (both directions), CHECK
+_VIOLATIONS = {1048, 1062, 1216, 1217, 1451, 1452, 1557, 1586, 4025}
 _FAULTS: dict[Fault, set[int]] = {
     # lock wait timeout, deadlock, changed since read (snapshot isolation), lock table full; statement interrupted,
     # or past its time limit (MariaDB's number, MySQL's number)
@@ -56,6 +58,9 @@ class MariaDB(Dialect):
         # Binary collation: names and keys that differ in case only are different names and keys.
         return {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
+    def widening(self, table: str, column: str) -> str | None:
+        return f"ALTER TABLE {table} MODIFY {column} BIGINT NOT NULL"
+
     def begin(self, connection: Connection, idle_seconds: float, lock_seconds: float, session: str) -> None:
         # Both: the first counts only from a transaction's first write, and the guard's locks come before it.
         connection.exec_driver_sql(
@@ -88,6 +93,9 @@ class MariaDB(Dialect):
         if _NO_SPACE_LEFT.search(str(error.orig)):
             return Fault.WAIT  # the storage engine passes the system's error on
         return Fault.ROW if isinstance(error, DataError) else Fault.STOP
+
+    def is_violation(self, error: DBAPIError) -> bool:
+        return _number(error) in _VIOLATIONS
 
     def code(self, error: DBAPIError) -> str:
         return str(_number(error) or type(error.orig).__name__)

@@ -82,6 +82,9 @@ class PostgreSQL(Dialect):
         fault = _FAULTS.get(code) or _FAULTS.get(code[:2])
         return fault or (Fault.LOST if error.connection_invalidated else Fault.STOP)
 
+    def is_violation(self, error: DBAPIError) -> bool:
+        return self.code(error).startswith("23")
+
     def code(self, error: DBAPIError) -> str:
         return str(getattr(error.orig, "sqlstate", None) or type(error.orig).__name__)
 

@@ -48,11 +48,17 @@ class SQLite(Dialect):
         event.listen(engine, "connect", _take_over_transactions)
         event.listen(engine, "begin", _begin)
 
+    def widening(self, table: str, column: str) -> str | None:
+        return None  # every integer has 64 bits there
+
     def read_options(self) -> dict[str, Any]:
         return {}  # without an explicit BEGIN the driver now leaves each statement its own transaction
 
     def lock_rows(self, query: Select[Any]) -> Select[Any]:
         return query  # BEGIN IMMEDIATE already excludes every other writer
+
+    def lock_free_rows(self, query: Select[Any]) -> Select[Any]:
+        return query
 
     def share_row(self, query: Select[Any]) -> Select[Any]:
         return query
@@ -66,6 +72,9 @@ class SQLite(Dialect):
             return Fault.NO_TABLE
         name = self.code(error)
         return _FAULTS.get(name) or _FAULTS.get("_".join(name.split("_")[:2])) or Fault.STOP
+
+    def is_violation(self, error: DBAPIError) -> bool:
+        return self.code(error).startswith("SQLITE_CONSTRAINT")
 
     def code(self, error: DBAPIError) -> str:
         return str(getattr(error.orig, "sqlite_errorname", type(error.orig).__name__))

@@ -1,0 +1,164 @@
+"""Handing the rows of a batch out: to the calling thread while that is quick, else to threads, or to processes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+from system_migration.batch_migration import BatchMigration
+from system_migration.batching.processes import ProcessPool
+from system_migration.batching.slow_rows import SlowRows
+from system_migration.batching.transform import Outcome, Task, prepared, transform_rows
+
+INLINE_SECONDS = 0.02
+"""How long the calling thread transforms by itself before others help."""
+_SLICE_SECONDS = 0.002
+"""A slice takes at least this long, or handing it over would cost more than the work."""
+
+Rows = Sequence[tuple[Any, ...]]
+Done = Callable[[int], None]
+
+
+def slices(count: int, workers: int, smallest: int = 1) -> Iterator[slice]:
+    """Slices over `count` rows that shrink towards the end, so that all workers finish at about the same time."""
+    start = 0
+    while start < count:
+        size = min(count - start, max(1, smallest, (count - start) // (2 * workers)))
+        yield slice(start, start + size)
+        start += size
+
+
+def _for(seconds: float, rows: Rows) -> Iterator[tuple[Any, ...]]:
+    """The first rows, until the time is over. A look at the clock for each: the next one may be a slow one."""
+    until = time.monotonic() + seconds
+    for row in rows:
+        yield row
+        if time.monotonic() >= until:
+            return
+
+
+class Pool(Protocol):
+    """Whoever transforms slices besides the calling thread. A cluster would be another one."""
+
+    def submit(self, task: Task) -> Future[list[Outcome]]:
+        """The outcomes of a slice, in time."""
+        ...
+
+    def close(self) -> None:
+        """Let the workers go; slices that have not begun are cancelled."""
+        ...
+
+
+class Inline:
+    """Transforms in the thread that calls, on an instance of that thread's own. Nothing is left of it when it goes."""
+
+    def __init__(self, migration: type[BatchMigration]) -> None:
+        self._migration, self._local = migration, threading.local()
+        self._slow = SlowRows(migration.name, migration.row_seconds)
+
+    def prepare(self) -> BatchMigration:
+        """This thread's instance. Raises whatever `setup_worker` raises."""
+        instance: BatchMigration | None = getattr(self._local, "instance", None)
+        if instance is None:
+            instance = self._local.instance = prepared(self._migration)
+        return instance
+
+    def transform(self, task: Task) -> list[Outcome]:
+        """The outcomes of a slice."""
+        return transform_rows(self.prepare(), task.columns, self._slow.watched(task.rows))
+
+    def transform_for_a_while(self, columns: tuple[str, ...], rows: Rows) -> list[Outcome]:
+        """The outcomes of the first rows: of all that can be done in `INLINE_SECONDS`, and of one at least."""
+        instance = self.prepare()
+        return transform_rows(instance, columns, self._slow.watched(_for(INLINE_SECONDS, rows)))
+
+    def close(self) -> None:
+        self._slow.close()
+
+
+class ThreadPool:
+    """`count` threads that transform, each on an instance of its own."""
+
+    def __init__(self, inline: Inline, count: int) -> None:
+        self._inline, self._executor = inline, ThreadPoolExecutor(count, thread_name_prefix="transform")
+
+    def submit(self, task: Task) -> Future[list[Outcome]]:
+        """The outcomes of a slice, once a thread has transformed it."""
+        return self._executor.submit(self._inline.transform, task)
+
+    def close(self) -> None:
+        """Wait for the slices that have begun; the others are cancelled."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+class Transformer:
+    """Transforms the rows of batches, for any number of threads at once.
+
+    With `processes` every row is transformed in one of so many processes, where `row_seconds` and `row_memory` hold.
+    Without, the calling thread works until `INLINE_SECONDS` are over; rows that are left then go to `threads`
+    threads, which all callers share: a transform that releases the interpreter lock so gets every core.
+    Making it raises what keeps the migration from being loaded or prepared in a process. Close it in the end.
+    """
+
+    def __init__(self, migration: type[BatchMigration], threads: int, processes: int | None = None) -> None:
+        self._workers = processes or threads
+        self._inline = None if processes else Inline(migration)
+        self._pool: Pool | None = None
+        if processes:
+            self._pool = ProcessPool(migration, processes)
+        elif self._inline is not None and threads > 1:
+            self._pool = ThreadPool(self._inline, threads)
+        self._seconds_per_row = 0.0
+        self._submitting, self._closed = threading.Lock(), False
+
+    def run(self, columns: tuple[str, ...], rows: Rows, done: Done = lambda rows: None) -> list[Outcome]:
+        """The outcome of every row, in order. `done` hears how many more are finished, in this thread.
+
+        Only a failing `setup_worker` raises, or a worker process that cannot be replaced; a failing `transform` is
+        an outcome. Closed meanwhile, it raises `CancelledError`.
+        """
+        outcomes: list[Outcome] = []
+        while self._inline is not None and len(outcomes) < len(rows) and not (outcomes and self._pool):
+            found = self._inline.transform_for_a_while(columns, rows[len(outcomes) :])
+            outcomes += found
+            done(len(found))
+        if self._pool is not None and len(outcomes) < len(rows):
+            outcomes += self._handed_out(self._pool, columns, rows[len(outcomes) :], done)
+        return outcomes
+
+    def close(self) -> None:
+        """Let the workers go. Threads end the slice they are at; processes are ended at once."""
+        with self._submitting:
+            self._closed = True
+        if self._pool is not None:
+            self._pool.close()
+        if self._inline is not None:
+            self._inline.close()
+
+    def _handed_out(self, pool: Pool, columns: tuple[str, ...], rows: Rows, done: Done) -> list[Outcome]:
+        """The outcomes by the pool; this thread only waits, so that the pool has the cores."""
+        began = time.monotonic()
+        outcomes: list[Outcome] = [{}] * len(rows)
+        futures = self._submitted(pool, columns, rows)
+        try:
+            # Not `as_completed`, which waits for ever for a future that a closed pool has cancelled.
+            for future, part in futures.items():
+                outcomes[part] = future.result()
+                done(part.stop - part.start)
+        finally:
+            for future in futures:
+                future.cancel()  # when one has failed, nobody asks for the others
+        self._seconds_per_row = (time.monotonic() - began) * self._workers / len(rows)
+        return outcomes
+
+    def _submitted(self, pool: Pool, columns: tuple[str, ...], rows: Rows) -> dict[Future[list[Outcome]], slice]:
+        # Worth its way, by what a row took in the batch before.
+        smallest = int(_SLICE_SECONDS / self._seconds_per_row) if self._seconds_per_row else 1
+        parts = slices(len(rows), self._workers, smallest)
+        with self._submitting:  # nothing is handed to a pool that is being closed: nobody would do it
+            if self._closed:
+                raise CancelledError
+            return {pool.submit(Task(columns, rows[part])): part for part in parts}

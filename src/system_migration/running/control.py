@@ -1,0 +1,122 @@
+"""Pause, cancel and resume, asked from any process: a request where a runner lives, done at once where none does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from system_migration.errors import Cancelled, Refused
+from system_migration.running.requests import pause_reason
+from system_migration.running.workspace import Workspace
+from system_migration.states import Outcome, Status
+from system_migration.store import audit, control, issues, leases, migrations, runs
+from system_migration.store.control import Request
+from system_migration.store.dialects import Fault
+from system_migration.store.migrations import MigrationRow
+from system_migration.store.runs import Attempt
+from system_migration.store.times import now
+
+_T = TypeVar("_T")
+
+
+def ask(workspace: Workspace, name: str, request: Request) -> None:
+    """Pause or cancel what runs. Returns when that is asked for, or, where the runner is dead, when it is done.
+
+    Raises `Refused` where nothing can be asked. One transaction: dying half-way leaves everything as it was.
+    """
+    with workspace.database.read() as connection:
+        _demand_target(migrations.read(connection, workspace.environment, name), name, request)
+
+    def act(connection: Connection) -> None:
+        row = migrations.read(connection, workspace.environment, name)
+        lease = _lease_of_the_dead(connection, workspace, name)
+        checked = _demand_target(row, name, request)
+        if lease is not None:
+            _end_at_once(connection, workspace, checked, request, lease.fence)
+            leases.release(connection, lease)
+        elif checked.status is not Status.RUNNING:
+            raise Refused(f"Migration {name} is just being started by {checked.held_by}. Ask again in a moment.")
+        elif not control.ask(connection, checked, request, workspace.actor.name):
+            raise Refused(f"Migration {name} changed in the same moment. Look at `migration status` and try again.")
+        action = f"{request}_asked" if lease is None else f"{request}_at_once"
+        audit.add_event(connection, workspace.environment, name, action, workspace.actor, run_id=checked.run_id)
+
+    _write(workspace, name, act)
+
+
+def withdraw(workspace: Workspace, name: str) -> bool:
+    """Take back a pause that the runner has not obeyed yet; False when there is none to take back."""
+
+    def act(connection: Connection) -> bool:
+        row = migrations.read(connection, workspace.environment, name)
+        if row is None or row.status is not Status.RUNNING or row.request != Request.PAUSE:
+            return False
+        control.withdraw(connection, workspace.environment, name)
+        audit.add_event(connection, workspace.environment, name, "pause_withdrawn", workspace.actor, run_id=row.run_id)
+        return True
+
+    return _write(workspace, name, act)
+
+
+def _demand_target(row: MigrationRow | None, name: str, request: Request) -> MigrationRow:
+    """The row, where the request makes sense. Raises `Refused` with what the migration is instead."""
+    takes = {Status.RUNNING} if request is Request.PAUSE else {Status.RUNNING, Status.PAUSED}
+    if row is not None and (row.status in takes or row.held_by is not None):
+        return row
+    state = row.status if row is not None else Status.PENDING
+    raise Refused(f"Migration {name} is {state}; nothing runs that could be {_DONE[request]}.")
+
+
+_DONE = {Request.PAUSE: "paused", Request.CANCEL: "cancelled"}
+
+
+def _lease_of_the_dead(connection: Connection, workspace: Workspace, name: str) -> leases.Claim | None:
+    """The lease, if nobody holds it; so that no runner starts, and none that was only frozen writes any more."""
+    held_by = f"{workspace.actor.name} on {workspace.actor.host}"
+    return leases.acquire(connection, workspace.environment, name, str(uuid4()), held_by, workspace.lease_seconds)
+
+
+def _end_at_once(
+    connection: Connection, workspace: Workspace, seen: MigrationRow, request: Request, fence: int
+) -> None:
+    """Write what the runner would have written, once it can commit nothing any more."""
+    by = workspace.actor.name
+    attempt = _shut_out(connection, seen, fence)
+    row = migrations.read(connection, seen.environment, seen.name)  # again: its last batch may have been waited for
+    assert row is not None
+    held = issues.count(connection, row.environment, row.name, row.generation)
+    reason = pause_reason(by) if request is Request.PAUSE else Cancelled(row.name, by).reason
+    if attempt is not None:
+        outcome = Outcome.PAUSED if request is Request.PAUSE else Outcome.FAILED
+        done = row.records_processed
+        runs.finish(connection, attempt, outcome, records_processed=done, issues=held, error=reason)
+    values: dict[str, Any] = {"error": reason, "finished_at": now(), "issues": held}
+    values["records_processed"] = row.records_processed
+    if request is Request.PAUSE:
+        migrations.transition(connection, row, Status.PAUSED, **values)
+    else:
+        migrations.transition(connection, row, Status.FAILED, cancelled_by=by, **values)
+
+
+def _shut_out(connection: Connection, row: MigrationRow, fence: int) -> Attempt | None:
+    """The attempt that a dead runner left open, under our fence. None where the migration does not run."""
+    if row.status is not Status.RUNNING or row.run_id is None or row.run_kind is None:
+        return None
+    attempt = Attempt(row.run_id, row.environment, row.name, row.generation, row.run_kind, fence)
+    runs.raise_fence(connection, attempt)
+    return attempt
+
+
+def _write(workspace: Workspace, name: str, act: Callable[[Connection], _T]) -> _T:
+    try:
+        return workspace.database.transact(act, workspace.progress.waiting)
+    except DBAPIError as error:
+        if workspace.database.dialect.fault(error) is not Fault.RETRY:
+            raise
+        raise Refused(
+            f"Migration {name} is inside a transaction that lets nobody else write. Ask again when it is over."
+        ) from error

@@ -1,0 +1,75 @@
+"""What an operator decides about a migration: skip it, reset it, and what may be retried or resumed."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from system_migration.batch_migration import BatchMigration
+from system_migration.errors import HeldElsewhere, Refused
+from system_migration.migration import Migration
+from system_migration.records import RunOptions
+from system_migration.running.claim import Decision, check_code
+from system_migration.running.workspace import Workspace
+from system_migration.states import RunKind, Status
+from system_migration.store import audit, issues, migrations
+from system_migration.store.migrations import MigrationRow
+
+
+def skip(workspace: Workspace, migration: type[Migration], reason: str) -> None:
+    """Mark a PENDING or FAILED migration as not to be run here."""
+    _decide(workspace, migration, Status.SKIPPED, "skipped", reason)
+
+
+def reset(workspace: Workspace, migration: type[Migration], reason: str) -> None:
+    """Make a migration PENDING again and start its next generation."""
+    _decide(workspace, migration, Status.PENDING, "reset", reason)
+
+
+def _decide(workspace: Workspace, migration: type[Migration], new: Status, action: str, reason: str) -> None:
+    with workspace.database.write() as connection:
+        row = migrations.read_or_add(connection, workspace.environment, migration.name, migration.version)
+        if row.held_by is not None:
+            raise HeldElsewhere(row.name, row.held_by)
+        if new is Status.PENDING:
+            migrations.begin_generation(connection, row, new)
+        else:
+            migrations.transition(connection, row, new, error=None)
+        audit.add_event(connection, workspace.environment, row.name, action, workspace.actor, {"reason": reason})
+
+
+def decide_retry(migration: type[Migration], options: RunOptions) -> Decision:
+    """What `retry` does: work on the held rows alone, where a batch migration that is not going holds some."""
+
+    def decide(connection: Connection, row: MigrationRow) -> RunKind:
+        if not issubclass(migration, BatchMigration):
+            raise Refused(f"Migration {row.name} holds no rows: it works through up(), not row by row. Run it again.")
+        if row.status not in (Status.COMPLETED, Status.FAILED, Status.PAUSED) or _is_rollback(row):
+            what = f"{row.status}, its rollback unfinished" if _is_rollback(row) else str(row.status)
+            raise Refused(f"Migration {row.name} is {what}; held rows are retried when a run has ended.")
+        if issues.count(connection, row.environment, row.name, row.generation) == 0:
+            raise Refused(f"Migration {row.name} holds no row, so there is nothing to retry.")
+        if row.status is not Status.COMPLETED:  # of a completed one, mended code is the reason to retry
+            check_code(connection, migration, row, options)
+        return RunKind.RUN
+
+    return decide
+
+
+def _is_rollback(row: MigrationRow) -> bool:
+    return row.run_kind is RunKind.ROLLBACK and row.status is not Status.COMPLETED
+
+
+def check_window(migration: type[Migration]) -> None:
+    """Raise `Refused` where a run cannot keep to a part of the table."""
+    if not (issubclass(migration, BatchMigration) and migration.defines("pending")):
+        raise Refused(
+            f"Migration {migration.name} declares no pending(), so only the order of its batches tells what is done, "
+            "and it cannot work on a part of the keys. Run it without --from-key and --to-key."
+        )
+
+
+def check_resumable(row: MigrationRow | None, name: str) -> None:
+    """Raise `Refused` unless the migration is PAUSED."""
+    if row is None or row.status is not Status.PAUSED:
+        state = row.status if row is not None else Status.PENDING
+        raise Refused(f"Migration {name} is {state}, not PAUSED. `migration run {name}` starts it, if it may start.")

@@ -1,0 +1,114 @@
+"""Attempts that no lease protects: dry runs and verifications, each recorded with how it ended."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from system_migration import code
+from system_migration.errors import MigrationSystemError
+from system_migration.migration import Migration
+from system_migration.records import DryRunReport, RunOptions, RunReport, as_json
+from system_migration.running import verification
+from system_migration.running.dry_run import DryRun
+from system_migration.running.run_log import RunLog
+from system_migration.running.verification import Verdict
+from system_migration.running.workspace import Workspace
+from system_migration.states import Outcome, RunKind
+from system_migration.store import audit, migrations, runs
+from system_migration.store.migrations import MigrationRow
+from system_migration.store.runs import Attempt
+
+
+def dry_run(
+    workspace: Workspace,
+    migration: type[Migration],
+    row: MigrationRow | None,
+    options: RunOptions,
+    *,
+    full: bool,
+    stored: bool,
+) -> DryRunReport:
+    """Make a dry run and, where something may be `stored`, keep its report with its attempt."""
+    log = RunLog(migration.name)
+    report = DryRun(workspace, migration, options, log, row, full=full).report()
+    if stored:
+        outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
+        problem = report.refusal or report.error
+        with workspace.database.write() as connection:
+            attempt = _start(connection, workspace, migration, row, RunKind.DRY_RUN)
+            runs.finish(connection, attempt, outcome, error=problem, report=as_json(report))
+            log.store(connection, attempt.id)
+    return report
+
+
+def verify(workspace: Workspace, migration: type[Migration], row: MigrationRow) -> RunReport:
+    """Verify a COMPLETED migration once more, and record the verdict. The report's `error` says what did not hold.
+
+    Dying half-way leaves an attempt without an outcome; the migration is as verified as before.
+    """
+    log, began = RunLog(migration.name), workspace.clock.monotonic()
+    workspace.progress.phase(migration.name, "verifying")
+    with workspace.database.write() as connection:
+        attempt = _start(connection, workspace, migration, row, RunKind.VERIFY)
+    try:
+        verdict = verification.verify(workspace, migration(), row, attempt, RunOptions(), log)
+    except MigrationSystemError as reason:
+        with workspace.database.write() as connection:
+            runs.finish(connection, attempt, Outcome.REFUSED, error=str(reason))
+        raise
+    _record_verdict(workspace, row, attempt, verdict, log)
+    return _verify_report(row, attempt, verdict, workspace.clock.monotonic() - began)
+
+
+def _record_verdict(workspace: Workspace, row: MigrationRow, attempt: Attempt, verdict: Verdict, log: RunLog) -> None:
+    error = _failure(verdict)
+    with workspace.database.write() as connection:
+        # Only if it still is what was verified: a reset or another run may have come in between.
+        migrations.mark_verified(connection, row, verdict.passed)
+        outcome = Outcome.FAILED if error else Outcome.SUCCEEDED
+        runs.finish(connection, attempt, outcome, issues=row.issues, error=error)
+        log.store(connection, attempt.id)
+        detail = {"verified": verdict.passed, "reason": error}
+        audit.add_event(connection, attempt.environment, row.name, "verified", workspace.actor, detail, attempt.id)
+
+
+def _failure(verdict: Verdict) -> str | None:
+    return verdict.reason if verdict.possible and not verdict.passed else None
+
+
+def _verify_report(row: MigrationRow, attempt: Attempt, verdict: Verdict, seconds: float) -> RunReport:
+    return RunReport(
+        name=row.name,
+        kind=RunKind.VERIFY,
+        status=row.status,
+        verified=verdict.passed,
+        records_processed=row.records_processed,
+        issues=row.issues,
+        unchanged=0,
+        vanished=0,
+        changed_meanwhile=0,
+        seconds=seconds,
+        run_id=attempt.id,
+        error=_failure(verdict),
+        metadata={} if verdict.possible else {"note": "the migration brings no verify()"},
+    )
+
+
+def _start(
+    connection: Connection,
+    workspace: Workspace,
+    migration: type[Migration],
+    row: MigrationRow | None,
+    kind: RunKind,
+) -> Attempt:
+    return runs.start(
+        connection,
+        environment=workspace.environment,
+        name=migration.name,
+        generation=row.generation if row else 1,
+        kind=kind,
+        fence=0,
+        code=code.checksum(migration),
+        executed_by=workspace.actor.name,
+        host=workspace.actor.host,
+    )
