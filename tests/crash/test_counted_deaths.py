@@ -24,18 +24,18 @@ def deaths(items: Items) -> dict[tuple[int, int], int]:
 
 def die(items: Items, when: Callable[[Moment], bool] = at_commit_of_a_batch) -> None:
     """A runner that is killed then, and whose lease has run out."""
-    ending = Job(items.url, InPlace, batch_size=1).start_and_kill(when)
+    ending = Job(items.url, InPlace).start_and_kill(when)
     assert ending.killed_at is not None, ending.message
     items.expire_lease()
 
 
 def test_deaths_at_the_same_place_add_up(items: Items) -> None:
-    for _ in range(3):
-        die(items)
-    # Counted by those who came after. At the second it might be the next pass that kills them.
-    assert deaths(items) == {(1, 1): 2, (2, 1): 1}
+    die(items)
+    die(items)
+    assert deaths(items) == {(1, 1): 1}  # counted by who came after
     Job(items.url, InPlace).run()
-    assert (deaths(items)[1, 1], items.values()) == (3, items.migrated)
+    assert deaths(items) == {(1, 1): 2, (2, 1): 1}  # at the second death it might be the next pass that kills
+    assert items.values() == items.migrated
 
 
 def test_a_death_after_progress_is_another_one(items: Items) -> None:
@@ -43,7 +43,7 @@ def test_a_death_after_progress_is_another_one(items: Items) -> None:
     die(items, after_commit_of_a_batch)
     die(items, after_commit_of_a_batch)
     Job(items.url, InPlace).run()
-    assert deaths(items) == {(1, 1): 1, (1, 2): 1, (1, 3): 1}
+    assert (len(deaths(items)), set(deaths(items).values())) == (3, {1})
 
 
 def test_a_clean_stop_is_no_death(items: Items, monkeypatch: pytest.MonkeyPatch) -> None:
