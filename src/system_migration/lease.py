@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from system_migration.clock import Clock
@@ -16,11 +16,9 @@ from system_migration.errors import LeaseLost
 from system_migration.store import leases
 from system_migration.store.database import Database
 from system_migration.store.leases import Claim
+from system_migration.store.patience import BRIEF, ENDLESS
 
 log = logging.getLogger(__name__)
-
-HOLDER = str(uuid.uuid4())
-"""This process start. A host name or a process number comes back after a restart; this does not."""
 
 
 def host_name() -> str:
@@ -30,63 +28,65 @@ def host_name() -> str:
 
 def ensure_row(database: Database, environment: str, name: str) -> None:
     """Make sure the lease has a row to compete for."""
-    with database.read() as connection:
-        if leases.exists(connection, environment, name):
-            return
-    try:
-        with database.write() as connection:
-            leases.insert_missing(connection, environment, name)
-    except IntegrityError:
-        pass  # another starter was faster
+    if database.ask(lambda connection: leases.exists(connection, environment, name)):
+        return
+    with suppress(IntegrityError):  # another starter was faster, or the answer to our own first attempt was lost
+        database.transact(lambda connection: leases.insert_missing(connection, environment, name))
 
 
 class HeldLease:
     """A lease we hold, kept alive by a heartbeat."""
 
-    def __init__(self, database: Database, claim: Claim, clock: Clock, anchor: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        claim: Claim,
+        clock: Clock,
+        anchor: float,
+        waiting: Callable[[str], None] = lambda reason: None,
+    ) -> None:
         self.claim = claim
-        self._database, self._clock = database, clock
+        self._database, self._clock, self._waiting = database, clock, waiting
         self._lost = False
         self._stop = threading.Event()
-        self._renewal = threading.Lock()
+        self._deadline = 0.0
         self._extend(anchor)
 
     def _extend(self, sent: float) -> None:
         # Anchored before sending: the answer may have travelled for long, and the database counts from earlier.
-        self._deadline = sent + self.claim.seconds * 2 / 3
+        self._deadline = max(self._deadline, sent + self.claim.seconds * 2 / 3)
 
     def check(self) -> None:
-        """Raise `LeaseLost` when the lease is gone. Past the local deadline, ask the database first."""
-        if not self._lost and self._clock.monotonic() > self._deadline:
-            self._renew()
+        """Return while the lease is ours; raise `LeaseLost` when it is gone.
+
+        Past the local deadline the database is asked first. While it is away this waits, as long as it takes: nobody
+        may begin a batch meanwhile, and nobody can have lost anything. A stop asked for ends the wait.
+        """
+        while not self._lost and self._clock.monotonic() > self._deadline:
+            sent = self._clock.monotonic()
+            self._note(sent, self._database.transact(self._renew, self._waiting, patience=ENDLESS))
         if self._lost:
             raise LeaseLost(self.claim.name, "another runner took it over")
 
-    def _renew(self) -> None:
-        # A heartbeat may be stuck in a dead connection, holding the right to renew.
-        if not self._renewal.acquire(timeout=self.claim.seconds / 3):
-            raise LeaseLost(self.claim.name, "the database did not answer in time")
-        try:
-            sent = self._clock.monotonic()
-            if self._database.transact(lambda connection: leases.renew(connection, self.claim)):
-                self._extend(sent)
-            else:
-                self._lost = True
-        finally:
-            self._renewal.release()
+    def _renew(self, connection: Connection) -> bool:
+        return leases.renew(connection, self.claim)
+
+    def _note(self, sent: float, renewed: bool) -> None:
+        if renewed:
+            self._extend(sent)
+        else:
+            self._lost = True
 
     def _beat(self) -> None:
         while not self._stop.wait(self.claim.seconds / 3) and not self._lost:
             try:
-                self._renew()
-            except (SQLAlchemyError, LeaseLost) as error:
+                sent = self._clock.monotonic()
+                with self._database.write() as connection:
+                    renewed = self._renew(connection)
+                self._note(sent, renewed)
+            except SQLAlchemyError as error:
                 # Not yet a loss: the deadline stands, and the next beat or check asks again.
-                log.warning(
-                    "lease of %s not renewed: %s",
-                    self.claim.name,
-                    type(error).__name__,
-                    extra={"action": "lease.renew_failed", "migration": self.claim.name},
-                )
+                self._warn("not renewed", "lease.renew_failed", error)
 
     @contextmanager
     def beating(self) -> Iterator[HeldLease]:
@@ -102,12 +102,10 @@ class HeldLease:
 
     def _release(self) -> None:
         try:
-            with self._database.write() as connection:
-                leases.release(connection, self.claim)
+            self._database.transact(lambda connection: leases.release(connection, self.claim), patience=BRIEF)
         except SQLAlchemyError as error:
-            log.warning(
-                "lease of %s not released, it will expire: %s",
-                self.claim.name,
-                type(error).__name__,
-                extra={"action": "lease.release_failed", "migration": self.claim.name},
-            )
+            self._warn("not released, it will expire", "lease.release_failed", error)
+
+    def _warn(self, what: str, action: str, error: SQLAlchemyError) -> None:
+        extra = {"action": action, "migration": self.claim.name}
+        log.warning("lease of %s %s: %s", self.claim.name, what, type(error).__name__, extra=extra)

@@ -77,7 +77,7 @@ class Migrator:
     ) -> None:
         self.registry = registry
         self.settings = settings or Settings()
-        self._database = Database(engine)
+        self._database = Database(engine, self._heed)
         self._actor = Actor(executed_by or f"{_user()}@{host_name()}", host_name())
         self._progress = progress or SilentProgress()
         self._ask = ask
@@ -227,9 +227,12 @@ class Migrator:
                     return None  # whoever ran it has done it
 
     def _wait_a_moment(self) -> None:
+        self._heed()
+        self._clock.sleep(_POLL_SECONDS)
+
+    def _heed(self) -> None:
         if self._stop is not None:
             raise Interrupted(self._stop)
-        self._clock.sleep(_POLL_SECONDS)
 
     def _check_requirements(self, name: str) -> None:
         rows = self._snapshot().rows

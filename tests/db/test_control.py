@@ -22,7 +22,8 @@ from system_migration import (
 )
 from system_migration.errors import Cancelled, LeaseLost, Paused
 from system_migration.running import requests
-from system_migration.store import database as store_database
+from system_migration.store.database import Database
+from system_migration.store.patience import Patience
 from tests.db.test_workbench import Fill, Increment, execute, fingerprint, make_numbers, migrator, rows_of, statements
 
 ONE_BY_ONE = RunOptions(batch_size=1, workers=1)
@@ -337,7 +338,7 @@ def test_an_up_in_its_transaction_ends_before_a_request_is_obeyed(engine: Engine
 def test_a_transaction_that_lets_nobody_write_refuses_the_request(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_database, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(Database, "patience", Patience(in_the_way=0.0, away=0.0))
     make_numbers(engine, 2)
     form = gated_up()
     running = Running(form.gate, lambda: migrator(engine, form).run()).start()

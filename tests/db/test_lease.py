@@ -81,10 +81,18 @@ def test_one_holder_at_a_time(database: Database) -> None:
     assert (ours.holder, ours.fence) == (US, 1)
     assert holder(database) == "1 on host"
     assert acquire(database, THEM) is None
-    assert acquire(database, US) is None  # not even we ourselves, again
     release(database, ours)
     assert holder(database) is None
     assert taken(database, THEM).fence == 2
+
+
+def test_a_claim_whose_answer_was_lost_knows_its_lease_again(database: Database) -> None:
+    """The holder is a UUID of the claim: only an earlier attempt of the same claim can have taken it."""
+    lost = taken(database)
+    again = taken(database)
+    assert again.fence == lost.fence + 1
+    assert (renew(database, lost), renew(database, again)) == (False, True)
+    assert acquire(database, THEM) is None
 
 
 def test_only_the_holder_of_the_newest_fence_renews(database: Database) -> None:

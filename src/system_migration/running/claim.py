@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from uuid import uuid4
 
 from sqlalchemy import Connection
 
 from system_migration import code
 from system_migration.batch_migration import BatchMigration
+from system_migration.batching.deaths import TOLERATED
+from system_migration.batching.ranges import Gap
 from system_migration.errors import HeldElsewhere, Paused, Refused
-from system_migration.lease import HOLDER, HeldLease, ensure_row
+from system_migration.lease import HeldLease, ensure_row
 from system_migration.migration import Migration
 from system_migration.records import RunOptions
 from system_migration.running import rights
 from system_migration.running.workspace import Workspace
 from system_migration.states import RunKind, Status
-from system_migration.store import audit, control, journal, leases, ledger, migrations, runs
+from system_migration.store import audit, control, deaths, journal, leases, ledger, migrations, runs
+from system_migration.store.leases import Claim, Previous
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
+
+_LOCK_SECONDS = 1.0
+"""A takeover looks up from its wait for an old transaction this often: to say so, and to heed a wish to stop."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +54,18 @@ def claim(workspace: Workspace, migration: type[Migration], decide: Decision) ->
 
 def _claim(workspace: Workspace, migration: type[Migration], decide: Decision) -> Claimed | None:
     environment, name = workspace.environment, migration.name
-    ensure_row(workspace.database, environment, name)
-    with workspace.database.read() as connection:
-        # Asked without a lock first: on SQLite a runner inside a long transaction lets nobody else begin to write.
-        if holder := leases.holder(connection, environment, name):
-            raise HeldElsewhere(name, holder)
-    held_by = f"{workspace.actor.name} on {workspace.actor.host}"
+    database, waiting = workspace.database, workspace.progress.waiting
+    ensure_row(database, environment, name)
+    # Asked without a lock first: on SQLite a runner inside a long transaction lets nobody else begin to write.
+    if holder := database.ask(lambda connection: leases.holder(connection, environment, name), waiting):
+        raise HeldElsewhere(name, holder)
+    # A UUID of this claim: if the answer to its commit is lost, the next attempt knows the lease for its own.
+    us, held_by = str(uuid4()), f"{workspace.actor.name} on {workspace.actor.host}"
 
     def take(connection: Connection) -> Claimed | None:
         anchor = workspace.clock.monotonic()
-        taken = leases.acquire(connection, environment, name, HOLDER, held_by, workspace.lease_seconds)
+        before = leases.previous(connection, database.dialect, environment, name)
+        taken = leases.acquire(connection, environment, name, us, held_by, workspace.lease_seconds)
         if taken is None:
             raise HeldElsewhere(name, leases.holder(connection, environment, name) or "a runner that has just died")
         row = migrations.read_or_add(connection, environment, name, migration.version)
@@ -64,24 +73,43 @@ def _claim(workspace: Workspace, migration: type[Migration], decide: Decision) -
         if kind is None:
             leases.release(connection, taken)
             return None
-        inherited = _inherit(connection, workspace, migration, row, taken.fence)
-        return Claimed(HeldLease(workspace.database, taken, workspace.clock, anchor), row, kind, inherited)
+        inherited = _inherit(connection, workspace, migration, row, taken, before)
+        return Claimed(HeldLease(database, taken, workspace.clock, anchor, waiting), row, kind, inherited)
 
     # A takeover waits for the old runner's open batch: at most until the server ends an idle transaction.
-    return workspace.database.transact(take, workspace.progress.waiting)
+    return database.transact(take, waiting, lock_seconds=_LOCK_SECONDS)
 
 
 def _inherit(
-    connection: Connection, workspace: Workspace, migration: type[Migration], row: MigrationRow, fence: int
+    connection: Connection,
+    workspace: Workspace,
+    migration: type[Migration],
+    row: MigrationRow,
+    taken: Claim,
+    before: Previous,
 ) -> Attempt | None:
+    """The unfinished attempt, put under our fence; its deaths are counted if its runner died."""
     if row.status is not Status.RUNNING or row.run_id is None or row.run_kind is None:
         return None
-    runs.take_over(connection, row.run_id, fence, code.checksum(migration))
-    audit.add_event(
-        connection, workspace.environment, row.name, "takeover", workspace.actor, {"fence": fence}, row.run_id
-    )
     window = row.from_key, row.to_key
-    return Attempt(row.run_id, workspace.environment, row.name, row.generation, row.run_kind, fence, *window)
+    attempt = Attempt(row.run_id, workspace.environment, row.name, row.generation, row.run_kind, taken.fence, *window)
+    runs.take_over(connection, attempt.id, attempt.fence, code.checksum(migration))
+    if before.holder == taken.holder:
+        return attempt  # an earlier attempt of this very claim has noted the takeover
+    detail = {"fence": attempt.fence, "died": not before.released}
+    audit.add_event(connection, attempt.environment, attempt.name, "takeover", workspace.actor, detail, attempt.id)
+    if not before.released and attempt.kind is RunKind.RUN and issubclass(migration, BatchMigration):
+        _count_deaths(connection, attempt)
+    return attempt
+
+
+def _count_deaths(connection: Connection, attempt: Attempt) -> None:
+    newest = max(1, ledger.last_pass(connection, attempt))
+    gaps = ledger.missing(connection, attempt, newest)
+    deaths.count_deaths(connection, attempt, newest, gaps)
+    if len(gaps) == 1 and deaths.deaths_of(connection, attempt, newest, gaps[0]) > TOLERATED:
+        # No runner gets any further, and nothing is missing before the end: it may be the next pass that kills them.
+        deaths.count_deaths(connection, attempt, newest + 1, [Gap(1, None, None, None)])
 
 
 def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) -> Decision:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from system_migration.errors import Cancelled, Refused
-from system_migration.lease import HOLDER
 from system_migration.running.requests import pause_reason
 from system_migration.running.workspace import Workspace
 from system_migration.states import Outcome, Status
@@ -77,7 +77,7 @@ _DONE = {Request.PAUSE: "paused", Request.CANCEL: "cancelled"}
 def _lease_of_the_dead(connection: Connection, workspace: Workspace, name: str) -> leases.Claim | None:
     """The lease, if nobody holds it; so that no runner starts, and none that was only frozen writes any more."""
     held_by = f"{workspace.actor.name} on {workspace.actor.host}"
-    return leases.acquire(connection, workspace.environment, name, HOLDER, held_by, workspace.lease_seconds)
+    return leases.acquire(connection, workspace.environment, name, str(uuid4()), held_by, workspace.lease_seconds)
 
 
 def _end_at_once(

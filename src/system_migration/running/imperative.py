@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -67,15 +68,21 @@ def _apply_unprotected(
         if runs.intended(connection, attempt) and call(migration.applied, context) is True:
             result = MigrationResult()
         else:
-            with workspace.database.write() as own:
-                runs.record_intent(own, attempt)
-                runs.check_fence(own, workspace.database.dialect, attempt)
+            _record_surely(workspace, attempt, lambda own: runs.record_intent(own, attempt))
             result = call(migration.up, context)
             _demand_success(attempt, result)
-    with workspace.database.write() as connection:
-        _record_applied(connection, attempt, result)
-        runs.check_fence(connection, workspace.database.dialect, attempt)
+    _record_surely(workspace, attempt, lambda own: _record_applied(own, attempt, result))
     return result
+
+
+def _record_surely(workspace: Workspace, attempt: Attempt, record: Callable[[Connection], None]) -> None:
+    """Write what may be written twice, however long the database is away: what it tells of cannot be undone."""
+
+    def step(connection: Connection) -> None:
+        record(connection)
+        runs.check_fence(connection, workspace.database.dialect, attempt)
+
+    workspace.database.transact(step, workspace.progress.waiting)
 
 
 def _demand_success(attempt: Attempt, result: MigrationResult | MigrationRollbackResult) -> None:
@@ -95,8 +102,9 @@ def _record_applied(connection: Connection, attempt: Attempt, result: MigrationR
 
 
 def _is_recorded(workspace: Workspace, attempt: Attempt) -> bool:
-    with workspace.database.read() as connection:
-        row = migrations.read(connection, attempt.environment, attempt.name)
+    row = workspace.database.ask(
+        lambda connection: migrations.read(connection, attempt.environment, attempt.name), workspace.progress.waiting
+    )
     return row is not None and row.applied and row.run_id == attempt.id
 
 
@@ -104,25 +112,54 @@ def undo(
     workspace: Workspace, migration: Migration, attempt: Attempt, options: RunOptions, log: RunLog
 ) -> MigrationRollbackResult:
     """Run `down` and record ROLLED_BACK and the next generation, all in one transaction where there is one."""
+    try:
+        if migration.transactional:
+            return _undo_in_transaction(workspace, migration, attempt, options, log)
+        return _undo_unprotected(workspace, migration, attempt, options, log)
+    except DBAPIError:
+        if not _is_rolled_back(workspace, attempt):
+            raise
+        return MigrationRollbackResult()  # the commit arrived and only its answer was lost
+
+
+def _is_rolled_back(workspace: Workspace, attempt: Attempt) -> bool:
+    ended = workspace.database.ask(lambda own: runs.outcome(own, attempt), workspace.progress.waiting)
+    return ended is Outcome.SUCCEEDED
+
+
+def _undo_in_transaction(
+    workspace: Workspace, migration: Migration, attempt: Attempt, options: RunOptions, log: RunLog
+) -> MigrationRollbackResult:
     dialect = workspace.database.dialect
-    if migration.transactional:
-        with workspace.database.write(IDLE_SECONDS) as connection:
-            schema = schema_for_transaction(connection, dialect)
-            with hands_off(connection, dialect):
-                result = call(migration.down, plain_context(workspace, connection, log, options, schema=schema))
-            _demand_success(attempt, result)
-            _record_rolled_back(workspace, connection, attempt, result, log)
-        return result
+    with workspace.database.write(IDLE_SECONDS) as connection:
+        schema = schema_for_transaction(connection, dialect)
+        with hands_off(connection, dialect):
+            result = call(migration.down, plain_context(workspace, connection, log, options, schema=schema))
+        _demand_success(attempt, result)
+        _record_rolled_back(workspace, connection, attempt, result, log)
+    return result
+
+
+def _undo_unprotected(
+    workspace: Workspace, migration: Migration, attempt: Attempt, options: RunOptions, log: RunLog
+) -> MigrationRollbackResult:
     with workspace.database.read() as connection:
         context = plain_context(workspace, connection, log, options)
-        runs.check_fence(connection, dialect, attempt)
+        runs.check_fence(connection, workspace.database.dialect, attempt)
         if call(migration.applied, context) is True:
             result = call(migration.down, context)
             _demand_success(attempt, result)
         else:
             result = MigrationRollbackResult()  # a runner died between `down` and its record
-    with workspace.database.write() as connection:
-        _record_rolled_back(workspace, connection, attempt, result, log)
+
+    def record(own: Connection) -> bool:
+        _record_rolled_back(workspace, own, attempt, result, log)
+        return True
+
+    def landed(own: Connection) -> bool | None:
+        return runs.outcome(own, attempt) is Outcome.SUCCEEDED or None
+
+    workspace.database.transact(record, workspace.progress.waiting, landed=landed)
     return result
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -125,7 +126,7 @@ class Runner:
         heed_stop(self.workspace)
         if claimed.inherited is not None:
             check_inherited(claimed.inherited, ready.window)
-        attempt = claimed.inherited or self._start(claimed, RunKind.RUN, ready)
+        attempt = self._begin(claimed, RunKind.RUN, ready)
         self._pin(attempt, ready.pins)
         metadata = self._recorded(attempt, lambda: self._work(claimed, attempt, ready))
         return self._report(attempt, began, metadata)
@@ -134,8 +135,7 @@ class Runner:
         """Everything that can refuse the start; a refusal and an error are recorded."""
         preflight = Preflight(self.workspace, self.instance, self.options, self.log, claimed.row)
         try:
-            with self.workspace.database.read() as connection:
-                return preflight.settle(connection)
+            return self._ask(preflight.settle)
         except Refused as refusal:
             self._record_no_start(claimed, Outcome.REFUSED, str(refusal))
             raise
@@ -147,40 +147,46 @@ class Runner:
             raise MigrationFailed(self.name, f"preflight ended with an error: {reason}") from error
 
     def _record_no_start(self, claimed: Claimed, outcome: Outcome, reason: str, kind: RunKind = RunKind.RUN) -> None:
-        def record(connection: Connection) -> None:
-            attempt = self._insert_run(connection, claimed, kind, NO_WINDOW)
+        attempt = self._new_attempt(claimed, kind)
+
+        def record(connection: Connection) -> Attempt:
+            self._insert_run(connection, attempt)
             runs.finish(connection, attempt, outcome, error=reason)
             self.log.store(connection, attempt.id)
             self._event(connection, outcome.value, attempt, {"reason": reason})
+            return attempt
 
         try:
-            self._transact(record)
+            self._transact(record, landed=lambda connection: runs.find(connection, attempt))
         except DBAPIError as error:
             # Nothing began, so nothing is missing but the note; why nothing began must still be told.
             self.log.error("not recorded: %s", self.workspace.database.dialect.describe(error))
 
-    def _insert_run(self, connection: Connection, claimed: Claimed, kind: RunKind, window: Window) -> Attempt:
-        return runs.start(
-            connection,
-            environment=self.workspace.environment,
-            name=self.name,
-            generation=claimed.row.generation,
-            kind=kind,
-            fence=claimed.lease.claim.fence,
-            code=code.checksum(self.migration),
-            executed_by=self.workspace.actor.name,
-            host=self.workspace.actor.host,
-            from_key=window.from_key,
-            to_key=window.to_key,
-        )
+    def _new_attempt(self, claimed: Claimed, kind: RunKind, window: Window = NO_WINDOW) -> Attempt:
+        """One that is not recorded yet. Its id, made first, tells afterwards whether the record arrived."""
+        fence, generation = claimed.lease.claim.fence, claimed.row.generation
+        keys_of_window = window.from_key, window.to_key
+        return Attempt(str(uuid4()), self.workspace.environment, self.name, generation, kind, fence, *keys_of_window)
+
+    def _insert_run(self, connection: Connection, attempt: Attempt) -> None:
+        actor = self.workspace.actor
+        runs.insert_attempt(connection, attempt, code.checksum(self.migration), actor.name, actor.host)
+
+    def _begin(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
+        """The attempt to continue, or a new one. From here on our transactions bear its name and its fence."""
+        attempt = claimed.inherited or self._start(claimed, kind, ready)
+        session = f"system_migration:{attempt.id[:8]}:{attempt.fence}"
+        self.workspace = replace(self.workspace, database=self.workspace.database.named(session))
+        return attempt
 
     def _start(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
         """Record the attempt and make the migration RUNNING, if the lease is still ours."""
+        attempt = self._new_attempt(claimed, kind, ready.window if ready else NO_WINDOW)
 
         def start(connection: Connection) -> Attempt:
             if not leases.renew(connection, claimed.lease.claim):
                 raise LeaseLost(self.name, "another runner took it over before the start")
-            attempt = self._insert_run(connection, claimed, kind, ready.window if ready else NO_WINDOW)
+            self._insert_run(connection, attempt)
             values: dict[str, Any] = {"run_id": attempt.id, "error": None, "finished_at": None}
             if ready is not None:
                 values |= {"executed_at": now(), "executed_by": self.workspace.actor.name, "verified": False}
@@ -191,7 +197,7 @@ class Runner:
             self._event(connection, f"{kind}_started", attempt, {"status": claimed.row.status})
             return attempt
 
-        return self._transact(start)
+        return self._transact(start, landed=lambda connection: runs.find(connection, attempt))
 
     def _release_held(self, connection: Connection, row: MigrationRow, attempt: Attempt) -> None:
         """Held rows get another try by code that was mended; passes by `pending` will find them."""
@@ -202,8 +208,13 @@ class Runner:
             released = issues.release(connection, row.environment, row.name, row.generation)
             self._event(connection, "released", attempt, {"rows": released})
 
-    def _transact(self, step: Callable[[Connection], _T]) -> _T:
-        return self.workspace.database.transact(step, self.workspace.progress.waiting)
+    def _transact(
+        self, step: Callable[[Connection], _T], *, landed: Callable[[Connection], _T | None] | None = None
+    ) -> _T:
+        return self.workspace.database.transact(step, self.workspace.progress.waiting, landed=landed)
+
+    def _ask(self, question: Callable[[Connection], _T]) -> _T:
+        return self.workspace.database.ask(question, self.workspace.progress.waiting)
 
     def _pin(self, attempt: Attempt, pins: dict[str, str]) -> None:
         def pin(connection: Connection) -> None:
@@ -248,7 +259,7 @@ class Runner:
         failed = status is Status.FAILED and cancelled_by is None
         self.log.log(logging.ERROR if failed else logging.INFO, "%s: %s", action, reason)
 
-        def end(connection: Connection) -> None:
+        def end(connection: Connection) -> bool:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
             row = self._row(connection)
             held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
@@ -259,12 +270,17 @@ class Runner:
                 runs.finish(connection, attempt, outcome, records_processed=processed, issues=held, error=reason)
             self.log.store(connection, attempt.id)
             self._event(connection, action, attempt, {"reason": reason})
+            return True
+
+        def landed(connection: Connection) -> bool | None:
+            return audit.newest_action(connection, attempt.id) == action or None
 
         try:
-            self._transact(end)
-        except DBAPIError as error:
+            self._transact(end, landed=landed)
+        except (DBAPIError, Interrupted) as error:
             # The run stays RUNNING and becomes stale: the next one takes over. What happened must still be told.
-            self.log.error("not recorded: %s", self.workspace.database.dialect.describe(error))
+            why = describe(error, self.workspace.database.dialect, self.migration)
+            self.log.error("%s, but not recorded: %s", action, why)
 
     def _work(self, claimed: Claimed, attempt: Attempt, ready: Ready) -> dict[str, Any]:
         requests = Requests(self.workspace.database, attempt, self.workspace.clock)
@@ -329,22 +345,28 @@ class Runner:
 
     def _pending_left(self, attempt: Attempt) -> bool:
         """Rows that writers added after the last pass looked."""
-        assert isinstance(self.instance, BatchMigration)
-        with self.workspace.database.read() as connection:
-            target = resolve(connection, self.instance)
+        instance = self.instance
+        assert isinstance(instance, BatchMigration)
+
+        def look(connection: Connection) -> bool:
+            target = resolve(connection, instance)
             return target.pending is not None and verification.pending_rows(connection, target, attempt) > 0
+
+        return self._ask(look)
 
     def _rows_left(self, attempt: Attempt) -> int:
         """Rows of the whole table that are neither done nor held."""
-        assert isinstance(self.instance, BatchMigration)
-        with self.workspace.database.read() as connection:
-            target = resolve(connection, self.instance)
-            return verification.rows_left(connection, target, self._row(connection), attempt)
+        instance = self.instance
+        assert isinstance(instance, BatchMigration)
+
+        def look(connection: Connection) -> int:
+            return verification.rows_left(connection, resolve(connection, instance), self._row(connection), attempt)
+
+        return self._ask(look)
 
     def _verify(self, attempt: Attempt) -> verification.Verdict:
         self.workspace.progress.phase(self.name, "verifying")
-        with self.workspace.database.read() as connection:
-            row = self._row(connection)
+        row = self._ask(self._row)
         try:
             verdict = verification.verify(self.workspace, self.instance, row, attempt, self.options, self.log)
         except Refused as refusal:
@@ -354,7 +376,7 @@ class Runner:
         return verdict
 
     def _complete(self, attempt: Attempt, verdict: verification.Verdict) -> None:
-        def complete(connection: Connection) -> None:
+        def complete(connection: Connection) -> bool:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
             row = self._row(connection)
             held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
@@ -375,23 +397,20 @@ class Runner:
             runs.finish(connection, attempt, Outcome.SUCCEEDED, records_processed=processed, issues=held)
             self.log.store(connection, attempt.id)
             self._event(connection, "completed", attempt, {"verified": verdict.passed, "issues": held})
+            return True
 
-        self._transact_finally(attempt, complete)
+        self._transact(complete, landed=self._succeeded(attempt))
 
-    def _transact_finally(self, attempt: Attempt, step: Callable[[Connection], _T]) -> None:
-        """Run the step that ends the attempt. If the answer to its commit is lost, the attempt's outcome has it."""
-        try:
-            self._transact(step)
-        except DBAPIError:
-            if self.workspace.database.ask(lambda c: runs.outcome(c, attempt)) is not Outcome.SUCCEEDED:
-                raise
+    def _succeeded(self, attempt: Attempt) -> Callable[[Connection], bool | None]:
+        """Whether the record that ends the attempt arrived."""
+        return lambda connection: runs.outcome(connection, attempt) is Outcome.SUCCEEDED or None
 
     def _roll_back(self, claimed: Claimed) -> RunReport:
         began = self.workspace.clock.monotonic()
         fresh = self._journalled and claimed.inherited is None
         target = self._plan_undo(claimed) if fresh else None
         self.workspace.progress.phase(self.name, "rolling back")
-        attempt = claimed.inherited or self._start(claimed, RunKind.ROLLBACK, None)
+        attempt = self._begin(claimed, RunKind.ROLLBACK, None)
 
         def work() -> dict[str, Any]:
             if self._journalled:
@@ -417,7 +436,7 @@ class Runner:
         restored, listed = undo.restored(), undo.listed()
         self.log.info("%d changes undone, %d rows left as they are", restored, listed)
 
-        def record(connection: Connection) -> None:
+        def record(connection: Connection) -> bool:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
             row = self._row(connection)
             migrations.begin_generation(
@@ -426,8 +445,9 @@ class Runner:
             runs.finish(connection, attempt, Outcome.SUCCEEDED, records_processed=restored, issues=listed)
             self.log.store(connection, attempt.id)
             self._event(connection, "rolled_back", attempt, {"restored": restored, "listed": listed})
+            return True
 
-        self._transact_finally(attempt, record)
+        self._transact(record, landed=self._succeeded(attempt))
         return {}
 
     def _processed(self, connection: Connection, attempt: Attempt, row: MigrationRow) -> int:
@@ -444,9 +464,9 @@ class Runner:
         audit.add_event(connection, attempt.environment, attempt.name, action, self.workspace.actor, detail, attempt.id)
 
     def _report(self, attempt: Attempt, began: float, metadata: dict[str, Any]) -> RunReport:
-        with self.workspace.database.read() as connection:
-            row = self._row(connection)
-            done = NOTHING if attempt.kind is RunKind.ROLLBACK else ledger.totals(connection, attempt)
+        row = self._ask(self._row)
+        undone = attempt.kind is RunKind.ROLLBACK
+        done = NOTHING if undone else self._ask(lambda connection: ledger.totals(connection, attempt))
         return RunReport(
             name=self.name,
             kind=attempt.kind,

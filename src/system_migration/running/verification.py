@@ -40,11 +40,15 @@ def verify(
 
     An error is a failed check. `Refused`, for a check that cannot be made now, and `Interrupted` go through.
     """
+
+    def check(connection: Connection) -> Verdict:
+        if isinstance(migration, BatchMigration):
+            return _verify_batches(workspace, connection, migration, row, attempt, options, log)
+        return _verify_imperative(workspace, connection, migration, options, log)
+
+    database = workspace.database
     try:
-        with workspace.database.read_afresh() as connection:
-            if isinstance(migration, BatchMigration):
-                return _verify_batches(workspace, connection, migration, row, attempt, options, log)
-            return _verify_imperative(workspace, connection, migration, options, log)
+        return database.ask(check, workspace.progress.waiting, connect=database.read_afresh)
     except (Interrupted, Refused):
         raise
     except Exception as error:

@@ -51,6 +51,13 @@ def add_event(
     )
 
 
+def newest_action(connection: Connection, run_id: str) -> str | None:
+    """What the newest entry of a run says was done."""
+    event = tables.event.c
+    query = select(event.action).where(event.run_id == run_id).order_by(event.id.desc()).limit(1)
+    return connection.execute(query).scalar_one_or_none()
+
+
 def events(connection: Connection, environment: str, name: str, limit: int) -> list[Event]:
     """The newest `limit` entries of a migration, newest first."""
     event = tables.event.c

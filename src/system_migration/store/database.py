@@ -1,53 +1,69 @@
-"""A database as the library uses it: connections that read, and transactions that write."""
+"""A database as the library uses it: connections that read, transactions that write, and patience with both."""
 
 from __future__ import annotations
 
-import random
-import time
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from system_migration.store.dialects import Fault, dialect_of
 from system_migration.store.dialects.base import WRITES
+from system_migration.store.patience import NORMAL, Patience, Waiting
 
 _T = TypeVar("_T")
 IDLE_SECONDS = 30.0
 """How long one of our short transactions may sit idle before the server ends it."""
-PATIENCE_SECONDS = 60.0
-"""How long a short step of ours is tried again while other transactions are in its way."""
+
+
+def _tell_nobody(reason: str) -> None:
+    """For steps that nobody watches."""
 
 
 class Database:
-    """The host's database, through connections of our own. `close()` gives them back."""
+    """The host's database, through connections of our own. `close()` gives them back.
 
-    def __init__(self, engine: Engine) -> None:
+    `heed` is called while we wait for a database that is away, and may raise to end the wait.
+    """
+
+    patience: ClassVar[Patience] = NORMAL
+
+    def __init__(self, engine: Engine, heed: Callable[[], None] = lambda: None) -> None:
         self.dialect = dialect_of(engine)
         self.engine = self.dialect.own_engine(engine)
+        self.heed = heed
+        self._session = "system_migration"
+
+    def named(self, session: str) -> Database:
+        """The same database, its write transactions bearing a name by which administrators and takeovers know them."""
+        view = copy.copy(self)
+        view._session = session
+        return view
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that reads what is committed and holds neither transaction nor lock between statements."""
-        with self.engine.connect().execution_options(**self.dialect.read_options()) as connection:
-            yield connection
+        with self.engine.connect() as connection, self._giving_up(connection):
+            yield connection.execution_options(**self.dialect.read_options())
 
     @contextmanager
     def read_afresh(self) -> Iterator[Connection]:
         """As `read`, on a connection that nothing has used before."""
-        with self.engine.connect() as connection:
+        with self.engine.connect() as connection, self._giving_up(connection):
             connection.invalidate()  # it connects anew at its next use
             yield connection.execution_options(**self.dialect.read_options())
 
     @contextmanager
-    def write(self, idle_seconds: float = IDLE_SECONDS) -> Iterator[Connection]:
+    def write(self, idle_seconds: float = IDLE_SECONDS, lock_seconds: float | None = None) -> Iterator[Connection]:
         """One transaction: committed at the end of the block, rolled back by any exception out of it."""
         with self.engine.connect().execution_options(**{WRITES: True}) as connection:
-            with connection.begin() as transaction:
+            with self._giving_up(connection), connection.begin() as transaction:
                 try:
-                    self.dialect.begin(connection, idle_seconds)
+                    locks = self.dialect.lock_seconds if lock_seconds is None else lock_seconds
+                    self.dialect.begin(connection, idle_seconds, locks, self._session)
                     yield connection
                 finally:
                     if not transaction.is_active:
@@ -55,34 +71,95 @@ class Database:
                         # connection back with the transaction still open. Closing it is what surely rolls back.
                         connection.invalidate()
 
-    def transact(self, step: Callable[[Connection], _T], waiting: Callable[[str], None] = lambda reason: None) -> _T:
-        """Run `step` in one write transaction, again from its beginning while others are in the way.
+    @contextmanager
+    def _giving_up(self, connection: Connection) -> Iterator[None]:
+        """Close a connection whose server takes no work: the next one may reach the server that took its place.
 
-        For short steps of our own. Raises what `step` raises, and the last error after `PATIENCE_SECONDS`.
+        SQLAlchemy lets a driver's error through as it is where it changes a connection's mode. Here it becomes the
+        error that everybody expects.
         """
-        return self._patiently(self.write, step, waiting, {Fault.RETRY})
+        try:
+            try:
+                yield
+            except self.engine.dialect.loaded_dbapi.Error as error:
+                base = self.engine.dialect.loaded_dbapi.Error
+                raise DBAPIError.instance(None, None, error, base) from error
+        except DBAPIError as error:
+            if self.dialect.fault(error) in (Fault.WAIT, Fault.LOST):
+                connection.invalidate()
+            raise
 
-    def ask(self, step: Callable[[Connection], _T], waiting: Callable[[str], None] = lambda reason: None) -> _T:
-        """Run a `step` that only reads, or that may be repeated, again also after a lost connection."""
-        return self._patiently(self.read, step, waiting, {Fault.RETRY, Fault.LOST})
-
-    def _patiently(
+    def transact(
         self,
-        connect: Callable[[], AbstractContextManager[Connection]],
         step: Callable[[Connection], _T],
-        waiting: Callable[[str], None],
-        mended: set[Fault],
+        waiting: Callable[[str], None] = _tell_nobody,
+        *,
+        landed: Callable[[Connection], _T | None] | None = None,
+        patience: Patience | None = None,
+        lock_seconds: float | None = None,
     ) -> _T:
-        until = time.monotonic() + PATIENCE_SECONDS
+        """Run `step` in one write transaction, again from its beginning while others are in the way or all is away.
+
+        For short steps of our own. A connection lost at COMMIT leaves unknown whether the step is done: `landed` is
+        asked, on a new connection, before the step is repeated. It answers with what the step would return, or None.
+        Without it the step must be one that may be done twice. Raises what `step` and `heed` raise, and the last
+        error when patience ends.
+        """
+        unknown = False
+
+        def once() -> _T:
+            nonlocal unknown
+            if unknown and landed is not None and (done := self._look(landed)) is not None:
+                return done
+            try:
+                with self.write(lock_seconds=lock_seconds) as connection:
+                    return step(connection)
+            except Exception as error:
+                if not self._is_lost(error):
+                    # A COMMIT on its way when we looked may have arrived by now: that is what this attempt met.
+                    if unknown and landed is not None and (done := self._look(landed)) is not None:
+                        return done
+                else:
+                    unknown = True
+                raise
+
+        return self._patiently(once, waiting, patience or self.patience)
+
+    def ask(
+        self,
+        step: Callable[[Connection], _T],
+        waiting: Callable[[str], None] = _tell_nobody,
+        *,
+        connect: Callable[[], AbstractContextManager[Connection]] | None = None,
+        patience: Patience | None = None,
+    ) -> _T:
+        """Run a `step` that only reads, or that may be repeated, again while the database is away."""
+
+        def once() -> _T:
+            with (connect or self.read)() as connection:
+                return step(connection)
+
+        return self._patiently(once, waiting, patience or self.patience)
+
+    def _look(self, landed: Callable[[Connection], _T | None]) -> _T | None:
+        with self.read() as connection:
+            return landed(connection)
+
+    def _is_lost(self, error: Exception) -> bool:
+        return isinstance(error, DBAPIError) and self.dialect.fault(error) is Fault.LOST
+
+    def _patiently(self, once: Callable[[], _T], waiting: Callable[[str], None], patience: Patience) -> _T:
+        wait = Waiting(self.heed)
+        limits = {Fault.RETRY: patience.in_the_way, Fault.WAIT: patience.away, Fault.LOST: patience.away}
         while True:
             try:
-                with connect() as connection:
-                    return step(connection)
+                return once()
             except DBAPIError as error:
-                if self.dialect.fault(error) not in mended or time.monotonic() > until:
+                limit = limits.get(self.dialect.fault(error))
+                if limit is None or wait.exceeds(limit):
                     raise
                 waiting(self.dialect.describe(error))
-                time.sleep(random.uniform(0.05, 0.25))  # jitter, so that equals do not meet again
+                wait.pause()
 
     def close(self) -> None:
         """Close the pooled connections."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, and_, insert, not_, or_, select, update
 
 from system_migration.store import tables
+from system_migration.store.dialects import Dialect
 from system_migration.store.times import after, now
 
 lease = tables.lease.c
@@ -53,16 +54,34 @@ def exists(connection: Connection, environment: str, name: str) -> bool:
     return connection.execute(query).one_or_none() is not None
 
 
+@dataclass(frozen=True)
+class Previous:
+    """Whose the lease was before: `holder` is empty before the first, `released` tells a clean end from a death."""
+
+    holder: str
+    released: bool
+
+
+def previous(connection: Connection, dialect: Dialect, environment: str, name: str) -> Previous:
+    """Who held the lease last, with its row locked, so that what follows in the transaction is about the same one."""
+    query = select(lease.holder, lease.released).where(lease.environment == environment, lease.name == name)
+    return Previous(*connection.execute(dialect.lock_rows(query)).one())
+
+
 def acquire(
     connection: Connection, environment: str, name: str, holder: str, held_by: str, seconds: float
 ) -> Claim | None:
-    """Take the lease if it is free, raising its fence; None when somebody holds it."""
+    """Take the lease if it is free, raising its fence; None when somebody holds it.
+
+    `holder` is a UUID made for this claim. A lease that it holds already was taken by an earlier attempt of the same
+    claim, whose answer was lost: it is taken again.
+    """
     taken = connection.execute(
         update(tables.lease)
         .where(
             lease.environment == environment,
             lease.name == name,
-            or_(lease.released, lease.takeover_at < now()),
+            or_(lease.released, lease.takeover_at < now(), lease.holder == holder),
         )
         .values(
             holder=holder,

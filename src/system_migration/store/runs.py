@@ -59,26 +59,38 @@ def start(
 ) -> Attempt:
     """Record a new attempt. `code` is the checksum's algorithm and value."""
     attempt = Attempt(str(uuid4()), environment, name, generation, kind, fence, from_key, to_key)
+    insert_attempt(connection, attempt, code, executed_by, host)
+    return attempt
+
+
+def insert_attempt(
+    connection: Connection, attempt: Attempt, code: tuple[str, str], executed_by: str, host: str
+) -> None:
+    """Record an attempt whose id was made before, so that `find` can tell whether the record arrived."""
     connection.execute(
         insert(tables.run).values(
             id=attempt.id,
-            environment=environment,
-            name=name,
-            kind=kind.value,
-            generation=generation,
-            fence=fence,
+            environment=attempt.environment,
+            name=attempt.name,
+            kind=attempt.kind.value,
+            generation=attempt.generation,
+            fence=attempt.fence,
             code_algorithm=code[0],
             code_checksum=code[1],
             executed_by=executed_by,
             host=host,
-            from_key=from_key,
-            to_key=to_key,
+            from_key=attempt.from_key,
+            to_key=attempt.to_key,
             started_at=now(),
             records_processed=0,
             issues=0,
         )
     )
-    return attempt
+
+
+def find(connection: Connection, attempt: Attempt) -> Attempt | None:
+    """The attempt, if it is recorded."""
+    return attempt if connection.execute(select(run.id).where(run.id == attempt.id)).first() else None
 
 
 def take_over(connection: Connection, run_id: str, fence: int, code: tuple[str, str]) -> None:

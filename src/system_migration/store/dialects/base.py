@@ -87,10 +87,13 @@ class Dialect(ABC):
         """The statement that lets a counter of ours, NOT NULL, hold 64 bits; None where it already does."""
         return f"ALTER TABLE {table} ALTER COLUMN {column} TYPE BIGINT"
 
-    def begin(self, connection: Connection, idle_seconds: float) -> None:  # noqa: B027
+    def begin(  # noqa: B027
+        self, connection: Connection, idle_seconds: float, lock_seconds: float, session: str
+    ) -> None:
         """First statements of a write transaction: how long it may wait for locks, and idle while holding them.
 
         A runner that freezes inside a transaction must not keep its row locks for long (reliability, M4 and M5).
+        `session` names the transaction to whoever looks at the server's sessions.
         """
 
     def read_options(self) -> dict[str, Any]:

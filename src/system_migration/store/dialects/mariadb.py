@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
@@ -55,6 +56,7 @@ class MariaDB(Dialect):
 
     def listen(self, engine: Engine) -> None:
         event.listen(engine, "connect", _session_settings)
+        _survive_resets(engine)
 
     def table_options(self) -> dict[str, str]:
         # Binary collation: names and keys that differ in case only are different names and keys.
@@ -63,13 +65,15 @@ class MariaDB(Dialect):
     def widening(self, table: str, column: str) -> str | None:
         return f"ALTER TABLE {table} MODIFY {column} BIGINT NOT NULL"
 
-    def begin(self, connection: Connection, idle_seconds: float) -> None:
+    def begin(self, connection: Connection, idle_seconds: float, lock_seconds: float, session: str) -> None:
         # Both: the first counts only from a transaction's first write, and the guard's locks come before it.
         connection.exec_driver_sql(
             f"SET SESSION idle_write_transaction_timeout = {int(idle_seconds)},"
-            f" idle_transaction_timeout = {int(idle_seconds)}"
+            f" idle_transaction_timeout = {int(idle_seconds)},"
+            f" innodb_lock_wait_timeout = {max(1, int(lock_seconds))}"
         )
-        connection.exec_driver_sql("START TRANSACTION")
+        # A session has no name here that one transaction could set; a comment stands in the server's logs at least.
+        connection.exec_driver_sql(f"START TRANSACTION /* {session} */")
 
     def fingerprint(self, connection: Connection, table: str) -> Fingerprint:
         host, port, name, created = connection.execute(
@@ -145,6 +149,24 @@ def _session_settings(connection: Any, record: Any) -> None:
             # A schema change that waits for a reader makes everybody else wait behind it; the default is a day.
             f" lock_wait_timeout = {int(MariaDB.lock_seconds)}"
         )
+
+
+def _survive_resets(engine: Engine) -> None:
+    """Give a connection back although it dies just then.
+
+    Giving back one that read turns its autocommit off. An error there would end the work that is done, and the pool
+    would never see the connection again. Closed, it fails the ping before it is lent, and is replaced.
+    """
+    reset = engine.dialect.reset_isolation_level
+
+    def reset_or_close(connection: Any) -> None:
+        try:
+            reset(connection)
+        except engine.dialect.loaded_dbapi.Error:
+            with suppress(engine.dialect.loaded_dbapi.Error):
+                connection.close()
+
+    engine.dialect.reset_isolation_level = reset_or_close  # type: ignore[method-assign, assignment]
 
 
 def _number(error: DBAPIError) -> int | None:

@@ -53,13 +53,19 @@ class PostgreSQL(Dialect):
     def listen(self, engine: Engine) -> None:
         event.listen(engine, "connect", _no_prepared_names)
 
-    def begin(self, connection: Connection, idle_seconds: float) -> None:
+    def begin(self, connection: Connection, idle_seconds: float, lock_seconds: float, session: str) -> None:
+        # True: until the end of the transaction, so that a pooler's next client inherits nothing.
         connection.execute(
             text(
                 "SELECT set_config('lock_timeout', :lock, true),"
-                " set_config('idle_in_transaction_session_timeout', :idle, true)"
+                " set_config('idle_in_transaction_session_timeout', :idle, true),"
+                " set_config('application_name', :session, true)"
             ),
-            {"lock": f"{int(self.lock_seconds * 1000)}ms", "idle": f"{int(idle_seconds * 1000)}ms"},
+            {
+                "lock": f"{int(lock_seconds * 1000)}ms",
+                "idle": f"{int(idle_seconds * 1000)}ms",
+                "session": session,
+            },
         )
 
     def fingerprint(self, connection: Connection, table: str) -> Fingerprint:
