@@ -16,9 +16,8 @@ from system_migration import BatchMigration, Migration
 from system_migration.store import leases, tables
 from tests.crash.harness import COMMITTED, Job, Moment, engine_for, expire_lease
 from tests.crash.subjects import Imperative, fill_items, item
+from tests.support.torture import SEED
 
-SEED = int(os.environ.get("KILL_SWEEP_SEED", "1"))
-"""Chooses the rows of a sweep."""
 STRIDE = int(os.environ.get("KILL_SWEEP_STRIDE", "1"))
 """Kill at every moment; a higher number is for impatient developers."""
 
@@ -39,7 +38,7 @@ class Figures:
 
     def __str__(self) -> str:
         damage = f"{self.lost} lost, {self.doubled} doubled, {self.stuck} stuck"
-        return f"{len(self.kills)} kill points, {damage}, seed {SEED}"
+        return f"{len(self.kills)} kill points, {damage}"
 
 
 class Sweep:
