@@ -1,8 +1,9 @@
 """Runs in forked children, killed or held at an exact moment of their work.
 
 A child is forked after the imports, with no connection open in the parent, and makes an engine of its own. A
-*moment* is a point of its main thread's work on any connection: before each SQL statement, and just before and just
-after each COMMIT. The heartbeat has a thread of its own and is not counted, so the numbers repeat exactly.
+*moment* is a point of its work on any connection, in whatever thread: before each SQL statement, and just before and
+just after each COMMIT. The heartbeat is not counted: it beats by the clock. While one thread works at a time the
+numbers repeat exactly; with several they vary from run to run.
 
 Nothing here waits by the clock: a parent reads a pipe until the child says something, or is gone.
 """
@@ -11,12 +12,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import os
 import pickle
 import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +31,7 @@ import alembic.migration
 import alembic.operations  # noqa: F401
 import psycopg  # noqa: F401
 import pymysql  # noqa: F401
-from sqlalchemy import Connection, Engine, QueuePool, event, make_url, update
+from sqlalchemy import Connection, Dialect, Engine, QueuePool, event, make_url, update
 
 from system_migration import Migration, Migrator, Registry, RunOptions, Settings
 from system_migration.records import RunReport
@@ -75,16 +78,18 @@ STATEMENT, COMMIT, COMMITTED = "before a statement", "before COMMIT", "after COM
 OnMoment = Callable[[Moment], None]
 
 
+HEARTBEAT = "lease "
+"""How the name of a heartbeat's thread begins."""
+
+
 def watch(on_moment: OnMoment) -> None:
-    """Call `on_moment` at every moment of this process's main thread, for the rest of its life."""
-    count = 0
+    """Call `on_moment` at every moment of this process, in the thread that lives it, for the rest of its life."""
+    numbers = itertools.count(1)  # each is given to one thread only
     sent: dict[int, list[str]] = {}
 
     def tell(kind: str, connection: Any) -> None:
-        nonlocal count
-        if threading.current_thread() is threading.main_thread():
-            count += 1
-            on_moment(Moment(count, kind, tuple(sent.get(id(connection), ()))))
+        if not threading.current_thread().name.startswith(HEARTBEAT):
+            on_moment(Moment(next(numbers), kind, tuple(sent.get(id(connection), ()))))
 
     def statement(connection: Connection, _cursor: Any, sql: str, _p: Any, _x: Any, _many: bool) -> None:
         driver = connection.connection.dbapi_connection
@@ -107,11 +112,18 @@ def watch(on_moment: OnMoment) -> None:
     event.listen(Engine, "rollback", rollback)
 
 
+_wrapping = threading.Lock()
+
+
 def _tell_after_commit(connection: Connection, committed: Callable[[Any], None]) -> None:
     """SQLAlchemy has no event after a COMMIT, so the dialect's own step is wrapped, once for each engine."""
     dialect = connection.dialect
-    if "do_commit" in vars(dialect):
-        return
+    with _wrapping:
+        if "do_commit" not in vars(dialect):
+            _wrap_commit(dialect, committed)
+
+
+def _wrap_commit(dialect: Dialect, committed: Callable[[Any], None]) -> None:
     original = dialect.do_commit
 
     def do_commit(pooled: Any) -> None:
@@ -189,6 +201,18 @@ class Child:
             raise AssertionError(f"the child never came to the gate: {self.wait()}")
         os.read(gate.reached, 1)
 
+    def wait_until_frozen(self) -> None:
+        """Wait until it has sent SIGSTOP to itself, see `freeze`; it is an error if it ends instead."""
+        until = time.monotonic() + PATIENCE
+        while (state := os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG)) is None:
+            assert time.monotonic() < until, "the child never froze"
+            time.sleep(0.002)
+        assert state.si_code == os.CLD_STOPPED, f"the child did not freeze: {self.wait()}"
+
+    def thaw(self) -> None:
+        """Let a frozen child go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
     def is_at(self, gate: Gate) -> bool:
         """Whether the child stands at the gate now."""
         return bool(select.select([gate.reached], [], [], 0)[0])
@@ -227,6 +251,11 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
+def freeze() -> None:
+    """In a child: stand still with all threads, as in a paused virtual machine, until the parent lets it thaw."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 class Gate:
     """Where a child stops, once, until it is let through. Make it before the child."""
 
@@ -234,10 +263,11 @@ class Gate:
         self.reached, self._reach = os.pipe()
         self._passage, self._open = os.pipe()
         self.passed = False
+        self._first = threading.Lock()
 
     def stop(self) -> None:
-        """In the child: say that we are here, and wait. Afterwards the gate stands open."""
-        if not self.passed:
+        """In the child: say that we are here, and wait. Only the first thread stops, and once."""
+        if self._first.acquire(blocking=False):
             self.passed = True
             os.write(self._reach, b".")
             os.read(self._passage, 1)
@@ -266,13 +296,15 @@ class Job:
         migration: type[Migration],
         *,
         batch_size: int = 3,
+        workers: int = 1,
+        wait: bool = False,
         lease_seconds: float = 30.0,
         engine: Callable[[str], Engine] = engine_for,
         **migrator_options: Any,
     ) -> None:
         self._url, self._migration, self._engine = url, migration, engine
         self._settings = Settings(environment=ENVIRONMENT, lease_seconds=lease_seconds)
-        self._options = RunOptions(workers=1, batch_size=batch_size)
+        self._options = RunOptions(workers=workers, batch_size=batch_size, wait=wait)
         self._migrator_options = migrator_options
         self._made: Migrator | None = None
 

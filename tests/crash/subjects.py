@@ -145,6 +145,12 @@ class Items:
     def close(self) -> None:
         self.engine.dispose()
 
+    def begin_anew(self) -> None:
+        """The items as at first, and no trace of any run."""
+        with self.engine.begin() as connection:
+            tables.metadata.drop_all(connection)
+            fill_items(connection, self.initial)
+
     def values(self) -> dict[int, int]:
         """Every `y` by its key."""
         return {row.id: row.y for row in self._ask(sa.select(item.c.id, item.c.y).order_by(item.c.id))}

@@ -17,7 +17,7 @@ from system_migration.errors import HeldElsewhere
 from system_migration.lease import HeldLease
 from system_migration.running import runner
 from system_migration.states import RunKind
-from system_migration.store import runs
+from tests.crash import controls
 from tests.crash.harness import (
     PATIENCE,
     STATEMENT,
@@ -77,7 +77,7 @@ def test_a_zombie_writes_nothing_after_a_takeover(items: Items, gate: Gate, seco
 def test_without_the_fence_check_a_zombie_writes_after_a_takeover(items: Items, gate: Gate, second_gate: Gate) -> None:
     def arrange_the_zombie() -> None:
         stop_in_transform(gate)()
-        runs.check_fence = lambda *_: None
+        controls.without_fence_check()
 
     job = Job(items.url, InPlace)
     with job.start(arrange_the_zombie) as zombie:

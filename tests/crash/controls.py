@@ -1,0 +1,46 @@
+"""A defence taken away, for a child that must show the damage: proof that a test looks in the right place.
+
+Each function patches the library in the process that calls it. Call it in a child only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from system_migration.batching import writes
+from system_migration.batching.writes import Verdict
+from system_migration.lease import HeldLease
+from system_migration.store import runs
+from system_migration.store.dialects.base import Dialect
+from system_migration.store.dialects.mariadb import MariaDB
+from system_migration.store.dialects.postgresql import PostgreSQL
+
+
+def without_guard() -> None:
+    """Every row of a batch is written, whatever it is by now."""
+
+    def guard(_connection: Any, _dialect: Any, _target: Any, rows: Any, outcomes: Any) -> Verdict:
+        return Verdict(writes=[(row.key, outcome) for row, outcome in zip(rows, outcomes, strict=True)])
+
+    writes.guard = guard
+
+
+def without_fence_check() -> None:
+    """A batch is committed, whoever holds the lease."""
+    runs.check_fence = lambda *_: None
+
+
+def without_deadline() -> None:
+    """A runner never asks whether its lease still stands."""
+    HeldLease.check = lambda self: None  # type: ignore[method-assign]
+
+
+def with_idle_seconds(seconds: float) -> None:
+    """The server ends a transaction of ours that idles for so long; an hour is as good as never."""
+    for dialect in (PostgreSQL, MariaDB):
+        _begin_with(dialect, seconds)
+
+
+def _begin_with(dialect: type[Dialect], seconds: float) -> None:
+    begin = dialect.begin
+    dialect.begin = lambda self, connection, _: begin(self, connection, seconds)  # type: ignore[method-assign]
