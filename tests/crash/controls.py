@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Connection, select, update
+
 from system_migration.batching import writes
 from system_migration.batching.writes import Verdict
 from system_migration.lease import HeldLease
-from system_migration.store import runs
+from system_migration.store import leases, runs, tables
 from system_migration.store.dialects.base import Dialect
 from system_migration.store.dialects.mariadb import MariaDB
 from system_migration.store.dialects.postgresql import PostgreSQL
+from system_migration.store.leases import Claim
 
 
 def without_guard() -> None:
@@ -23,6 +26,20 @@ def without_guard() -> None:
         return Verdict(writes=[(row.key, outcome) for row, outcome in zip(rows, outcomes, strict=True)])
 
     writes.guard = guard
+
+
+def without_lease() -> None:
+    """Nobody is told that another one runs; whoever asks for the lease gets it."""
+
+    def acquire(
+        connection: Connection, environment: str, name: str, holder: str, _held_by: str, seconds: float
+    ) -> Claim:
+        connection.execute(update(tables.lease).values(holder=holder, fence=tables.lease.c.fence + 1, released=False))
+        fence = connection.execute(select(tables.lease.c.fence)).scalar_one()
+        return Claim(environment, name, holder, fence, seconds)
+
+    leases.acquire = acquire
+    leases.holder = lambda *_: None
 
 
 def without_fence_check() -> None:
@@ -43,4 +60,4 @@ def with_idle_seconds(seconds: float) -> None:
 
 def _begin_with(dialect: type[Dialect], seconds: float) -> None:
     begin = dialect.begin
-    dialect.begin = lambda self, connection, _: begin(self, connection, seconds)  # type: ignore[method-assign]
+    dialect.begin = lambda self, connection, _, *rest: begin(self, connection, seconds, *rest)  # type: ignore[method-assign]
