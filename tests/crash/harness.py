@@ -295,7 +295,7 @@ class Job:
         url: str,
         migration: type[Migration],
         *,
-        batch_size: int = 3,
+        batch_size: int | None = 3,
         workers: int = 1,
         wait: bool = False,
         lease_seconds: float = 30.0,

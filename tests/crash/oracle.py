@@ -141,10 +141,8 @@ class Judgement:
     examples: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        damage = (
-            f"{self.lost} lost writes, {self.stale} from stale input, {self.twice} twice, {self.left_over} left over"
-        )
-        return f"{self.migrated} rows migrated, {damage}"
+        wrong = f"{self.lost} lost writes, {self.stale} from stale input"
+        return f"{self.migrated} rows migrated, {self.twice} of them twice, {self.left_over} left over, {wrong}"
 
 
 @dataclass
