@@ -12,10 +12,12 @@ from sqlalchemy import Connection, select, update
 from system_migration.batching import writes
 from system_migration.batching.writes import Verdict
 from system_migration.lease import HeldLease
+from system_migration.schema_changes import SchemaChanges
 from system_migration.store import leases, runs, tables
 from system_migration.store.dialects.base import Dialect
 from system_migration.store.dialects.mariadb import MariaDB
 from system_migration.store.dialects.postgresql import PostgreSQL
+from system_migration.store.dialects.sqlite import SQLite
 from system_migration.store.leases import Claim
 
 
@@ -61,3 +63,21 @@ def with_idle_seconds(seconds: float) -> None:
 def _begin_with(dialect: type[Dialect], seconds: float) -> None:
     begin = dialect.begin
     dialect.begin = lambda self, connection, _, *rest: begin(self, connection, seconds, *rest)  # type: ignore[method-assign]
+
+
+def with_lock_seconds(seconds: float) -> None:
+    """A statement of ours waits so long for a lock; an hour is as good as for ever."""
+    for dialect in (PostgreSQL, MariaDB):
+        dialect.lock_seconds = seconds
+
+
+def without_transactional_ddl() -> None:
+    """Each schema change is committed by itself."""
+    for dialect in (SQLite, PostgreSQL):
+        dialect.transactional_ddl = False
+
+
+def without_catalogue() -> None:
+    """A schema change is made, whether or not it has been made before."""
+    change = SchemaChanges._change
+    SchemaChanges._change = lambda self, _, *rest: change(self, False, *rest)  # type: ignore[method-assign]

@@ -159,6 +159,10 @@ class Items:
         with self.engine.connect() as connection:
             return [column["name"] for column in sa.inspect(connection).get_columns("item")]
 
+    def tables(self) -> set[str]:
+        with self.engine.connect() as connection:
+            return set(sa.inspect(connection).get_table_names())
+
     def indexes(self, table: str) -> list[str | None]:
         with self.engine.connect() as connection:
             return [index["name"] for index in sa.inspect(connection).get_indexes(table)]
