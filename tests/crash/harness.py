@@ -159,6 +159,7 @@ class Child:
         self._ending: Ending | None = None
 
     def _live(self, parent: int, work: Callable[[Child], Any]) -> None:
+        gc.freeze()  # or its collector copies, page by page, what is the parent's
         try:
             _die_with(parent)
             ending = Ending(value=work(self))

@@ -31,16 +31,15 @@ class Shape:
         whole = [sa.Column(name, sa.Integer, nullable=False) for name in ("origin", "y")]
         return sa.Table("item", sa.MetaData(), *columns, *whole)
 
-    def make(self, engine: sa.Engine) -> int:
+    def make(self, connection: sa.Connection) -> int:
         """Create and fill the table; how many rows there are. What the database says it has already is not a row."""
         table, rows = self.table(), 0
-        with engine.begin() as connection:
-            table.drop(connection, checkfirst=True)
-            table.create(connection)
+        table.drop(connection, checkfirst=True)
+        table.create(connection)
         for number, key in enumerate(self.keys):
             values = dict(zip(table.primary_key.columns.keys(), key, strict=True))
             try:
-                with engine.begin() as connection:
+                with connection.begin_nested():
                     connection.execute(table.insert().values(**values, origin=number, y=number))
             except IntegrityError:  # "a" and "A" are one where the collation says so
                 continue

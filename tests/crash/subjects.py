@@ -130,6 +130,13 @@ def fill_items(connection: sa.Connection, initial: Mapping[int, int], *, anew: b
     connection.execute(item.insert(), [{"id": key, "origin": y, "y": y} for key, y in initial.items()])
 
 
+def forget_runs(connection: sa.Connection) -> None:
+    """Empty the tracking tables; the database stays bound."""
+    for table in reversed(tables.metadata.sorted_tables):
+        if table is not tables.meta:
+            connection.execute(table.delete())
+
+
 class Items:
     """Six items as the application sees them, on connections that are closed at once."""
 
@@ -145,10 +152,13 @@ class Items:
     def close(self) -> None:
         self.engine.dispose()
 
-    def begin_anew(self) -> None:
-        """The items as at first, and no trace of any run."""
+    def begin_anew(self, *, fresh: bool = False) -> None:
+        """The items as at first, and no trace of any run; a `fresh` database has no tracking tables either."""
         with self.engine.begin() as connection:
-            tables.metadata.drop_all(connection)
+            if fresh:
+                tables.metadata.drop_all(connection)
+            elif sa.inspect(connection).has_table(tables.meta.name):
+                forget_runs(connection)
             fill_items(connection, self.initial)
 
     def values(self) -> dict[int, int]:

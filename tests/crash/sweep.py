@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, Table, func, inspect, select
 from system_migration import BatchMigration, Migration
 from system_migration.store import leases, tables
 from tests.crash.harness import COMMITTED, Job, Moment, engine_for, expire_lease
-from tests.crash.subjects import Imperative, fill_items, item
+from tests.crash.subjects import Imperative, fill_items, forget_runs, item
 from tests.support.torture import SEED
 
 STRIDE = int(os.environ.get("KILL_SWEEP_STRIDE", "1"))
@@ -83,9 +83,7 @@ class Sweep:
         """On a database that has the tracking tables, at every moment until runs end before they are killed."""
 
         def rewind(connection: Connection) -> None:
-            for table in reversed(tables.metadata.sorted_tables):
-                if table is not tables.meta:
-                    connection.execute(table.delete())
+            forget_runs(connection)
             fill_items(connection, self.initial, anew=self._changes_schema)
 
         self._job.init()

@@ -71,9 +71,8 @@ def has_done(step: str, moment: Moment) -> bool:
 # How a runner dies
 
 
-def die(items: Items, step: str, when: str, arrange: Callable[[], None] = lambda: None) -> None:
+def die(items: Items, job: Job, step: str, when: str, arrange: Callable[[], None] = lambda: None) -> None:
     """A runner is killed there; it is an error if it comes through."""
-    job = Job(items.url, Reshapes)
     if when == IN:
         die_in[items.engine.dialect.name](items, job, step)
         return
@@ -146,10 +145,10 @@ def points(kind: str) -> list[tuple[str, str]]:
     return [point for point in every if point != (STEPS[0], IN) or kind != "mysql"]
 
 
-def succeed(items: Items, arrange: Callable[[], None] = lambda: None) -> Ending:
+def succeed(items: Items, job: Job, arrange: Callable[[], None] = lambda: None) -> Ending:
     """Another runner takes over, and ends the run."""
     items.expire_lease()
-    with Job(items.url, Reshapes).start(arrange) as successor:
+    with job.start(arrange) as successor:
         return successor.wait()
 
 
@@ -168,16 +167,19 @@ def test_killed_at_a_schema_change_a_run_is_resumed_to_its_end(
 ) -> None:
     """Once, and with --long twice: the successor dies at the same place."""
     kind, kills, problems = items.engine.dialect.name, 0, []
+    job = Job(items.url, Reshapes)
+    begin_anew(items)
+    job.run()  # so that the children inherit what is compiled
     for deaths in range(1, scale(1, 2) + 1):
         for step, when in points(kind):
             begin_anew(items)
-            die(items, step, when)
+            die(items, job, step, when)
             kills += 1
             if deaths == 2 and when == BEFORE:
                 items.expire_lease()
-                die(items, step, when)
+                die(items, job, step, when)
                 kills += 1
-            if problem := wrong(items, succeed(items)):
+            if problem := wrong(items, succeed(items, job)):
                 problems.append(f"{when} {step}: {problem}")
     stuck = len(problems)
     exists = sum("exist" in problem or "Duplicate" in problem for problem in problems)
@@ -188,8 +190,9 @@ def test_killed_at_a_schema_change_a_run_is_resumed_to_its_end(
 def test_without_a_look_into_the_catalogue_a_change_is_made_twice(items: Items) -> None:
     """Where each change is committed by itself, as on MariaDB always."""
     begin_anew(items)
-    die(items, STEPS[0], AFTER, controls.without_transactional_ddl)
-    ending = succeed(items, controls.without_catalogue)
+    job = Job(items.url, Reshapes)
+    die(items, job, STEPS[0], AFTER, controls.without_transactional_ddl)
+    ending = succeed(items, job, controls.without_catalogue)
     assert "exists" in ending.message
 
 

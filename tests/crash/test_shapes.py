@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import resource
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -13,10 +14,10 @@ from sqlalchemy import Engine
 
 from system_migration import BatchMigration, Row
 from system_migration.batching import keys, loop
-from system_migration.store import tables
+from system_migration.errors import MigrationSystemError
 from tests.crash.harness import Child, Ending, Gate, Job, after_commit_of_a_batch, engine_for, expire_lease
 from tests.crash.shapes import BATCH, SHAPES, Shape
-from tests.crash.subjects import Flagged, Items, item
+from tests.crash.subjects import Flagged, Items, forget_runs, item
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dialect sqlite.* does .*not.* support Decimal")
 
@@ -40,54 +41,55 @@ def engine(database_url: str) -> Iterator[Engine]:
     made.dispose()
 
 
-def outcome(engine: Engine, shape: Shape) -> tuple[int, int, int]:
+def outcome(engine: Engine, shape: Shape) -> Counter[str]:
     """How many rows are there, how many were missed, how many done twice."""
     table = shape.table()
     with engine.connect() as connection:
         done = connection.execute(sa.select(table.c.y - table.c.origin)).scalars().all()
-    return len(done), sum(times < 1 for times in done), sum(times > 1 for times in done)
+    return +Counter(rows=len(done), missed=sum(times < 1 for times in done), twice=sum(times > 1 for times in done))
 
 
-def die_and_succeed(engine: Engine, url: str, shape: Shape, arrange: Callable[[], None]) -> tuple[int, Ending]:
-    """A runner dies after its first batch, a successor ends it; how many rows there were, and how he ended."""
+def die_and_succeed(engine: Engine, job: Job, shape: Shape) -> int:
+    """A runner dies after its first batch, a successor ends the run; how many rows there were."""
     with engine.begin() as connection:
-        tables.metadata.drop_all(connection)
-    rows = shape.make(engine)
+        forget_runs(connection)
+        expected = shape.make(connection)
     engine.dispose()
-    job = Job(url, Shaped, batch_size=BATCH, workers=2)
     if job.start_and_kill(after_commit_of_a_batch).killed_at is not None:
         with engine.begin() as connection:
             expire_lease(connection)
-        engine.dispose()
-        with job.start(arrange) as successor:
-            return rows, successor.wait()
-    return rows, Ending()
+        job.run()
+    return expected
 
 
-def test_no_row_of_any_shape_is_missed_or_done_twice(
-    engine: Engine, database_url: str, publish: Callable[[str], None]
-) -> None:
-    totals, problems = [0, 0, 0], []
+@pytest.fixture
+def job(database_url: str) -> Job:
+    made = Job(database_url, Shaped, batch_size=BATCH, workers=2)
+    made.init()
+    return made
+
+
+def test_no_row_of_any_shape_is_missed_or_done_twice(engine: Engine, job: Job, publish: Callable[[str], None]) -> None:
+    totals, problems = Counter[str](), []
     for shape in SHAPES:
-        made, ending = die_and_succeed(engine, database_url, shape, lambda: None)
-        rows, missed, twice = outcome(engine, shape)
-        totals = [total + more for total, more in zip(totals, (rows, missed, twice), strict=True)]
-        if ending.error or missed or twice or rows != made:
-            problems.append(f"{shape.name}: {missed} of {rows} missed, {twice} twice, {ending.message}")
-    publish(
-        f"table shapes {engine.dialect.name}: {len(SHAPES)} shapes, {totals[0]} rows, "
-        f"{totals[1]} missed, {totals[2]} twice"
-    )
+        expected = die_and_succeed(engine, job, shape)
+        found = outcome(engine, shape)
+        totals += found
+        if found != Counter(rows=expected):
+            problems.append(f"{shape.name}: {dict(found)} of {expected} rows")
+    counts = f"{totals['rows']} rows, {totals['missed']} missed, {totals['twice']} twice"
+    publish(f"table shapes {engine.dialect.name}: {len(SHAPES)} shapes, {counts}")
     assert problems == []
 
 
-def test_with_bounds_that_were_not_kept_exactly_rows_are_done_twice(engine: Engine, database_url: str) -> None:
-    def forget() -> None:
-        keys.decode = lambda _: (0,)
-
-    die_and_succeed(engine, database_url, SHAPES[0], forget)
-    _, missed, twice = outcome(engine, SHAPES[0])
-    assert missed + twice > 0
+def test_with_bounds_that_were_not_kept_exactly_rows_are_done_twice(
+    engine: Engine, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "decode", lambda _: (0,))
+    with suppress(MigrationSystemError):
+        die_and_succeed(engine, job, SHAPES[0])
+    found = outcome(engine, SHAPES[0])
+    assert found["missed"] + found["twice"] > 0
 
 
 # Rows that become visible behind the walk
