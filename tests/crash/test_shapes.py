@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine
+from sqlalchemy.dialects import mysql
 
 from system_migration import BatchMigration, Row
 from system_migration.batching import keys, loop
@@ -179,7 +180,7 @@ huge = sa.Table(
     "huge",
     sa.MetaData(),
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("body", sa.Text(2**24)),
+    sa.Column("body", sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql")),
     sa.Column("size", sa.Integer),
 )
 
