@@ -130,6 +130,11 @@ def fill_items(connection: sa.Connection, initial: Mapping[int, int], *, anew: b
     connection.execute(item.insert(), [{"id": key, "origin": y, "y": y} for key, y in initial.items()])
 
 
+def kind_of(engine: sa.Engine) -> str:
+    """An engine's database by the name that tests give it."""
+    return {"mysql": "mariadb"}.get(engine.dialect.name, engine.dialect.name)
+
+
 def forget_runs(connection: sa.Connection) -> None:
     """Empty the tracking tables; the database stays bound."""
     for table in reversed(tables.metadata.sorted_tables):
@@ -151,6 +156,11 @@ class Items:
 
     def close(self) -> None:
         self.engine.dispose()
+
+    @property
+    def kind(self) -> str:
+        """The database's name as tests have it."""
+        return kind_of(self.engine)
 
     def begin_anew(self, *, fresh: bool = False) -> None:
         """The items as at first, and no trace of any run; a `fresh` database has no tracking tables either."""

@@ -74,7 +74,7 @@ def has_done(step: str, moment: Moment) -> bool:
 def die(items: Items, job: Job, step: str, when: str, arrange: Callable[[], None] = lambda: None) -> None:
     """A runner is killed there; it is an error if it comes through."""
     if when == IN:
-        die_in[items.engine.dialect.name](items, job, step)
+        die_in[items.kind](items, job, step)
         return
     reached = is_about_to if when == BEFORE else has_done
     ending = job.start_and_kill(lambda moment: reached(step, moment), arrange)
@@ -135,14 +135,14 @@ def stop_before(step: str, gate: Gate) -> OnMoment:
 die_in: Mapping[str, Callable[[Items, Job, str], None]] = {
     "sqlite": die_in_sqlite,
     "postgresql": die_in_postgresql,
-    "mysql": die_in_mariadb,
+    "mariadb": die_in_mariadb,
 }
 
 
 def points(kind: str) -> list[tuple[str, str]]:
     """Every step, and where a runner dies. On MariaDB no transaction can make the creation of a table wait."""
     every = [(step, when) for step in STEPS for when in (BEFORE, IN, AFTER)]
-    return [point for point in every if point != (STEPS[0], IN) or kind != "mysql"]
+    return [point for point in every if point != (STEPS[0], IN) or kind != "mariadb"]
 
 
 def succeed(items: Items, job: Job, arrange: Callable[[], None] = lambda: None) -> Ending:
@@ -166,7 +166,7 @@ def test_killed_at_a_schema_change_a_run_is_resumed_to_its_end(
     items: Items, publish: Callable[[str], None], scale: Callable[[int, int], int]
 ) -> None:
     """Once, and with --long twice: the successor dies at the same place."""
-    kind, kills, problems = items.engine.dialect.name, 0, []
+    kind, kills, problems = items.kind, 0, []
     job = Job(items.url, Reshapes)
     begin_anew(items)
     job.run()  # so that the children inherit what is compiled
@@ -232,7 +232,7 @@ def reads(reader: Connection, seconds: float) -> Iterator[float]:
 def test_a_reader_waits_little_while_a_schema_change_waits(items: Items, publish: Callable[[str], None]) -> None:
     begin_anew(items)
     longest, ending = longest_wait(items, LOCK)
-    publish(f"reader beside a schema change {items.engine.dialect.name}: {longest:.2f} s of {LOCK + 0.5} s")
+    publish(f"reader beside a schema change {items.kind}: {longest:.2f} s of {LOCK + 0.5} s")
     assert longest <= LOCK + 0.5
     assert wrong(items, ending) is None
 

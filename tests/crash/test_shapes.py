@@ -18,7 +18,7 @@ from system_migration.batching import keys, loop
 from system_migration.errors import MigrationSystemError
 from tests.crash.harness import Child, Ending, Gate, Job, after_commit_of_a_batch, engine_for, expire_lease
 from tests.crash.shapes import BATCH, SHAPES, Shape
-from tests.crash.subjects import Flagged, Items, forget_runs, item
+from tests.crash.subjects import Flagged, Items, forget_runs, item, kind_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dialect sqlite.* does .*not.* support Decimal")
 
@@ -79,7 +79,7 @@ def test_no_row_of_any_shape_is_missed_or_done_twice(engine: Engine, job: Job, p
         if found != Counter(rows=expected):
             problems.append(f"{shape.name}: {dict(found)} of {expected} rows")
     counts = f"{totals['rows']} rows, {totals['missed']} missed, {totals['twice']} twice"
-    publish(f"table shapes {engine.dialect.name}: {len(SHAPES)} shapes, {counts}")
+    publish(f"table shapes {kind_of(engine)}: {len(SHAPES)} shapes, {counts}")
     assert problems == []
 
 
@@ -139,7 +139,7 @@ def test_rows_that_are_committed_behind_the_walk_are_found_by_the_sweep(
     transactions = scale(40, 150)
     ending = commit_late(flagged, transactions, gate)
     missed = untouched(flagged)
-    publish(f"late commits {flagged.engine.dialect.name}: {transactions} transactions, {missed} missed")
+    publish(f"late commits {flagged.kind}: {transactions} transactions, {missed} missed")
     assert ending.error is None, ending.message
     assert missed == 0
     assert flagged.status() == "COMPLETED"
@@ -201,5 +201,5 @@ def test_huge_rows_fit_into_bounded_memory(engine: Engine, database_url: str, pu
     with Child(measure) as child:
         ending = child.wait()
     assert ending.error is None, ending.message
-    publish(f"huge rows {engine.dialect.name}: {HUGE_ROWS} rows of 2 MB in {ending.value / MEGABYTE:.0f} MB of memory")
+    publish(f"huge rows {kind_of(engine)}: {HUGE_ROWS} rows of 2 MB in {ending.value / MEGABYTE:.0f} MB of memory")
     assert ending.value < MOST_MEMORY

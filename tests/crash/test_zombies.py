@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import pytest
 from sqlalchemy.exc import DBAPIError
@@ -54,9 +55,18 @@ def once(when: Callable[[Moment], bool]) -> Callable[[Moment], None]:
     return stop
 
 
+def has_written(moment: Moment) -> bool:
+    """The batch has written its rows, and goes on to something else."""
+    return moment.kind == STATEMENT and moment.has_sent("UPDATE item") and not is_writing(moment)
+
+
+def is_writing(moment: Moment) -> bool:
+    return moment.transaction[-1].startswith("UPDATE item")
+
+
 def holds_rows(moment: Moment) -> bool:
-    """The batch has written its rows, and has not passed the fence check."""
-    return moment.kind == STATEMENT and moment.has_sent("UPDATE item") and moment.has_sent("INSERT INTO system_mig")
+    """The batch has written its rows and its ledger entry, and has not passed the fence check."""
+    return has_written(moment) and moment.transaction[-1].startswith("SELECT system_migration_run")
 
 
 def has_passed_the_fence(moment: Moment) -> bool:
@@ -66,6 +76,7 @@ def has_passed_the_fence(moment: Moment) -> bool:
 BETWEEN = Point("between batches", once(after_commit_of_a_batch))
 IN_TRANSFORM = Point("in transform", in_transform=True)
 HOLDING_ROWS = Point("in the transaction", once(holds_rows))
+AFTER_THE_WRITE = Point("after the write", once(has_written))
 AT_COMMIT = Point("before the commit", once(has_passed_the_fence))
 
 
@@ -149,7 +160,7 @@ def points_of(kind: str) -> Iterator[Point]:
 def test_what_thaws_after_a_takeover_writes_nothing_and_says_so(
     items: Items, publish: Callable[[str], None], scale: Callable[[int, int], int]
 ) -> None:
-    kind, rounds = items.engine.dialect.name, Rounds()
+    kind, rounds = items.kind, Rounds()
     for _ in range(scale(1, 5 if kind != "sqlite" else 10)):
         for point in points_of(kind):
             items.begin_anew()
@@ -162,7 +173,7 @@ def test_what_thaws_after_a_takeover_writes_nothing_and_says_so(
     assert max(rounds.takeovers) <= LATEST
 
 
-@pytest.mark.parametrize("point", [BETWEEN, IN_TRANSFORM], ids=lambda point: point.name)
+@pytest.mark.parametrize("point", [BETWEEN, IN_TRANSFORM], ids=attrgetter("name"))
 def test_without_the_fence_check_what_thaws_writes_rows(items: Items, point: Point) -> None:
     def arrange() -> None:
         controls.without_fence_check()
@@ -189,14 +200,24 @@ def application_waits(items: Items, most: float) -> float:
     return time.monotonic() - began
 
 
+unarmed = pytest.mark.xfail(
+    strict=False,
+    reason="psycopg sends an executemany as a pipeline, after which PostgreSQL does not arm its timeout for idle "
+    "transactions until the next statement",
+)
+
+
 @pytest.mark.databases("postgresql", "mariadb")
+@pytest.mark.parametrize("point", [HOLDING_ROWS, AFTER_THE_WRITE], ids=attrgetter("name"))
 def test_the_server_ends_a_frozen_transaction_and_the_application_goes_on(
-    items: Items, publish: Callable[[str], None]
+    items: Items, point: Point, request: pytest.FixtureRequest, publish: Callable[[str], None]
 ) -> None:
-    with zombie_at(HOLDING_ROWS, items) as zombie:
+    if items.kind == "postgresql" and point is AFTER_THE_WRITE:
+        request.applymarker(unarmed)
+    with zombie_at(point, items) as zombie:
         zombie.wait_until_frozen()
         waited = application_waits(items, IDLE + 2)
-    publish(f"frozen transaction {items.engine.dialect.name}: the application waited {waited:.2f} s of {IDLE + 1} s")
+    publish(f"frozen {point.name} {items.kind}: the application waited {waited:.2f} s of {IDLE + 1} s")
     assert waited <= IDLE + 1
     assert items.values() == items.initial
 
