@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Engine, make_url
 
+from tests.support import torture
 from tests.support.databases import KINDS, MakeDatabaseUrl, application_engine, fresh_database
 from tests.support.host import BinaryMissing
 from tests.support.servers import MariadbServer, Pgbouncer, PostgresServer, Server
@@ -40,6 +41,21 @@ SETTINGS = (
 )
 
 S = TypeVar("S", bound=Server)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="full numbers for what counts rounds, rows or kill points")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--long"):
+        torture.be_long()
+
+
+@pytest.fixture(scope="session")
+def scale() -> Callable[[int, int], int]:
+    """`scale(short, long)`: the number that applies, the long one with `--long`."""
+    return torture.scale
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The figures of the kill sweeps, where everybody sees them: in pytest's summary; and what the tests share."""
+"""What was counted, where everybody sees it: in pytest's summary; and what the tests share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import pytest
 
 from tests.crash.harness import Gate
 from tests.crash.subjects import Items
+from tests.support.torture import SEED
 
 FIGURES = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
 def publish(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Call it with a line for the summary."""
-    return request.config.stash.setdefault(FIGURES, []).append
+    """Call it with a line of counts for the summary; the seed is added."""
+    figures = request.config.stash.setdefault(FIGURES, [])
+    return lambda line: figures.append(f"{line}, seed {SEED}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

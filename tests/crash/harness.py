@@ -1,27 +1,11 @@
-"""Runs in forked children, killed or held at an exact moment of their work.
-
-A child is forked after the imports, with no connection open in the parent, and makes an engine of its own. A
-*moment* is a point of its main thread's work on any connection: before each SQL statement, and just before and just
-after each COMMIT. The heartbeat has a thread of its own and is not counted, so the numbers repeat exactly.
-
-Nothing here waits by the clock: a parent reads a pipe until the child says something, or is gone.
-"""
+"""Runs in forked children, killed or held at an exact moment of their work; see `children` and `moments`."""
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import os
-import pickle
-import select
-import signal
-import sys
-import threading
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 # Imported lazily by the library; a child must find them imported.
 import alembic.migration
@@ -34,11 +18,30 @@ from system_migration import Migration, Migrator, Registry, RunOptions, Settings
 from system_migration.records import RunReport
 from system_migration.store import tables
 from system_migration.store.times import after
+from tests.crash.children import PATIENCE, Child, Ending, Gate, freeze
+from tests.crash.moments import COMMIT, COMMITTED, STATEMENT, Moment, OnMoment, watch
 from tests.support.databases import application_engine
 
+__all__ = [
+    "COMMIT",
+    "COMMITTED",
+    "PATIENCE",
+    "STATEMENT",
+    "Child",
+    "Ending",
+    "Gate",
+    "Job",
+    "Moment",
+    "OnMoment",
+    "after_commit_of_a_batch",
+    "at_commit_of_a_batch",
+    "engine_for",
+    "expire_lease",
+    "freeze",
+    "watch",
+]
+
 ENVIRONMENT = "crash"
-PATIENCE = 60.0
-"""After this many seconds without a word a child hangs, and the test fails. Never reached in a test that passes."""
 
 
 def engine_for(url: str) -> Engine:
@@ -48,213 +51,6 @@ def engine_for(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))
     return engine
-
-
-# Moments
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A point in the life of a child. `transaction` is what its connection has sent since its last COMMIT."""
-
-    number: int
-    kind: str
-    transaction: tuple[str, ...]
-
-    def has_sent(self, beginning: str) -> bool:
-        """Whether the transaction holds a statement that begins so."""
-        return any(statement.startswith(beginning) for statement in self.transaction)
-
-    def __str__(self) -> str:
-        last = " ".join(self.transaction[-1].split())[:100] if self.transaction else "nothing"
-        return f"moment {self.number}, {self.kind} ({last})"
-
-
-STATEMENT, COMMIT, COMMITTED = "before a statement", "before COMMIT", "after COMMIT"
-
-OnMoment = Callable[[Moment], None]
-
-
-def watch(on_moment: OnMoment) -> None:
-    """Call `on_moment` at every moment of this process's main thread, for the rest of its life."""
-    count = 0
-    sent: dict[int, list[str]] = {}
-
-    def tell(kind: str, connection: Any) -> None:
-        nonlocal count
-        if threading.current_thread() is threading.main_thread():
-            count += 1
-            on_moment(Moment(count, kind, tuple(sent.get(id(connection), ()))))
-
-    def statement(connection: Connection, _cursor: Any, sql: str, _p: Any, _x: Any, _many: bool) -> None:
-        driver = connection.connection.dbapi_connection
-        sent.setdefault(id(driver), []).append(sql)
-        tell(STATEMENT, driver)
-
-    def commit(connection: Connection) -> None:
-        _tell_after_commit(connection, committed)
-        tell(COMMIT, connection.connection.dbapi_connection)
-
-    def committed(driver: Any) -> None:
-        tell(COMMITTED, driver)
-        sent.pop(id(driver), None)
-
-    def rollback(connection: Connection) -> None:
-        sent.pop(id(connection.connection.dbapi_connection), None)
-
-    event.listen(Engine, "before_cursor_execute", statement)
-    event.listen(Engine, "commit", commit)
-    event.listen(Engine, "rollback", rollback)
-
-
-def _tell_after_commit(connection: Connection, committed: Callable[[Any], None]) -> None:
-    """SQLAlchemy has no event after a COMMIT, so the dialect's own step is wrapped, once for each engine."""
-    dialect = connection.dialect
-    if "do_commit" in vars(dialect):
-        return
-    original = dialect.do_commit
-
-    def do_commit(pooled: Any) -> None:
-        original(pooled)
-        committed(pooled.dbapi_connection)
-
-    dialect.do_commit = do_commit  # type: ignore[assignment, method-assign]
-
-
-# Children
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a child ended: killed at a moment, by an error, or with a value."""
-
-    killed_at: Moment | None = None
-    value: Any = None
-    error: str | None = None
-    message: str = ""
-
-
-class Child:
-    """A forked process and what it says. Ended, if need be by force, when the block is left."""
-
-    def __init__(self, work: Callable[[Child], Any]) -> None:
-        parent = os.getpid()
-        self._reader, self._writer = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            self._live(parent, work)
-        os.close(self._writer)
-        self._ending: Ending | None = None
-
-    def _live(self, parent: int, work: Callable[[Child], Any]) -> None:
-        try:
-            _die_with(parent)
-            ending = Ending(value=work(self))
-        except BaseException as error:
-            ending = Ending(error=type(error).__name__, message=f"{error}\n{traceback.format_exc()}")
-        try:
-            self._say(ending)
-        finally:
-            os._exit(0)  # no clean-up of pytest's: that is the parent's
-
-    def _say(self, ending: Ending) -> None:
-        data = pickle.dumps(ending)
-        while data:
-            data = data[os.write(self._writer, data) :]
-
-    def die_at(self, moment: Moment) -> None:
-        """In the child: say where, and be gone as a power cut would have it."""
-        self._say(Ending(killed_at=moment))
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def wait(self, patience: float = PATIENCE) -> Ending:
-        """Let it end."""
-        if self._ending is None:
-            said = b""
-            while True:
-                self._listen([self._reader], patience)
-                part = os.read(self._reader, 65536)
-                if not part:
-                    break
-                said += part
-            self._bury(Ending(error="Silence", message="it died without a word"))
-            if said:
-                self._ending = pickle.loads(said)
-        return self._ending
-
-    def wait_for(self, gate: Gate) -> None:
-        """Wait until the child stands at the gate; it is an error if it ends instead."""
-        ready = self._listen([gate.reached, self._reader])
-        if gate.reached not in ready:
-            raise AssertionError(f"the child never came to the gate: {self.wait()}")
-        os.read(gate.reached, 1)
-
-    def is_at(self, gate: Gate) -> bool:
-        """Whether the child stands at the gate now."""
-        return bool(select.select([gate.reached], [], [], 0)[0])
-
-    def _listen(self, descriptors: Sequence[int], patience: float = PATIENCE) -> list[int]:
-        ready, _, _ = select.select(descriptors, [], [], patience)
-        if not ready:
-            self.kill()
-            raise AssertionError(f"the child said nothing for {patience:.0f} seconds")
-        return ready
-
-    def kill(self) -> None:
-        """Kill -9, now."""
-        if self._ending is None:
-            os.kill(self.pid, signal.SIGKILL)
-            self._bury(Ending(error="Killed", message="by its parent"))
-
-    def _bury(self, ending: Ending) -> None:
-        """From here on its number may be another process's, and is never used again."""
-        self._ending = ending
-        os.waitpid(self.pid, 0)
-        os.close(self._reader)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-
-def _die_with(parent: int) -> None:
-    """A killed pytest cleans nothing up, so the kernel does."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-class Gate:
-    """Where a child stops, once, until it is let through. Make it before the child."""
-
-    def __init__(self) -> None:
-        self.reached, self._reach = os.pipe()
-        self._passage, self._open = os.pipe()
-        self.passed = False
-
-    def stop(self) -> None:
-        """In the child: say that we are here, and wait. Afterwards the gate stands open."""
-        if not self.passed:
-            self.passed = True
-            os.write(self._reach, b".")
-            os.read(self._passage, 1)
-
-    def open(self) -> None:
-        """In the parent: let it through."""
-        os.write(self._open, b".")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for descriptor in (self.reached, self._reach, self._passage, self._open):
-            os.close(descriptor)
-
-
-# What children do
 
 
 class Job:
@@ -268,7 +64,9 @@ class Job:
         url: str,
         migration: type[Migration],
         *,
-        batch_size: int = 3,
+        batch_size: int | None = 3,
+        workers: int = 1,
+        wait: bool = False,
         lease_seconds: float = 30.0,
         engine: Callable[[str], Engine] = engine_for,
         undo: bool = False,
@@ -277,7 +75,7 @@ class Job:
         self._work = self.roll_back if undo else self.run
         self._url, self._migration, self._engine = url, migration, engine
         self._settings = Settings(environment=ENVIRONMENT, lease_seconds=lease_seconds)
-        self._options = RunOptions(workers=1, batch_size=batch_size)
+        self._options = RunOptions(workers=workers, batch_size=batch_size, wait=wait)
         self._migrator_options = migrator_options
         self._made: Migrator | None = None
 

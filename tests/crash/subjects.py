@@ -137,6 +137,18 @@ def fill_items(connection: sa.Connection, initial: Mapping[int, int], *, anew: b
     connection.execute(item.insert(), [{"id": key, "origin": y, "y": y} for key, y in initial.items()])
 
 
+def kind_of(engine: sa.Engine) -> str:
+    """An engine's database by the name that tests give it."""
+    return {"mysql": "mariadb"}.get(engine.dialect.name, engine.dialect.name)
+
+
+def forget_runs(connection: sa.Connection) -> None:
+    """Empty the tracking tables; the database stays bound."""
+    for table in reversed(tables.metadata.sorted_tables):
+        if table is not tables.meta:
+            connection.execute(table.delete())
+
+
 class Items:
     """Six items as the application sees them, on connections that are closed at once."""
 
@@ -152,6 +164,20 @@ class Items:
     def close(self) -> None:
         self.engine.dispose()
 
+    @property
+    def kind(self) -> str:
+        """The database's name as tests have it."""
+        return kind_of(self.engine)
+
+    def begin_anew(self, *, fresh: bool = False) -> None:
+        """The items as at first, and no trace of any run; a `fresh` database has no tracking tables either."""
+        with self.engine.begin() as connection:
+            if fresh:
+                tables.metadata.drop_all(connection)
+            elif sa.inspect(connection).has_table(tables.meta.name):
+                forget_runs(connection)
+            fill_items(connection, self.initial)
+
     def values(self) -> dict[int, int]:
         """Every `y` by its key."""
         return {row.id: row.y for row in self._ask(sa.select(item.c.id, item.c.y).order_by(item.c.id))}
@@ -159,6 +185,10 @@ class Items:
     def columns(self) -> list[str]:
         with self.engine.connect() as connection:
             return [column["name"] for column in sa.inspect(connection).get_columns("item")]
+
+    def tables(self) -> set[str]:
+        with self.engine.connect() as connection:
+            return set(sa.inspect(connection).get_table_names())
 
     def indexes(self, table: str) -> list[str | None]:
         with self.engine.connect() as connection:

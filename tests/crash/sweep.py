@@ -15,12 +15,14 @@ from sqlalchemy import Connection, Row, Table, func, inspect, select
 from system_migration import BatchMigration, Migration
 from system_migration.store import leases, tables
 from tests.crash.harness import COMMITTED, Job, Moment, engine_for, expire_lease
-from tests.crash.subjects import Imperative, fill_items, item
+from tests.crash.subjects import Imperative, fill_items, forget_runs, item
+from tests.support.torture import SEED
 
-SEED = int(os.environ.get("KILL_SWEEP_SEED", "1"))
-"""Chooses the rows of a sweep."""
 STRIDE = int(os.environ.get("KILL_SWEEP_STRIDE", "1"))
 """Kill at every moment; a higher number is for impatient developers."""
+ENDS = 3
+"""After so many runs in a row that ended before they were to be killed, there is nothing more to kill: with several
+threads one run has more moments than another."""
 
 
 @dataclass
@@ -39,20 +41,24 @@ class Figures:
 
     def __str__(self) -> str:
         damage = f"{self.lost} lost, {self.doubled} doubled, {self.stuck} stuck"
-        return f"{len(self.kills)} kill points, {damage}, seed {SEED}"
+        return f"{len(self.kills)} kill points, {damage}"
 
 
 class Sweep:
     """A sweep over one migration of the items, on a database of its own. The seed chooses the items."""
 
-    def __init__(self, url: str, migration: type[Migration], batch_size: int = 3) -> None:
-        numbers = random.Random(f"{SEED} {migration.name}")
-        keys = numbers.sample(range(1, 1000), numbers.randint(batch_size + 1, 2 * batch_size))
+    def __init__(
+        self, url: str, migration: type[Migration], batch_size: int = 3, workers: int = 1, stride: int = STRIDE
+    ) -> None:
+        numbers = random.Random(f"{SEED} {migration.name} {workers}")
+        most = 2 * workers * batch_size  # two batches for each worker, the last of them not full
+        keys = numbers.sample(range(1, 1000), numbers.randint(most - batch_size + 1, most))
         self.initial = {key: numbers.randrange(1000) for key in sorted(keys)}
         self._changes_schema = issubclass(migration, BatchMigration) and migration.defines("prepare")
         self.figures = Figures()
         self._engine = engine_for(url)
-        self._job = Job(url, migration, batch_size=batch_size)
+        self._job = Job(url, migration, batch_size=batch_size, workers=workers)
+        self._stride = stride
 
     def from_nothing(self) -> Figures:
         """Both parts: a first start, then a whole run."""
@@ -74,21 +80,20 @@ class Sweep:
         return self.figures
 
     def whole_run(self) -> Figures:
-        """On a database that has the tracking tables, at every moment until a run ends before it is killed."""
+        """On a database that has the tracking tables, at every moment until runs end before they are killed."""
 
         def rewind(connection: Connection) -> None:
-            for table in reversed(tables.metadata.sorted_tables):
-                if table is not tables.meta:
-                    connection.execute(table.delete())
+            forget_runs(connection)
             fill_items(connection, self.initial, anew=self._changes_schema)
 
         self._job.init()
         with self._engine.begin() as connection:
             fill_items(connection, self.initial)
         gc.freeze()  # or a child copies, page by page, what its collector merely counts
-        number = 1
-        while self._kill(number, rewind) is not None:
-            number += STRIDE
+        number, unkilled = 1, 0
+        while unkilled < ENDS:
+            unkilled = unkilled + 1 if self._kill(number, rewind) is None else 0
+            number += self._stride
         return self.figures
 
     def _kill(self, number: int, reset: Callable[[Connection], None]) -> Moment | None:
@@ -147,9 +152,12 @@ class Sweep:
         totals = tuple(int(total or 0) for total in connection.execute(select(*sums)).one())
         if totals != (len(self.initial), len(self.initial), 0, 0):
             yield f"the ledger's totals (changed, read, held, deferred) are {totals}"
-        numbers = connection.execute(select(ledger.range).order_by(ledger.range)).scalars().all()
-        if list(numbers) != list(range(1, len(numbers) + 1)):
-            yield f"the ledger has the ranges {numbers}"
+        spans = [
+            tuple(row) for row in connection.execute(select(ledger.range, ledger.last_range).order_by(ledger.range))
+        ]
+        ends = [max(span) for span in spans]
+        if [first for first, _ in spans] != [1, *(end + 1 for end in ends[:-1])]:
+            yield f"the ledger has the ranges {spans}"
         if held := _rows(connection, tables.issue):
             yield f"{held} rows are held"
         processed = connection.execute(select(tables.migration.c.records_processed)).scalar()

@@ -15,13 +15,13 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from system_migration import BatchMigration, MigrationFailed, Refused, Row
-from system_migration.batching import loop, writes
-from system_migration.batching.writes import Verdict
+from system_migration.batching import loop
 from system_migration.errors import VerificationFailed
 from system_migration.running import verification
 from system_migration.store import ledger
 from system_migration.store.dialects.mariadb import MariaDB
 from system_migration.store.dialects.sqlite import SQLite
+from tests.crash import controls
 from tests.crash.harness import Child, Gate, Job, after_commit_of_a_batch
 from tests.crash.subjects import Chosen, Flagged, InPlace, Items, item
 from tests.support.databases import application_engine
@@ -118,13 +118,7 @@ def test_a_row_that_is_no_longer_pending_is_left_as_it_is(items: Items, gate: Ga
 
 @both_forms
 def test_without_the_guard_what_the_application_wrote_is_lost(items: Items, gate: Gate, form: type[InPlace]) -> None:
-    def let_everything_pass() -> None:
-        def guard(_connection: Any, _dialect: Any, _target: Any, rows: Any, outcomes: Any) -> Verdict:
-            return Verdict(writes=[(row.key, outcome) for row, outcome in zip(rows, outcomes, strict=True)])
-
-        writes.guard = guard
-
-    with start_and_stop(items, form, gate, let_everything_pass) as child:
+    with start_and_stop(items, form, gate, controls.without_guard) as child:
         items.write(2, origin=1000, y=1000)
         gate.open()
         child.wait()

@@ -33,6 +33,9 @@ def side_by_side(*lanes: Lane) -> Figures:
 def expect_no_damage(figures: Figures) -> None:
     assert figures.problems == []
     assert (figures.lost, figures.doubled, figures.stuck) == (0, 0, 0)
+
+
+def expect_every_kind(figures: Figures) -> None:
     assert {moment.kind for moment in figures.kills} == {STATEMENT, COMMIT, COMMITTED}
 
 
@@ -46,7 +49,22 @@ def test_killed_at_every_moment_every_row_is_changed_exactly_once(
     figures = side_by_side(in_place.from_nothing, flagged.whole_run)
     publish(f"kill sweep {kind}: {figures}")
     expect_no_damage(figures)
+    expect_every_kind(figures)
     assert len(figures.kills) >= 100 // STRIDE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_while_two_workers_write_every_row_is_changed_exactly_once(
+    kind: str, make_database_url: MakeDatabaseUrl, publish: Callable[[str], None], scale: Callable[[int, int], int]
+) -> None:
+    """The moments of all their threads are counted together, so each run has an order of its own."""
+    stride = scale(9, STRIDE)
+    forms = (InPlace, Flagged)
+    lanes = [Sweep(make_database_url(kind), form, workers=2, stride=stride).whole_run for form in forms]
+    figures = side_by_side(*lanes)
+    publish(f"kill sweep {kind}, two workers: {figures}")
+    expect_no_damage(figures)
+    assert len(figures.kills) >= 100 // stride
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,6 +77,7 @@ def test_killed_at_every_moment_of_an_imperative_migration_it_is_applied_exactly
     figures = side_by_side(protected.whole_run, unprotected.whole_run)
     publish(f"kill sweep {kind}, imperative: {figures}")
     expect_no_damage(figures)
+    expect_every_kind(figures)
     assert figures.only_verified > 0
 
 

@@ -11,15 +11,13 @@ import time
 from collections.abc import Callable
 
 import pytest
-import sqlalchemy as sa
 
 from system_migration.errors import HeldElsewhere
 from system_migration.lease import HeldLease
 from system_migration.running import runner
 from system_migration.states import RunKind
-from system_migration.store import runs
+from tests.crash import controls
 from tests.crash.harness import (
-    PATIENCE,
     STATEMENT,
     Child,
     Gate,
@@ -29,6 +27,7 @@ from tests.crash.harness import (
     at_commit_of_a_batch,
 )
 from tests.crash.subjects import InPlace, Items
+from tests.crash.waiting import somebody_waits_for_a_lock, wait_until
 
 FIRST_BATCH = {key: (y + 1 if key <= 3 else y) for key, y in Items.initial.items()}
 
@@ -40,14 +39,6 @@ def stop_in_transform(gate: Gate) -> Callable[[], None]:
         InPlace.before_transform = staticmethod(gate.stop)
 
     return arrange
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Ask again and again; it is an error if it never comes true."""
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until, "it never came true"
-        time.sleep(0.01)
 
 
 def expect_completed(items: Items, child: Child) -> None:
@@ -77,7 +68,7 @@ def test_a_zombie_writes_nothing_after_a_takeover(items: Items, gate: Gate, seco
 def test_without_the_fence_check_a_zombie_writes_after_a_takeover(items: Items, gate: Gate, second_gate: Gate) -> None:
     def arrange_the_zombie() -> None:
         stop_in_transform(gate)()
-        runs.check_fence = lambda *_: None
+        controls.without_fence_check()
 
     job = Job(items.url, InPlace)
     with job.start(arrange_the_zombie) as zombie:
@@ -118,17 +109,6 @@ def test_a_takeover_waits_for_a_batch_that_has_passed_its_fence_check(
             assert items.values() == FIRST_BATCH
             second_gate.open()
             expect_completed(items, heir)
-
-
-def somebody_waits_for_a_lock(engine: sa.Engine) -> bool:
-    waiting = {
-        "postgresql": "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        # Not innodb_trx: asked more often than every 0.1 s, it goes on showing what it showed first.
-        "mysql": "SELECT 1 FROM information_schema.global_status"
-        " WHERE variable_name = 'INNODB_ROW_LOCK_CURRENT_WAITS' AND variable_value > 0",
-    }
-    with engine.connect() as connection:
-        return connection.execute(sa.text(waiting[engine.dialect.name])).first() is not None
 
 
 # Everything read again once the lease is won
