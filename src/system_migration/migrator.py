@@ -47,7 +47,7 @@ from system_migration.settings import Settings
 from system_migration.states import Status
 from system_migration.store import audit, batches, issues, runs, tracking
 from system_migration.store.audit import Actor
-from system_migration.store.database import Database
+from system_migration.store.database import IDLE_SECONDS, Database
 from system_migration.store.migrations import MigrationRow, Snapshot
 from system_migration.tracked import Tracked
 
@@ -77,7 +77,7 @@ class Migrator:
     ) -> None:
         self.registry = registry
         self.settings = settings or Settings()
-        self._database = Database(engine, self._heed)
+        self._database = Database(engine, self._heed, min(IDLE_SECONDS, max(1.0, self.settings.lease_seconds)))
         self._actor = Actor(executed_by or f"{_user()}@{host_name()}", host_name())
         self._progress = progress or SilentProgress()
         self._ask = ask

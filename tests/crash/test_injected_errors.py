@@ -5,7 +5,6 @@ The errors are the drivers' own, raised where the driver would: in place of a st
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
 import threading
@@ -24,8 +23,9 @@ from system_migration.store import tables
 from system_migration.store.dialects.base import WRITES
 from tests.crash.harness import Job
 from tests.crash.subjects import InPlace, Items, fill_items
+from tests.support.torture import scale
 
-INJECTIONS = 400 if os.environ.get("TORTURE_LONG") else 40
+INJECTIONS = scale(40, 400)
 ROWS = 60
 SHARE = 0.04
 """Of the statements that fail. A batch has some ten, so that it rarely fails more than twice in a row."""

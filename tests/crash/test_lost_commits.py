@@ -6,7 +6,6 @@ no runner may believe that another one has taken its lease.
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -22,9 +21,10 @@ from system_migration.store.database import Database
 from tests.crash.harness import Job, engine_for
 from tests.crash.subjects import Flagged, Imperative, InPlace, Items, Unprotected, fill_items, item
 from tests.support.proxy import AFTER, BEFORE, CuttingProxy
+from tests.support.torture import scale
 
 pytestmark = pytest.mark.databases("postgresql", "mariadb")
-CUTS = 300 if os.environ.get("TORTURE_LONG") else 30
+CUTS = scale(30, 300)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -16,9 +15,10 @@ from sqlalchemy import Engine
 from system_migration import RunOptions, Status
 from tests.db.test_workbench import migrator, rows_of
 from tests.support.hazards import Hazard
+from tests.support.torture import scale
 
 BATCH = 250
-ROWS = 10_000 if os.environ.get("TORTURE_LONG") == "1" else 1_000
+ROWS = scale(1_000, 10_000)
 WORKER_KILLERS = {"hang": (3, "time_limit"), "memory": (2, "memory_limit")}
 IN_TRANSFORM = {"raise": (37, "transform_error"), **WORKER_KILLERS}
 IN_THE_DATABASE = {"forbidden": (5, "constraint_violation")}

@@ -1,11 +1,10 @@
 """A rollback is killed again and again while the application writes: it restores what is ours and touches nothing else.
 
-`TORTURE_LONG=1` takes ten times the rows, the edits and the kills; `KILL_SWEEP_SEED` chooses them.
+`--long` takes ten times the rows, the edits and the kills; the seed chooses them.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -28,10 +27,10 @@ from tests.crash.harness import (
     at_commit_of_a_batch,
 )
 from tests.crash.subjects import Items, Undoable, fill_items, item
-from tests.crash.sweep import SEED
 from tests.support.databases import KINDS, MakeDatabaseUrl
+from tests.support.torture import SEED, scale
 
-SCALE = 10 if os.environ.get("TORTURE_LONG") == "1" else 1
+SCALE = scale(1, 10)
 ROWS, EDITS, KILLS = 2_000 * SCALE, 50 * SCALE, 10 * SCALE
 BATCH = 50
 STRIDE = 1 if SCALE > 1 else 6
@@ -128,7 +127,7 @@ def test_killed_again_and_again_it_restores_all_but_what_the_application_changed
     items.close()
     publish(
         f"rollback {kind}: {ROWS - len(application.edited):,} restored, {len(application.edited)} edited and listed, "
-        f"0 others touched, {len(kills)} kills, seed {SEED}"
+        f"0 others touched, {len(kills)} kills"
     )
 
 

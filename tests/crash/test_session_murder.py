@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,8 +18,9 @@ from tests.crash.harness import Gate, Job
 from tests.crash.subjects import InPlace, Items, fill_items
 from tests.support.databases import fresh_database
 from tests.support.servers import Server
+from tests.support.torture import scale
 
-SECONDS = 20.0 if os.environ.get("TORTURE_LONG") else 3.0
+SECONDS = float(scale(3, 20))
 EVERY = 0.05
 MANY = 300
 

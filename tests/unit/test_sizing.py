@@ -55,15 +55,7 @@ def test_even_one_row_grows_again_when_it_is_fast() -> None:
     assert [BatchSize(rows).after(rows, 0.01, 0.01).rows for rows in (1, 4, 5)] == [2, 5, 6]
 
 
-def test_a_batch_that_was_not_full_says_nothing() -> None:
-    assert BatchSize(100).after(99, 0.001, 0.001) == BatchSize(100)
-
-
-def test_a_timeout_halves_the_size_down_to_one_row() -> None:
-    assert [BatchSize(rows).halved().rows for rows in (100, 5, 2, 1)] == [50, 2, 1, 1]
-
-
-@given(st.integers(1, LARGEST), SECONDS, SECONDS)
-def test_a_fixed_size_stays(rows: int, total: float, write: float) -> None:
-    fixed = BatchSize.starting(rows)
-    assert fixed.after(rows, total, write) == fixed.halved() == fixed
+def test_a_batch_of_fewer_rows_can_make_the_next_larger_but_not_smaller() -> None:
+    """Several batches are under way at once, so some were planned before the size grew; the last one has few rows."""
+    assert BatchSize(100).after(50, 0.001, 0.001).rows == 120
+    assert BatchSize(100).after(1, 2.0, 2.0).rows == 100

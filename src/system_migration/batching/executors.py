@@ -18,6 +18,9 @@ INLINE_SECONDS = 0.02
 _SLICE_SECONDS = 0.002
 """A slice takes at least this long, or handing it over would cost more than the work."""
 
+_LOOK_EVERY = 64
+"""Cheap rows between two looks at the clock, at most: a look costs as much as a cheap row."""
+
 Rows = Sequence[tuple[Any, ...]]
 Done = Callable[[int], None]
 
@@ -32,12 +35,11 @@ def slices(count: int, workers: int, smallest: int = 1) -> Iterator[slice]:
 
 
 def _for(seconds: float, rows: Rows) -> Iterator[tuple[Any, ...]]:
-    """The first rows, until the time is over. A look at the clock for each: the next one may be a slow one."""
-    until = time.monotonic() + seconds
-    for row in rows:
-        yield row
-        if time.monotonic() >= until:
-            return
+    """The first rows, until the time is over. The clock is looked at after one row, then after two more, four, ..."""
+    until, start, size = time.monotonic() + seconds, 0, 1
+    while start < len(rows) and (not start or time.monotonic() < until):
+        yield from rows[start : start + size]
+        start, size = start + size, min(_LOOK_EVERY, 2 * size)
 
 
 class Pool(Protocol):

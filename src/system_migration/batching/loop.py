@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -34,6 +35,7 @@ from system_migration.store.database import Database
 from system_migration.store.ledger import Entry
 from system_migration.store.runs import Attempt
 
+_T = TypeVar("_T")
 PASSES = 5
 """Passes that may still find new rows before the run pauses: writers are adding them faster than we finish."""
 COMPACT_EVERY = 500
@@ -133,8 +135,7 @@ class BatchLoop:
 
     def retry_held(self, pass_number: int) -> None:
         """Try the held rows again and no others, each released in the transaction of its batch."""
-        with self.database.read() as connection:
-            keys = issues.held_keys(connection, self.run)
+        keys = self._ask(lambda connection: issues.held_keys(connection, self.run))
         self._do_named(pass_number, keys, released=True)
         if self.target.pending is None:
             self._redo_deferred()
@@ -158,9 +159,7 @@ class BatchLoop:
     def _sweep(self, first_pass: int) -> None:
         for number in range(first_pass, first_pass + PASSES + 1):
             self._walk(number, self.reader.highest_key())
-            with self.database.read() as connection:
-                clean = ledger.last_pass(connection, self.run) < number
-            if clean:
+            if self._last_pass() < number:
                 return
             self._held_before = self.tally.held > 0
         raise Paused(
@@ -171,12 +170,10 @@ class BatchLoop:
 
     def _redo_deferred(self) -> None:
         """Rows that changed under a batch's hands are done again, under the same numbers of the next pass."""
-        with self.database.read() as connection:
-            newest = ledger.last_pass(connection, self.run)
+        newest = self._last_pass()
         number, finished = 1, False
         while not finished:
-            with self.database.read() as connection:
-                put_off = ledger.deferred_ranges(connection, self.run, number)
+            put_off = self._put_off_in(number)
             if number >= newest + PASSES and put_off:
                 raise Paused(
                     self.run.name,
@@ -191,18 +188,25 @@ class BatchLoop:
             finished = not put_off and number >= newest
             number += 1
 
+    def _last_pass(self) -> int:
+        return self._ask(lambda connection: ledger.last_pass(connection, self.run))
+
+    def _put_off_in(self, pass_number: int) -> list[ledger.Deferred]:
+        return self._ask(lambda connection: ledger.deferred_ranges(connection, self.run, pass_number))
+
+    def _ask(self, question: Callable[[Connection], _T]) -> _T:
+        return self.database.ask(question, self.progress.waiting)
+
     def _walk(self, pass_number: int, bound: Key | None) -> None:
         if bound is None:
             return  # the table was empty when the pass began
         self._leave_out_held()
-        with self.database.read() as connection:
-            gaps = ledger.missing(connection, self.run, pass_number)
-        for gap in gaps:
+        for gap in self._ask(lambda connection: ledger.missing(connection, self.run, pass_number)):
             self._walk_gap(pass_number, gap if gap.is_closed else replace(gap, upper=bound))
         self._drain()
 
     def _walk_gap(self, pass_number: int, gap: Gap) -> None:
-        suspect = Suspect.look(self.database, self.run, pass_number, gap, self._began_with)
+        suspect = Suspect.look(self.database, self.run, pass_number, gap, self._began_with, self.progress.waiting)
         while True:
             limit = None if gap.must_close else self._rows_wanted(suspect)
             page = self._page(gap, limit)
@@ -234,17 +238,16 @@ class BatchLoop:
     def _leave_out_held(self) -> None:
         """Held rows must not be changed in SQL again. Rows that are read are left out one by one."""
         if self.target.assigned is not None and self._held_before:
-            with self.database.read() as connection:
-                held = issues.held_keys(connection, self.run)
+            held = self._ask(lambda connection: issues.held_keys(connection, self.run))
             self.reader.target = self.settler.target = self.target.without(held)
 
     def _without_held(self, rows: Sequence[RawRow]) -> Sequence[RawRow]:
         if not self._held_before or not rows:
             return rows  # within one pass a row is met once, so what this pass holds cannot come again
-        with self.database.read() as connection:
-            held = set()
-            for keys in self.target.portions([self.target.key_of(row) for row in rows]):
-                held |= issues.held_among(connection, self.run, keys)
+        portions = self.target.portions([self.target.key_of(row) for row in rows])
+        held: set[Key] = set()
+        for keys in portions:
+            held |= self._ask(lambda connection, keys=keys: issues.held_among(connection, self.run, keys))  # type: ignore[misc]
         return [row for row in rows if self.target.key_of(row) not in held]
 
     def _hand_over(self, batch: Batch, suspect: Suspect = INNOCENT) -> None:

@@ -12,6 +12,7 @@ REMEMBERED = 200
 SLOW = 1 / 5
 RECOVERED = 1 / 2
 _LEAST_BATCHES = 3
+_LEARNED_AT_ONCE = NEEDED
 _LEAST_SECONDS = 1.0
 """A moment that is judged: less is a hiccup, such as a last batch of one row."""
 
@@ -24,14 +25,11 @@ _CAUSES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Batch:
     rows: int
     seconds: tuple[float, ...]
-
-    @property
-    def total(self) -> float:
-        return sum(self.seconds)
+    total: float
 
 
 @dataclass
@@ -41,6 +39,9 @@ class Pace:
     slow: bool = False
     _usual: deque[_Batch] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _recent: deque[_Batch] = field(default_factory=deque)
+    _recent_seconds: float = 0.0
+    _learned: int = 0
+    _median: float = 0.0
 
     def note(
         self,
@@ -51,14 +52,15 @@ class Pace:
         waiting_seconds: float = 0.0,
     ) -> str | None:
         """Take a finished batch into account. A sentence for people when the run became slow, or is itself again."""
-        batch = _Batch(rows, (read_seconds, transform_seconds, write_seconds, waiting_seconds))
+        seconds = (read_seconds, transform_seconds, write_seconds, waiting_seconds)
+        batch = _Batch(rows, seconds, sum(seconds))
         if rows <= 0 or batch.total <= 0:
             return None
         self._keep_recent(batch)
         if len(self._usual) < NEEDED or not self._is_a_moment():
             self._learn(batch)
             return None
-        now, usual = _rate(self._recent), median(batch.rows / batch.total for batch in self._usual)
+        now, usual = _rate(self._recent), self._usual_rate()
         if not self.slow and now < usual * SLOW:
             self.slow = True
             return self._complaint(now, usual)
@@ -71,15 +73,24 @@ class Pace:
     def _keep_recent(self, batch: _Batch) -> None:
         """The shortest tail of batches that makes a moment."""
         self._recent.append(batch)
-        while len(self._recent) > _LEAST_BATCHES and _seconds(self._recent) - self._recent[0].total >= _LEAST_SECONDS:
-            self._recent.popleft()
+        self._recent_seconds += batch.total
+        while len(self._recent) > _LEAST_BATCHES and self._recent_seconds - self._recent[0].total >= _LEAST_SECONDS:
+            self._recent_seconds -= self._recent.popleft().total
 
     def _is_a_moment(self) -> bool:
-        return len(self._recent) >= _LEAST_BATCHES and _seconds(self._recent) >= _LEAST_SECONDS
+        return len(self._recent) >= _LEAST_BATCHES and self._recent_seconds >= _LEAST_SECONDS
 
     def _learn(self, batch: _Batch) -> None:
         if not self.slow:  # else slowness would become the usual, and end unnoticed
             self._usual.append(batch)
+            self._learned += 1
+
+    def _usual_rate(self) -> float:
+        """The median of what is usual. Found anew after some batches only: a batch may take but a millisecond."""
+        if self._learned >= _LEARNED_AT_ONCE:
+            self._learned = 0
+            self._median = median(batch.rows / batch.total for batch in self._usual)
+        return self._median
 
     def _complaint(self, now: float, usual: float) -> str:
         grown = [self._growth(index) for index in range(len(_PARTS))]

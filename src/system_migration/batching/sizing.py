@@ -24,12 +24,17 @@ class BatchSize:
         return cls(wanted, fixed=True) if wanted else cls(FIRST)
 
     def after(self, rows: int, total_seconds: float, write_seconds: float) -> BatchSize:
-        """The size that would have met both time targets, reached in steps of at most a fifth more."""
-        if self.fixed or rows < self.rows:
+        """The size that would have met both time targets, reached in steps of at most a fifth more.
+
+        A batch of fewer rows, planned before the size grew or at the end of a range, can speak for growth only: of
+        few rows the fixed costs are most.
+        """
+        if self.fixed or not rows:
             return self
-        ideal = self.rows * min(WRITE_SECONDS / max(write_seconds, 1e-6), BATCH_SECONDS / max(total_seconds, 1e-6))
+        ideal = rows * min(WRITE_SECONDS / max(write_seconds, 1e-6), BATCH_SECONDS / max(total_seconds, 1e-6))
         step = max(int(self.rows * GROWTH), self.rows + 1)  # a fifth of very few is nothing
-        return replace(self, rows=max(1, min(LARGEST, int(ideal), step)))
+        fitting = max(1, min(LARGEST, int(ideal), step))
+        return replace(self, rows=max(self.rows, fitting) if rows < self.rows else fitting)
 
     def halved(self) -> BatchSize:
         """Half the size, after a timeout or a deadlock."""

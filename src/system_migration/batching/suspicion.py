@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
 
 from system_migration.batching.deaths import must_hold, rows_allowed
 from system_migration.batching.ranges import Gap
@@ -30,14 +33,24 @@ class Suspect:
         return self.allowed is not None
 
     @classmethod
-    def look(cls, database: Database, run: Attempt, pass_number: int, gap: Gap, planned: int) -> Suspect:
+    def look(
+        cls,
+        database: Database,
+        run: Attempt,
+        pass_number: int,
+        gap: Gap,
+        planned: int,
+        waiting: Callable[[str], None],
+    ) -> Suspect:
         """What is known about a gap. `planned` is the number of rows a batch has without deaths."""
-        with database.read() as connection:
+
+        def look(connection: Connection) -> Suspect:
             died = deaths.deaths_of(connection, run, pass_number, gap)
-            allowed = rows_allowed(planned, died)
             if not must_hold(planned, died):
-                return cls(allowed)
+                return cls(rows_allowed(planned, died))
             return cls(1, must_hold=deaths.died_at(connection, run, pass_number, gap.first))
+
+        return database.ask(look, waiting)
 
     def after_a_batch(self, gap: Gap) -> Suspect:
         """What is left of the suspicion behind a batch that went well."""

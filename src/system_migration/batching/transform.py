@@ -58,6 +58,7 @@ def transform_rows(
     # A cheap transform takes a tenth of a microsecond, so whatever can be known before the loop is.
     transform, kind, new, fill = instance.transform, row_class(tuple(columns)), object.__new__, fill_row
     declared = frozenset(instance.writes)
+    width, covers = len(declared), declared.issuperset
     outcomes: list[Outcome] = []
     add = outcomes.append
     for values in rows:
@@ -65,7 +66,7 @@ def transform_rows(
         fill(row, values)
         try:
             result = transform(row)
-            if type(result) is dict and result.keys() == declared:
+            if result.__class__ is dict and len(result) == width and covers(result):
                 add(result.copy())  # the migration may keep it, and change it for the next row
             else:
                 add(_judged(result, declared, instance))

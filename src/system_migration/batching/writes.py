@@ -90,7 +90,8 @@ def _sort_by_one_column(
         if outcome.__class__ is not Held:
             before = row[place]
             after = outcome.get(name, before)  # type: ignore[union-attr]
-            if not _same(after, before):
+            plain = after.__class__ is str and before.__class__ is str
+            if (after != before) if plain else not _same(after, before):
                 take_row(row)
                 take_value(after)
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -31,9 +32,10 @@ from system_migration.running.throttling import health_check
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
 from system_migration.store import issues, ledger, runs
-from system_migration.store.ledger import Entry
+from system_migration.store.ledger import Entry, Totals
 from system_migration.store.runs import Attempt
 
+_T = TypeVar("_T")
 EMPTY_TABLE = ""
 """The upper bound of a generation that began on an empty table."""
 
@@ -56,12 +58,7 @@ class BatchRun:
     def work(self) -> Tally:
         """Prepare the schema and work until nothing is left. Raises `MigrationFailed` when too many rows are held."""
         self.prepare()
-        with self.workspace.database.read() as connection:
-            target = self._part(resolve(connection, self.migration))
-            done = ledger.totals(connection, self.attempt)
-            last_pass = ledger.last_pass(connection, self.attempt)
-            left, heaviest = connection.execute(target.heaviest()).one()
-            held = issues.count(connection, self.attempt.environment, self.attempt.name, self.attempt.generation)
+        target, done, last_pass, left, heaviest, held = self._ask(self._survey)
         if self.options.held_only:
             held = 0  # each is tried again, and counted anew if it stays held
         journalling.begin(self.workspace, self.migration, target, self.attempt, self.log, left)
@@ -71,13 +68,30 @@ class BatchRun:
         self.workspace.progress.rows(tally.done, total, tally.held)
         transformer = Transformer(type(self.migration), worker_count(self.options), self.options.processes)
         try:
-            loop = self._loop(target, transformer, tally, total, int(heaviest or 0))
+            loop = self._loop(target, transformer, tally, total, heaviest)
             with loop.at_work():
                 self._walk(loop, last_pass)
         finally:
             transformer.close()
         self._judge(tally)
         return tally
+
+    def _survey(self, connection: Connection) -> tuple[Target, Totals, int, int, int, int]:
+        """The table; what is done of it, in how many passes; rows left, the weight of the heaviest; rows held."""
+        attempt = self.attempt
+        target = self._part(resolve(connection, self.migration))
+        left, heaviest = connection.execute(target.heaviest()).one()
+        return (
+            target,
+            ledger.totals(connection, attempt),
+            ledger.last_pass(connection, attempt),
+            left,
+            int(heaviest or 0),
+            issues.count(connection, attempt.environment, attempt.name, attempt.generation),
+        )
+
+    def _ask(self, question: Callable[[Connection], _T]) -> _T:
+        return self.workspace.database.ask(question, self.workspace.progress.waiting)
 
     def _part(self, target: Target) -> Target:
         """The rows that the operator keeps the run to."""

@@ -349,10 +349,9 @@ class Runner:
         assert isinstance(instance, BatchMigration)
 
         def look(connection: Connection) -> bool:
-            target = resolve(connection, instance)
-            return target.pending is not None and verification.pending_rows(connection, target, attempt) > 0
+            return verification.pending_rows(connection, resolve(connection, instance), attempt) > 0
 
-        return self._ask(look)
+        return instance.has_pending and self._ask(look)
 
     def _rows_left(self, attempt: Attempt) -> int:
         """Rows of the whole table that are neither done nor held."""

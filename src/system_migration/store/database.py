@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import ClassVar, TypeVar
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -16,7 +17,7 @@ from system_migration.store.patience import NORMAL, Patience, Waiting
 
 _T = TypeVar("_T")
 IDLE_SECONDS = 30.0
-"""How long one of our short transactions may sit idle before the server ends it."""
+"""How long one of our short transactions may sit idle before the server ends it, unless the lease is shorter."""
 
 
 def _tell_nobody(reason: str) -> None:
@@ -26,16 +27,23 @@ def _tell_nobody(reason: str) -> None:
 class Database:
     """The host's database, through connections of our own. `close()` gives them back.
 
-    `heed` is called while we wait for a database that is away, and may raise to end the wait.
+    `heed` is called while we wait for a database that is away, and may raise to end the wait. After `idle_seconds` the
+    server ends a transaction of ours in which nothing happens: a runner that is frozen in it must not keep its locks
+    for longer than others wait to take over.
     """
 
     patience: ClassVar[Patience] = NORMAL
 
-    def __init__(self, engine: Engine, heed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, engine: Engine, heed: Callable[[], None] = lambda: None, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
         self.dialect = dialect_of(engine)
         self.engine = self.dialect.own_engine(engine)
         self.heed = heed
+        self.idle_seconds = idle_seconds
         self._session = "system_migration"
+        # Where one transaction excludes all others, our threads take turns: polling for the lock is slower by far.
+        self._turn: AbstractContextManager[Any] = nullcontext() if self.dialect.is_server else threading.Lock()
 
     def named(self, session: str) -> Database:
         """The same database, its write transactions bearing a name by which administrators and takeovers know them."""
@@ -57,13 +65,14 @@ class Database:
             yield connection.execution_options(**self.dialect.read_options())
 
     @contextmanager
-    def write(self, idle_seconds: float = IDLE_SECONDS, lock_seconds: float | None = None) -> Iterator[Connection]:
+    def write(self, idle_seconds: float | None = None, lock_seconds: float | None = None) -> Iterator[Connection]:
         """One transaction: committed at the end of the block, rolled back by any exception out of it."""
-        with self.engine.connect().execution_options(**{WRITES: True}) as connection:
+        with self._turn, self.engine.connect().execution_options(**{WRITES: True}) as connection:
             with self._giving_up(connection), connection.begin() as transaction:
                 try:
                     locks = self.dialect.lock_seconds if lock_seconds is None else lock_seconds
-                    self.dialect.begin(connection, idle_seconds, locks, self._session)
+                    idle = self.idle_seconds if idle_seconds is None else idle_seconds
+                    self.dialect.begin(connection, idle, locks, self._session)
                     yield connection
                 finally:
                     if not transaction.is_active:

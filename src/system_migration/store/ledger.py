@@ -55,31 +55,33 @@ class Totals:
 def record(connection: Connection, run: Attempt, entry: Entry) -> None:
     """Write the entry. IntegrityError: somebody else has committed this range."""
     connection.execute(
-        insert(tables.ledger).values(
-            {
-                "environment": run.environment,
-                "name": run.name,
-                "generation": run.generation,
-                "pass": entry.pass_number,
-                "range": entry.numbers.first,
-                "last_range": entry.numbers.last,
-                "batches": 1,
-                "run_id": run.id,
-                "attempt": entry.attempt,
-                "lower": _bound(entry.lower),
-                "upper": _bound(entry.upper),
-                "rows_read": entry.rows_read,
-                "changed": entry.changed,
-                "unchanged": entry.unchanged,
-                "held": entry.held,
-                "vanished": entry.vanished,
-                "deferred": len(entry.deferred),
-                "deferred_keys": json.dumps([keys.encode(key) for key in entry.deferred]) if entry.deferred else None,
-                "seconds": entry.seconds,
-                "committed_at": now(),
-            }
-        )
+        _RECORD,
+        {
+            "environment": run.environment,
+            "name": run.name,
+            "generation": run.generation,
+            "pass": entry.pass_number,
+            "range": entry.numbers.first,
+            "last_range": entry.numbers.last,
+            "batches": 1,
+            "run_id": run.id,
+            "attempt": entry.attempt,
+            "lower": _bound(entry.lower),
+            "upper": _bound(entry.upper),
+            "rows_read": entry.rows_read,
+            "changed": entry.changed,
+            "unchanged": entry.unchanged,
+            "held": entry.held,
+            "vanished": entry.vanished,
+            "deferred": len(entry.deferred),
+            "deferred_keys": json.dumps([keys.encode(key) for key in entry.deferred]) if entry.deferred else None,
+            "seconds": entry.seconds,
+        },
     )
+
+
+_RECORD = insert(tables.ledger).values(committed_at=now())
+"""Built once: a run writes it with every batch."""
 
 
 def find(connection: Connection, attempts: Sequence[str]) -> Entry | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, insert, select, update
 
 from system_migration.errors import LeaseLost
 from system_migration.records import Run
@@ -111,9 +112,15 @@ def check_fence(connection: Connection, dialect: Dialect, attempt: Attempt) -> N
     The last statement before a commit. A shared lock, not an update: a hot row would serialise parallel writers,
     and a takeover still waits for every transaction that has passed this check.
     """
-    query = select(run.id).where(run.id == attempt.id, run.fence == attempt.fence, run.outcome.is_(None))
-    if connection.execute(dialect.share_row(query)).one_or_none() is None:
+    if connection.execute(_fence_query(dialect), {"run": attempt.id, "held": attempt.fence}).one_or_none() is None:
         raise LeaseLost(attempt.name, "its fence was raised by a takeover")
+
+
+@cache
+def _fence_query(dialect: Dialect) -> Select[Any]:
+    """Built once: a run asks it with every batch."""
+    query = select(run.id).where(run.id == bindparam("run"), run.fence == bindparam("held"), run.outcome.is_(None))
+    return dialect.share_row(query)
 
 
 def record_intent(connection: Connection, attempt: Attempt) -> None:

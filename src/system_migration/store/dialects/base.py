@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import re
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Engine, Select, create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, Select, create_engine, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.pool import QueuePool
 
 from system_migration.errors import ConfigurationError
 from system_migration.store.dialects.inspection import Inspection
+
+IDLE_BEFORE_PING = 1.0
+"""Seconds a connection may lie idle before it is looked at again."""
+_LAST_USE = "system_migration_last_use"
+CONNECTIONS = 72
+"""The most connections of ours: one for each of 64 writers, the planner, the heartbeat, and some for short looks.
+
+They are opened when they are needed, so a run has as many as it has writers, and a few more.
+"""
 
 WRITES = "system_migration_writes"
 """Execution option of the connections that open a transaction to write."""
@@ -66,8 +76,9 @@ class Dialect(ABC):
                 "Build an engine for them with system_migration.connect(url)."
             )
         host = engine.pool
-        pool = QueuePool(host._creator, pool_size=4, max_overflow=4, pre_ping=True, _dispatch=host.dispatch)
+        pool = QueuePool(host._creator, pool_size=CONNECTIONS, max_overflow=0, _dispatch=host.dispatch)
         own = create_engine(engine.url, pool=pool, hide_parameters=True, **self.engine_options())
+        _ping_after_idleness(own)
         self.listen(own)
         return own
 
@@ -152,3 +163,27 @@ class Dialect(ABC):
     def read_only(self, connection: Connection) -> bool:
         """Whether the database accepts no writes."""
         return False
+
+
+def _ping_after_idleness(engine: Engine) -> None:
+    """Have a connection that lay idle looked at before its next use: servers and firewalls end those.
+
+    Not every time, as `pre_ping` does: a ping costs as much as the rest of a small batch. A connection that was lost a
+    moment ago is met by the next statement, and whoever sent that knows what to do.
+    """
+
+    def used(connection: Any, record: Any) -> None:
+        record.info[_LAST_USE] = time.monotonic()
+
+    def ping(connection: Any, record: Any, proxy: Any) -> None:
+        if time.monotonic() - record.info.get(_LAST_USE, time.monotonic()) < IDLE_BEFORE_PING:
+            return
+        try:
+            alive = engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error:
+            alive = False
+        if not alive:
+            raise DisconnectionError
+
+    event.listen(engine, "checkin", used)
+    event.listen(engine, "checkout", ping)

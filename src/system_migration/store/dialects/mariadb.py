@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from math import ceil
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
@@ -68,8 +69,8 @@ class MariaDB(Dialect):
     def begin(self, connection: Connection, idle_seconds: float, lock_seconds: float, session: str) -> None:
         # Both: the first counts only from a transaction's first write, and the guard's locks come before it.
         connection.exec_driver_sql(
-            f"SET SESSION idle_write_transaction_timeout = {int(idle_seconds)},"
-            f" idle_transaction_timeout = {int(idle_seconds)},"
+            f"SET SESSION idle_write_transaction_timeout = {ceil(idle_seconds)},"
+            f" idle_transaction_timeout = {ceil(idle_seconds)},"
             f" innodb_lock_wait_timeout = {max(1, int(lock_seconds))}"
         )
         # A session has no name here that one transaction could set; a comment stands in the server's logs at least.

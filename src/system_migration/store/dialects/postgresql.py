@@ -39,6 +39,13 @@ _REFUSALS = re.compile(r"authentication|no pg_hba\.conf|no such user|does not ex
 """What a server says to a connection it will not take later either. Such errors come without a code."""
 
 
+_SETTINGS = text(
+    "SELECT set_config('lock_timeout', :lock, true),"
+    " set_config('idle_in_transaction_session_timeout', :idle, true),"
+    " set_config('application_name', :session, true)"
+)
+
+
 class PostgreSQL(Dialect):
     """Through psycopg 3."""
 
@@ -55,18 +62,8 @@ class PostgreSQL(Dialect):
 
     def begin(self, connection: Connection, idle_seconds: float, lock_seconds: float, session: str) -> None:
         # True: until the end of the transaction, so that a pooler's next client inherits nothing.
-        connection.execute(
-            text(
-                "SELECT set_config('lock_timeout', :lock, true),"
-                " set_config('idle_in_transaction_session_timeout', :idle, true),"
-                " set_config('application_name', :session, true)"
-            ),
-            {
-                "lock": f"{int(lock_seconds * 1000)}ms",
-                "idle": f"{int(idle_seconds * 1000)}ms",
-                "session": session,
-            },
-        )
+        lock, idle = f"{int(lock_seconds * 1000)}ms", f"{int(idle_seconds * 1000)}ms"
+        connection.execute(_SETTINGS, {"lock": lock, "idle": idle, "session": session})
 
     def fingerprint(self, connection: Connection, table: str) -> Fingerprint:
         system, oid, name = connection.execute(

@@ -202,7 +202,8 @@ def _array(values: Sequence[Any]) -> Any:
     kinds = set(map(type, values))
     holes = type(None) in kinds
     if kinds <= {int, type(None)}:
-        return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+        text = repr(values if isinstance(values, list) else list(values))[1:-1]
+        return "{" + (text.replace("None", "NULL") if holes else text) + "}"
     if kinds == {str} and not holes:
         return _text_array(values)
     return list(values)
