@@ -290,14 +290,14 @@ class Migrator:
 
     def rollback(self, name: str, options: RunOptions | None = None) -> RunReport:
         """Undo a migration that says it can be undone. A finished rollback starts the next generation."""
-        from system_migration.running.runner import Runner
+        from system_migration.running.rollback import Rollback
 
         options = options or RunOptions()
         migration = self.registry[name]
         self._check_not_required(name)
         if migration.rollbackable:
             self._tracked.ready_to_write(options.allow_environment)
-        return Runner(self._workspace(), migration, options).rollback()
+        return Rollback(self._workspace(), migration, options).rollback()
 
     def dry_rollback(self, name: str, options: RunOptions | None = None) -> DryRunReport:
         """Compare every journalled row with what the migration made of it, change nothing, report."""

@@ -2,70 +2,42 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
-from uuid import uuid4
+from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
-from system_migration import code
 from system_migration.batch_migration import BatchMigration
-from system_migration.batching.target import Target, resolve
+from system_migration.batching.target import resolve
 from system_migration.errors import (
-    Cancelled,
-    Interrupted,
-    LeaseLost,
     MigrationFailed,
     MigrationSystemError,
-    Paused,
     Refused,
     VerificationFailed,
 )
-from system_migration.migration import Migration
-from system_migration.records import RunOptions, RunReport
-from system_migration.running import imperative, undo_batches, verification
+from system_migration.records import RunReport
+from system_migration.running import imperative, verification
 from system_migration.running.batches import BatchRun
 from system_migration.running.claim import Claimed, Decision, claim, decide_run
 from system_migration.running.contexts import describe, heed_stop
 from system_migration.running.decisions import check_window, decide_retry
 from system_migration.running.preflight import Preflight, Ready
 from system_migration.running.requests import Requests
-from system_migration.running.run_log import RunLog
-from system_migration.running.window import NO_WINDOW, Window, check_inherited, window_text
-from system_migration.running.workspace import Workspace
+from system_migration.running.rollback import Rollback
+from system_migration.running.undertaking import Undertaking
+from system_migration.running.window import check_inherited, window_text
 from system_migration.states import Outcome, RunKind, Status
-from system_migration.store import audit, issues, leases, ledger, migrations, runs
+from system_migration.store import issues, migrations, runs
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
 from system_migration.store.times import now
 
-_T = TypeVar("_T")
-NOTHING = ledger.Totals(0, 0, 0, 0, 0)
 REPAIRS = 3
 """How often rows that verification finds still pending are worked on before it gives up."""
 
 
-@dataclass
-class Runner:
-    """Runs, rolls back and verifies one migration in one workspace."""
-
-    workspace: Workspace
-    migration: type[Migration]
-    options: RunOptions
-    log: RunLog = field(init=False)
-    instance: Migration = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.instance = self.migration()
-        self.log = RunLog(self.migration.name)
-
-    @property
-    def name(self) -> str:
-        """The migration's name."""
-        return self.migration.name
+class Runner(Undertaking):
+    """Runs one migration, or goes on with what a runner left unfinished."""
 
     def run(self, *, named: bool) -> RunReport | None:
         """Run, resume or take over the migration; None when, seen with the lease, there is nothing to do.
@@ -83,41 +55,13 @@ class Runner:
         assert report is not None
         return report
 
-    def rollback(self) -> RunReport:
-        """Undo a COMPLETED migration, or a FAILED or PAUSED one that has done work: by its `down`, or its journal.
-
-        Raises as `run` does. From a journal, what is undone is in the ledger, and the next rollback goes on from there.
-        """
-        if not self.migration.rollbackable:
-            raise Refused(f"Migration {self.name} cannot be rolled back: it declares rollbackable = False.")
-        report = self._with_lease(self._decide_rollback)
-        assert report is not None
-        return report
-
-    def _decide_rollback(self, connection: Connection, row: MigrationRow) -> RunKind:
-        half_way = (Status.FAILED, Status.PAUSED) if self._journalled else (Status.FAILED,)
-        undoable = row.status is Status.COMPLETED or (row.status in half_way and self._has_work(connection, row))
-        unfinished = row.status in (Status.RUNNING, Status.PAUSED)
-        continues = unfinished and row.run_kind is RunKind.ROLLBACK
-        if not (undoable or continues):
-            remedy = f" Cancel it first: `migration cancel {self.name}`." if row.status is Status.RUNNING else ""
-            raise Refused(f"Migration {self.name} is {row.status}; there is no finished work to roll back.{remedy}")
-        return RunKind.ROLLBACK
-
-    @property
-    def _journalled(self) -> bool:
-        return isinstance(self.instance, BatchMigration) and self.instance.keeps_journal()
-
-    def _has_work(self, connection: Connection, row: MigrationRow) -> bool:
-        return row.applied or ledger.has_batches(connection, row.environment, row.name, row.generation)
-
     def _with_lease(self, decide: Decision) -> RunReport | None:
         claimed = claim(self.workspace, self.migration, decide)
         if claimed is None:
             return None
         with claimed.lease.beating():
             if claimed.kind is RunKind.ROLLBACK:
-                return self._roll_back(claimed)
+                return Rollback(self.workspace, self.migration, self.options).go_on(claimed)
             return self._run(claimed)
 
     def _run(self, claimed: Claimed) -> RunReport:
@@ -146,141 +90,12 @@ class Runner:
             self._record_no_start(claimed, Outcome.FAILED, reason)
             raise MigrationFailed(self.name, f"preflight ended with an error: {reason}") from error
 
-    def _record_no_start(self, claimed: Claimed, outcome: Outcome, reason: str, kind: RunKind = RunKind.RUN) -> None:
-        attempt = self._new_attempt(claimed, kind)
-
-        def record(connection: Connection) -> Attempt:
-            self._insert_run(connection, attempt)
-            runs.finish(connection, attempt, outcome, error=reason)
-            self.log.store(connection, attempt.id)
-            self._event(connection, outcome.value, attempt, {"reason": reason})
-            return attempt
-
-        try:
-            self._transact(record, landed=lambda connection: runs.find(connection, attempt))
-        except DBAPIError as error:
-            # Nothing began, so nothing is missing but the note; why nothing began must still be told.
-            self.log.error("not recorded: %s", self.workspace.database.dialect.describe(error))
-
-    def _new_attempt(self, claimed: Claimed, kind: RunKind, window: Window = NO_WINDOW) -> Attempt:
-        """One that is not recorded yet. Its id, made first, tells afterwards whether the record arrived."""
-        fence, generation = claimed.lease.claim.fence, claimed.row.generation
-        keys_of_window = window.from_key, window.to_key
-        return Attempt(str(uuid4()), self.workspace.environment, self.name, generation, kind, fence, *keys_of_window)
-
-    def _insert_run(self, connection: Connection, attempt: Attempt) -> None:
-        actor = self.workspace.actor
-        runs.insert_attempt(connection, attempt, code.checksum(self.migration), actor.name, actor.host)
-
-    def _begin(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
-        """The attempt to continue, or a new one. From here on our transactions bear its name and its fence."""
-        attempt = claimed.inherited or self._start(claimed, kind, ready)
-        session = f"system_migration:{attempt.id[:8]}:{attempt.fence}"
-        self.workspace = replace(self.workspace, database=self.workspace.database.named(session))
-        return attempt
-
-    def _start(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
-        """Record the attempt and make the migration RUNNING, if the lease is still ours."""
-        attempt = self._new_attempt(claimed, kind, ready.window if ready else NO_WINDOW)
-
-        def start(connection: Connection) -> Attempt:
-            if not leases.renew(connection, claimed.lease.claim):
-                raise LeaseLost(self.name, "another runner took it over before the start")
-            self._insert_run(connection, attempt)
-            values: dict[str, Any] = {"run_id": attempt.id, "error": None, "finished_at": None}
-            if ready is not None:
-                values |= {"executed_at": now(), "executed_by": self.workspace.actor.name, "verified": False}
-                values |= {"upper_bound": ready.upper_bound, "version": self.migration.version}
-                values |= {"max_issues": ready.max_issues}
-                self._release_held(connection, claimed.row, attempt)
-            migrations.transition(connection, claimed.row, Status.RUNNING, **values)
-            self._event(connection, f"{kind}_started", attempt, {"status": claimed.row.status})
-            return attempt
-
-        return self._transact(start, landed=lambda connection: runs.find(connection, attempt))
-
-    def _release_held(self, connection: Connection, row: MigrationRow, attempt: Attempt) -> None:
-        """Held rows get another try by code that was mended; passes by `pending` will find them."""
-        if self.options.held_only:
-            return  # each is released in the batch that tries it again
-        mended = row.status is Status.FAILED and code.changed(self.migration, row.code_algorithm, row.code_checksum)
-        if mended and isinstance(self.instance, BatchMigration) and self.instance.has_pending:
-            released = issues.release(connection, row.environment, row.name, row.generation)
-            self._event(connection, "released", attempt, {"rows": released})
-
-    def _transact(
-        self, step: Callable[[Connection], _T], *, landed: Callable[[Connection], _T | None] | None = None
-    ) -> _T:
-        return self.workspace.database.transact(step, self.workspace.progress.waiting, landed=landed)
-
-    def _ask(self, question: Callable[[Connection], _T]) -> _T:
-        return self.workspace.database.ask(question, self.workspace.progress.waiting)
-
     def _pin(self, attempt: Attempt, pins: dict[str, str]) -> None:
         def pin(connection: Connection) -> None:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
             migrations.pin(connection, attempt.environment, attempt.name, pins)
 
         self._transact(pin)
-
-    def _recorded(self, attempt: Attempt, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Do the work; if it fails, say so in the record before the error goes on."""
-        try:
-            return work()
-        except LeaseLost:
-            raise
-        except Interrupted as stop:
-            self._end(attempt, None, None, "interrupted", str(stop))
-            raise
-        except Paused as pause:
-            self._end(attempt, Status.PAUSED, Outcome.PAUSED, "paused", pause.reason)
-            raise
-        except Cancelled as end:
-            self._end(attempt, Status.FAILED, Outcome.FAILED, "cancelled", end.reason, cancelled_by=end.by)
-            raise
-        except MigrationFailed as failure:
-            self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", failure.reason)
-            raise
-        except Exception as error:
-            reason = describe(error, self.workspace.database.dialect, self.migration)
-            self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", reason)
-            raise MigrationFailed(self.name, reason) from error
-
-    def _end(
-        self,
-        attempt: Attempt,
-        status: Status | None,
-        outcome: Outcome | None,
-        action: str,
-        reason: str,
-        *,
-        cancelled_by: str | None = None,
-    ) -> None:
-        failed = status is Status.FAILED and cancelled_by is None
-        self.log.log(logging.ERROR if failed else logging.INFO, "%s: %s", action, reason)
-
-        def end(connection: Connection) -> bool:
-            runs.check_fence(connection, self.workspace.database.dialect, attempt)
-            row = self._row(connection)
-            held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
-            processed = self._processed(connection, attempt, row)
-            if status is not None and outcome is not None:
-                values = {"error": reason, "finished_at": now(), "issues": held, "records_processed": processed}
-                migrations.transition(connection, row, status, cancelled_by=cancelled_by, **values)
-                runs.finish(connection, attempt, outcome, records_processed=processed, issues=held, error=reason)
-            self.log.store(connection, attempt.id)
-            self._event(connection, action, attempt, {"reason": reason})
-            return True
-
-        def landed(connection: Connection) -> bool | None:
-            return audit.newest_action(connection, attempt.id) == action or None
-
-        try:
-            self._transact(end, landed=landed)
-        except (DBAPIError, Interrupted) as error:
-            # The run stays RUNNING and becomes stale: the next one takes over. What happened must still be told.
-            why = describe(error, self.workspace.database.dialect, self.migration)
-            self.log.error("%s, but not recorded: %s", action, why)
 
     def _work(self, claimed: Claimed, attempt: Attempt, ready: Ready) -> dict[str, Any]:
         requests = Requests(self.workspace.database, attempt, self.workspace.clock)
@@ -399,84 +214,3 @@ class Runner:
             return True
 
         self._transact(complete, landed=self._succeeded(attempt))
-
-    def _succeeded(self, attempt: Attempt) -> Callable[[Connection], bool | None]:
-        """Whether the record that ends the attempt arrived."""
-        return lambda connection: runs.outcome(connection, attempt) is Outcome.SUCCEEDED or None
-
-    def _roll_back(self, claimed: Claimed) -> RunReport:
-        began = self.workspace.clock.monotonic()
-        fresh = self._journalled and claimed.inherited is None
-        target = self._plan_undo(claimed) if fresh else None
-        self.workspace.progress.phase(self.name, "rolling back")
-        attempt = self._begin(claimed, RunKind.ROLLBACK, None)
-
-        def work() -> dict[str, Any]:
-            if self._journalled:
-                return self._undo_batches(claimed, attempt, target)
-            result = imperative.undo(self.workspace, self.instance, attempt, self.options, self.log)
-            return dict(result.metadata)
-
-        return self._report(attempt, began, self._recorded(attempt, work))
-
-    def _plan_undo(self, claimed: Claimed) -> Target:
-        """The table to restore. Raises `Refused`, before any write to it, when the journal cannot undo the work."""
-        place = Attempt("", self.workspace.environment, self.name, claimed.row.generation, RunKind.ROLLBACK, 0)
-        try:
-            return undo_batches.plan(self.workspace, self.instance, place, claimed.row)
-        except Refused as refusal:
-            self._record_no_start(claimed, Outcome.REFUSED, str(refusal), RunKind.ROLLBACK)
-            raise
-
-    def _undo_batches(self, claimed: Claimed, attempt: Attempt, target: Target | None) -> dict[str, Any]:
-        target = target or undo_batches.plan(self.workspace, self.instance, attempt, claimed.row)
-        undo = undo_batches.UndoBatches(self.workspace, target, attempt, claimed.lease, self.options.max_issues)
-        undo.work()
-        restored, listed = undo.restored(), undo.listed()
-        self.log.info("%d changes undone, %d rows left as they are", restored, listed)
-
-        def record(connection: Connection) -> bool:
-            runs.check_fence(connection, self.workspace.database.dialect, attempt)
-            row = self._row(connection)
-            migrations.begin_generation(
-                connection, row, Status.ROLLED_BACK, finished=True, records_processed=restored, issues=listed
-            )
-            runs.finish(connection, attempt, Outcome.SUCCEEDED, records_processed=restored, issues=listed)
-            self.log.store(connection, attempt.id)
-            self._event(connection, "rolled_back", attempt, {"restored": restored, "listed": listed})
-            return True
-
-        self._transact(record, landed=self._succeeded(attempt))
-        return {}
-
-    def _processed(self, connection: Connection, attempt: Attempt, row: MigrationRow) -> int:
-        if isinstance(self.instance, BatchMigration):
-            return ledger.totals(connection, attempt).changed
-        return row.records_processed
-
-    def _row(self, connection: Connection) -> MigrationRow:
-        row = migrations.read(connection, self.workspace.environment, self.name)
-        assert row is not None
-        return row
-
-    def _event(self, connection: Connection, action: str, attempt: Attempt, detail: dict[str, Any]) -> None:
-        audit.add_event(connection, attempt.environment, attempt.name, action, self.workspace.actor, detail, attempt.id)
-
-    def _report(self, attempt: Attempt, began: float, metadata: dict[str, Any]) -> RunReport:
-        row = self._ask(self._row)
-        undone = attempt.kind is RunKind.ROLLBACK
-        done = NOTHING if undone else self._ask(lambda connection: ledger.totals(connection, attempt))
-        return RunReport(
-            name=self.name,
-            kind=attempt.kind,
-            status=row.status,
-            verified=row.verified,
-            records_processed=row.records_processed,
-            issues=row.issues,
-            unchanged=done.unchanged,
-            vanished=done.vanished,
-            changed_meanwhile=done.deferred,
-            seconds=self.workspace.clock.monotonic() - began,
-            run_id=attempt.id,
-            metadata=metadata,
-        )

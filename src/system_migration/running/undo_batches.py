@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import images
@@ -27,28 +27,29 @@ from system_migration.running.contexts import heed_stop
 from system_migration.running.undo_comparison import Sorted, intact, listed_among, sort
 from system_migration.running.workspace import Workspace
 from system_migration.store import issues, journal, ledger, runs
-from system_migration.store.dialects import Fault
 from system_migration.store.issues import NOT_RESTORED
 from system_migration.store.journal import Image, Part
 from system_migration.store.ledger import Entry
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
 
+_T = TypeVar("_T")
 REPAIRS = 3
 """How often rows that have the migrated value again are restored before verification gives up."""
 _REPAIRED_AT_ONCE = 1_000
-_TRIES = 6
-_PAUSE_SECONDS = 0.05
 
 
 def plan(workspace: Workspace, migration: Migration, run: Attempt, row: MigrationRow) -> Target:
     """The table to restore. Raises `Refused`, with the reason, when the journal cannot undo the generation."""
     assert isinstance(migration, BatchMigration)
-    with workspace.database.read() as connection:
+
+    def look(connection: Connection) -> Target:
         if shortcomings := workspace.database.dialect.shortcomings(connection):
             raise Refused(" ".join(shortcomings))
         journalling.demand_possible(connection, run, row.pins, migration)
         return resolve_written(connection, migration)
+
+    return workspace.database.ask(look, workspace.progress.waiting)
 
 
 @dataclass
@@ -64,9 +65,13 @@ class UndoBatches:
 
     def work(self) -> None:
         """Undo everything that can be undone, and verify it. Raises `Interrupted` and `MigrationFailed`: resumable."""
-        with self.workspace.database.read() as connection:
-            total = journal.size(connection, self.attempt).rows
-            done, below = journal.undone(connection, self.attempt), journal.undone_from(connection, self.attempt)
+        total, done, below = self._ask(
+            lambda connection: (
+                journal.size(connection, self.attempt).rows,
+                journal.undone(connection, self.attempt),
+                journal.undone_from(connection, self.attempt),
+            )
+        )
         while (part := self._next(below)) is not None:
             self._between_parts()
             entry = self._commit_surely(part)
@@ -76,20 +81,23 @@ class UndoBatches:
 
     def listed(self) -> int:
         """How many rows were left as they are."""
-        run = self.attempt
-        with self.workspace.database.read() as connection:
-            return issues.count(connection, run.environment, run.name, run.generation, codes=NOT_RESTORED)
+        place = self.attempt.environment, self.attempt.name, self.attempt.generation
+        return self._ask(lambda connection: issues.count(connection, *place, codes=NOT_RESTORED))
 
     def restored(self) -> int:
         """How many changes were undone, and stayed undone."""
-        with self.workspace.database.read() as connection:
-            restored, listed = journal.restored(connection, self.attempt)
+        restored, listed = self._ask(lambda connection: journal.restored(connection, self.attempt))
         return restored - (self.listed() - listed)  # those that verification listed had been restored before
 
     def _next(self, below: int | None) -> Part | None:
-        return self.workspace.database.ask(
-            lambda connection: journal.newest_part(connection, self.attempt, below), self.workspace.progress.waiting
-        )
+        return self._ask(lambda connection: journal.newest_part(connection, self.attempt, below))
+
+    def _ask(self, question: Callable[[Connection], _T]) -> _T:
+        return self.workspace.database.ask(question, self.workspace.progress.waiting)
+
+    def _ask_afresh(self, question: Callable[[Connection], _T]) -> _T:
+        database = self.workspace.database
+        return database.ask(question, self.workspace.progress.waiting, connect=database.read_afresh)
 
     def _between_parts(self) -> None:
         self.lease.check()
@@ -109,37 +117,26 @@ class UndoBatches:
 
     def _commit_surely(self, part: Part) -> Entry:
         """Undo the part, again after an error that allows it, and never without asking the ledger first."""
-        attempts: list[str] = []
-        while True:
-            attempts.append(str(uuid4()))
-            try:
-                return self._undo(part, attempts[-1])
-            except DBAPIError as error:
-                self.lease.check()
-                # A COMMIT whose answer was lost may have arrived, even while a later attempt was under way.
-                if entry := self._committed(attempts):
-                    return entry
-                dialect = self.workspace.database.dialect
-                if dialect.fault(error) not in (Fault.RETRY, Fault.LOST) or len(attempts) == _TRIES:
-                    raise
-                self.workspace.progress.waiting(dialect.describe(error))
-                self.workspace.clock.sleep(_PAUSE_SECONDS * 2 ** len(attempts))
+        attempt = str(uuid4())
+        return self.workspace.database.transact(
+            lambda connection: self._undo(connection, part, attempt),
+            self.workspace.progress.waiting,
+            landed=lambda connection: self._committed(connection, attempt),
+        )
 
-    def _committed(self, attempts: Sequence[str]) -> Entry | None:
-        with self.workspace.database.read() as connection:
-            runs.check_fence(connection, self.workspace.database.dialect, self.attempt)
-            return ledger.find(connection, attempts)
+    def _committed(self, connection: Connection, attempt: str) -> Entry | None:
+        runs.check_fence(connection, self.workspace.database.dialect, self.attempt)
+        return ledger.find(connection, [attempt])
 
-    def _undo(self, part: Part, attempt: str) -> Entry:
+    def _undo(self, connection: Connection, part: Part, attempt: str) -> Entry:
         """One part, one transaction. Any exception rolls everything back."""
-        with self.workspace.database.write() as connection:
-            rows = self._sort_locked(connection, intact(part))
-            images.write_back(connection, self.target, rows.restorable)
-            issues.hold_anew(connection, self.attempt, rows.listed)
-            entry = _entry(part, rows, attempt)
-            ledger.record(connection, self.attempt, entry)
-            # Last, for the reasons it is last in a batch.
-            runs.check_fence(connection, self.workspace.database.dialect, self.attempt)
+        rows = self._sort_locked(connection, intact(part))
+        images.write_back(connection, self.target, rows.restorable)
+        issues.hold_anew(connection, self.attempt, rows.listed)
+        entry = _entry(part, rows, attempt)
+        ledger.record(connection, self.attempt, entry)
+        # Last, for the reasons it is last in a batch.
+        runs.check_fence(connection, self.workspace.database.dialect, self.attempt)
         return entry
 
     def _sort_locked(self, connection: Connection, part: Sequence[Image]) -> Sorted:
@@ -157,13 +154,11 @@ class UndoBatches:
         """
         name = self.attempt.name
         self.workspace.progress.phase(name, "verifying")
-        with self.workspace.database.read_afresh() as connection:
-            undone = journal.undone(connection, self.attempt)
+        undone = self._ask_afresh(lambda connection: journal.undone(connection, self.attempt))
         if undone != total:
             raise VerificationFailed(name, f"{undone:,} of {total:,} journalled changes were undone.")
         for remaining in reversed(range(REPAIRS + 1)):
-            with self.workspace.database.read_afresh() as connection:
-                wrong = self._not_as_before(connection)
+            wrong = self._ask_afresh(self._not_as_before)
             if not wrong:
                 return
             if remaining:

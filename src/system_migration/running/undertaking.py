@@ -1,0 +1,220 @@
+"""What every attempt under a lease shares: how it begins, what it records, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from system_migration import code
+from system_migration.batch_migration import BatchMigration
+from system_migration.errors import Cancelled, Interrupted, LeaseLost, MigrationFailed, Paused
+from system_migration.migration import Migration
+from system_migration.records import RunOptions, RunReport
+from system_migration.running.claim import Claimed
+from system_migration.running.contexts import describe
+from system_migration.running.preflight import Ready
+from system_migration.running.run_log import RunLog
+from system_migration.running.window import NO_WINDOW, Window
+from system_migration.running.workspace import Workspace
+from system_migration.states import Outcome, RunKind, Status
+from system_migration.store import audit, issues, leases, ledger, migrations, runs
+from system_migration.store.migrations import MigrationRow
+from system_migration.store.runs import Attempt
+from system_migration.store.times import now
+
+_T = TypeVar("_T")
+_NOTHING = ledger.Totals(0, 0, 0, 0, 0)
+
+
+@dataclass
+class Undertaking:
+    """One migration in one workspace, to be run or rolled back.
+
+    Every record is written in a transaction that checks the fence, and known for done if its commit's answer is lost.
+    """
+
+    workspace: Workspace
+    migration: type[Migration]
+    options: RunOptions
+    log: RunLog = field(init=False)
+    instance: Migration = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.instance = self.migration()
+        self.log = RunLog(self.migration.name)
+
+    @property
+    def name(self) -> str:
+        """The migration's name."""
+        return self.migration.name
+
+    def _record_no_start(self, claimed: Claimed, outcome: Outcome, reason: str, kind: RunKind = RunKind.RUN) -> None:
+        attempt = self._new_attempt(claimed, kind)
+
+        def record(connection: Connection) -> Attempt:
+            self._insert_run(connection, attempt)
+            runs.finish(connection, attempt, outcome, error=reason)
+            self.log.store(connection, attempt.id)
+            self._event(connection, outcome.value, attempt, {"reason": reason})
+            return attempt
+
+        try:
+            self._transact(record, landed=lambda connection: runs.find(connection, attempt))
+        except DBAPIError as error:
+            # Nothing began, so nothing is missing but the note; why nothing began must still be told.
+            self.log.error("not recorded: %s", self.workspace.database.dialect.describe(error))
+
+    def _new_attempt(self, claimed: Claimed, kind: RunKind, window: Window = NO_WINDOW) -> Attempt:
+        """One that is not recorded yet. Its id, made first, tells afterwards whether the record arrived."""
+        fence, generation = claimed.lease.claim.fence, claimed.row.generation
+        keys_of_window = window.from_key, window.to_key
+        return Attempt(str(uuid4()), self.workspace.environment, self.name, generation, kind, fence, *keys_of_window)
+
+    def _insert_run(self, connection: Connection, attempt: Attempt) -> None:
+        actor = self.workspace.actor
+        runs.insert_attempt(connection, attempt, code.checksum(self.migration), actor.name, actor.host)
+
+    def _begin(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
+        """The attempt to continue, or a new one. From here on our transactions bear its name and its fence."""
+        attempt = claimed.inherited or self._start(claimed, kind, ready)
+        session = f"system_migration:{attempt.id[:8]}:{attempt.fence}"
+        self.workspace = replace(self.workspace, database=self.workspace.database.named(session))
+        return attempt
+
+    def _start(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
+        """Record the attempt and make the migration RUNNING, if the lease is still ours."""
+        attempt = self._new_attempt(claimed, kind, ready.window if ready else NO_WINDOW)
+
+        def start(connection: Connection) -> Attempt:
+            if not leases.renew(connection, claimed.lease.claim):
+                raise LeaseLost(self.name, "another runner took it over before the start")
+            self._insert_run(connection, attempt)
+            values: dict[str, Any] = {"run_id": attempt.id, "error": None, "finished_at": None}
+            if ready is not None:
+                values |= {"executed_at": now(), "executed_by": self.workspace.actor.name, "verified": False}
+                values |= {"upper_bound": ready.upper_bound, "version": self.migration.version}
+                values |= {"max_issues": ready.max_issues}
+                self._release_held(connection, claimed.row, attempt)
+            migrations.transition(connection, claimed.row, Status.RUNNING, **values)
+            self._event(connection, f"{kind}_started", attempt, {"status": claimed.row.status})
+            return attempt
+
+        return self._transact(start, landed=lambda connection: runs.find(connection, attempt))
+
+    def _release_held(self, connection: Connection, row: MigrationRow, attempt: Attempt) -> None:
+        """Held rows get another try by code that was mended; passes by `pending` will find them."""
+        if self.options.held_only:
+            return  # each is released in the batch that tries it again
+        mended = row.status is Status.FAILED and code.changed(self.migration, row.code_algorithm, row.code_checksum)
+        if mended and isinstance(self.instance, BatchMigration) and self.instance.has_pending:
+            released = issues.release(connection, row.environment, row.name, row.generation)
+            self._event(connection, "released", attempt, {"rows": released})
+
+    def _transact(
+        self, step: Callable[[Connection], _T], *, landed: Callable[[Connection], _T | None] | None = None
+    ) -> _T:
+        return self.workspace.database.transact(step, self.workspace.progress.waiting, landed=landed)
+
+    def _ask(self, question: Callable[[Connection], _T]) -> _T:
+        return self.workspace.database.ask(question, self.workspace.progress.waiting)
+
+    def _recorded(self, attempt: Attempt, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Do the work; if it fails, say so in the record before the error goes on."""
+        try:
+            return work()
+        except LeaseLost:
+            raise
+        except Interrupted as stop:
+            self._end(attempt, None, None, "interrupted", str(stop))
+            raise
+        except Paused as pause:
+            self._end(attempt, Status.PAUSED, Outcome.PAUSED, "paused", pause.reason)
+            raise
+        except Cancelled as end:
+            self._end(attempt, Status.FAILED, Outcome.FAILED, "cancelled", end.reason, cancelled_by=end.by)
+            raise
+        except MigrationFailed as failure:
+            self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", failure.reason)
+            raise
+        except Exception as error:
+            reason = describe(error, self.workspace.database.dialect, self.migration)
+            self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", reason)
+            raise MigrationFailed(self.name, reason) from error
+
+    def _end(
+        self,
+        attempt: Attempt,
+        status: Status | None,
+        outcome: Outcome | None,
+        action: str,
+        reason: str,
+        *,
+        cancelled_by: str | None = None,
+    ) -> None:
+        failed = status is Status.FAILED and cancelled_by is None
+        self.log.log(logging.ERROR if failed else logging.INFO, "%s: %s", action, reason)
+
+        def end(connection: Connection) -> bool:
+            runs.check_fence(connection, self.workspace.database.dialect, attempt)
+            row = self._row(connection)
+            held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
+            processed = self._processed(connection, attempt, row)
+            if status is not None and outcome is not None:
+                values = {"error": reason, "finished_at": now(), "issues": held, "records_processed": processed}
+                migrations.transition(connection, row, status, cancelled_by=cancelled_by, **values)
+                runs.finish(connection, attempt, outcome, records_processed=processed, issues=held, error=reason)
+            self.log.store(connection, attempt.id)
+            self._event(connection, action, attempt, {"reason": reason})
+            return True
+
+        def landed(connection: Connection) -> bool | None:
+            return audit.newest_action(connection, attempt.id) == action or None
+
+        try:
+            self._transact(end, landed=landed)
+        except (DBAPIError, Interrupted) as error:
+            # The run stays RUNNING and becomes stale: the next one takes over. What happened must still be told.
+            why = describe(error, self.workspace.database.dialect, self.migration)
+            self.log.error("%s, but not recorded: %s", action, why)
+
+    def _succeeded(self, attempt: Attempt) -> Callable[[Connection], bool | None]:
+        """Whether the record that ends the attempt arrived."""
+        return lambda connection: runs.outcome(connection, attempt) is Outcome.SUCCEEDED or None
+
+    def _processed(self, connection: Connection, attempt: Attempt, row: MigrationRow) -> int:
+        if isinstance(self.instance, BatchMigration):
+            return ledger.totals(connection, attempt).changed
+        return row.records_processed
+
+    def _row(self, connection: Connection) -> MigrationRow:
+        row = migrations.read(connection, self.workspace.environment, self.name)
+        assert row is not None
+        return row
+
+    def _event(self, connection: Connection, action: str, attempt: Attempt, detail: dict[str, Any]) -> None:
+        audit.add_event(connection, attempt.environment, attempt.name, action, self.workspace.actor, detail, attempt.id)
+
+    def _report(self, attempt: Attempt, began: float, metadata: dict[str, Any]) -> RunReport:
+        row = self._ask(self._row)
+        undone = attempt.kind is RunKind.ROLLBACK
+        done = _NOTHING if undone else self._ask(lambda connection: ledger.totals(connection, attempt))
+        return RunReport(
+            name=self.name,
+            kind=attempt.kind,
+            status=row.status,
+            verified=row.verified,
+            records_processed=row.records_processed,
+            issues=row.issues,
+            unchanged=done.unchanged,
+            vanished=done.vanished,
+            changed_meanwhile=done.deferred,
+            seconds=self.workspace.clock.monotonic() - began,
+            run_id=attempt.id,
+            metadata=metadata,
+        )
