@@ -247,7 +247,7 @@ def test_nothing_is_handed_to_a_transformer_that_was_closed_meanwhile(monkeypatc
         Closing.transformer.run(("value",), numbers(5))
 
 
-def test_a_slow_row_after_many_quick_ones_is_noticed_at_once(make: Make) -> None:
+def test_slow_rows_after_many_quick_ones_are_soon_noticed(make: Make) -> None:
     class Uneven(Noting):
         def transform(self, row: Row) -> Mapping[str, Any]:
             end = time.monotonic() + executors.INLINE_SECONDS
@@ -255,8 +255,22 @@ def test_a_slow_row_after_many_quick_ones_is_noticed_at_once(make: Make) -> None
                 pass
             return super().transform(row)
 
-    outcomes = make(Uneven, 2).run(("value",), numbers(1010))
-    assert {"doubled": threading.get_ident()} not in outcomes[1001:]
+    outcomes = make(Uneven, 2).run(("value",), numbers(1030))
+    assert {"doubled": threading.get_ident()} not in outcomes[1000 + executors._LOOK_EVERY :]
+
+
+def test_when_its_time_is_over_it_returns_what_there_is_in_order(make: Make) -> None:
+    """In the calling thread alone, and from a pool, which drops the slices that have not begun."""
+
+    class Sluggish(Doubling):
+        def transform(self, row: Row) -> Mapping[str, Any]:
+            time.sleep(0.03)
+            return super().transform(row)
+
+    for threads in (1, 2):
+        outcomes = make(Sluggish, threads).run(("value",), numbers(200), seconds=0.3)
+        assert 0 < len(outcomes) < 200
+        assert outcomes == [{"doubled": 2 * value} for value in range(len(outcomes))]
 
 
 # Slow rows

@@ -47,16 +47,20 @@ class Batch:
 
     def halves(self, target: Target) -> tuple[Batch, Batch]:
         """Two batches with half of the rows and of the numbers each."""
-        middle = len(self.rows) // 2
+        return self.split(target, len(self.rows) // 2)
+
+    def split(self, target: Target, count: int) -> tuple[Batch, Batch]:
+        """A batch of the first `count` rows, and one of the others, with half of the numbers each."""
         first, second = self.numbers.halves()
-        keys = [target.key_of(row) for row in self.rows[:middle]]
+        keys = {target.key_of(row): None for row in self.rows[:count]}
         mine = tuple(key for key in self.releases if key in keys)
         others = tuple(key for key in self.releases if key not in keys)
-        front = replace(self, numbers=first, upper=keys[-1], releases=mine, vanished=0)
-        back = replace(self, numbers=second, lower=keys[-1], releases=others)
+        edge = next(reversed(keys))
+        front = replace(self, numbers=first, upper=edge, releases=mine, vanished=0)
+        back = replace(self, numbers=second, lower=edge, releases=others)
         return (
-            replace(front, rows=self.rows[:middle], outcomes=self.outcomes[:middle]),
-            replace(back, rows=self.rows[middle:], outcomes=self.outcomes[middle:]),
+            replace(front, rows=self.rows[:count], outcomes=self.outcomes[:count]),
+            replace(back, rows=self.rows[count:], outcomes=self.outcomes[count:]),
         )
 
 

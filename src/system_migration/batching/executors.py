@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,21 +16,23 @@ from system_migration.batching.transform import Outcome, Task, prepared, transfo
 
 INLINE_SECONDS = 0.02
 """How long the calling thread transforms by itself before others help."""
+_LONGEST_SLICE = 0.5
 _SLICE_SECONDS = 0.002
 """A slice takes at least this long, or handing it over would cost more than the work."""
 
-_LOOK_EVERY = 64
+_LOOK_EVERY = 16
 """Cheap rows between two looks at the clock, at most: a look costs as much as a cheap row."""
 
 Rows = Sequence[tuple[Any, ...]]
 Done = Callable[[int], None]
 
 
-def slices(count: int, workers: int, smallest: int = 1) -> Iterator[slice]:
+def slices(count: int, workers: int, smallest: int = 1, largest: int | None = None) -> Iterator[slice]:
     """Slices over `count` rows that shrink towards the end, so that all workers finish at about the same time."""
     start = 0
     while start < count:
-        size = min(count - start, max(1, smallest, (count - start) // (2 * workers)))
+        wanted = max(1, smallest, (count - start) // (2 * workers))
+        size = min(count - start, wanted if largest is None else min(wanted, largest))
         yield slice(start, start + size)
         start += size
 
@@ -116,19 +119,28 @@ class Transformer:
         self._seconds_per_row = 0.0
         self._submitting, self._closed = threading.Lock(), False
 
-    def run(self, columns: tuple[str, ...], rows: Rows, done: Done = lambda rows: None) -> list[Outcome]:
-        """The outcome of every row, in order. `done` hears how many more are finished, in this thread.
+    def run(
+        self, columns: tuple[str, ...], rows: Rows, done: Done = lambda rows: None, seconds: float = math.inf
+    ) -> list[Outcome]:
+        """The outcome of every row, in order; or, when `seconds` are over, of the first rows, at least of one.
 
-        Only a failing `setup_worker` raises, or a worker process that cannot be replaced; a failing `transform` is
-        an outcome. Closed meanwhile, it raises `CancelledError`.
+        `done` hears how many more are finished, in this thread. Only a failing `setup_worker` raises, or a worker
+        process that cannot be replaced; a failing `transform` is an outcome. Closed meanwhile, it raises
+        `CancelledError`.
         """
+        began = time.monotonic()
         outcomes: list[Outcome] = []
         while self._inline is not None and len(outcomes) < len(rows) and not (outcomes and self._pool):
             found = self._inline.transform_for_a_while(columns, rows[len(outcomes) :])
             outcomes += found
             done(len(found))
+            if time.monotonic() - began > seconds:
+                return outcomes
         if self._pool is not None and len(outcomes) < len(rows):
-            outcomes += self._handed_out(self._pool, columns, rows[len(outcomes) :], done)
+            per_row = (time.monotonic() - began) / len(outcomes) if outcomes else self._seconds_per_row
+            largest = max(1, int(_LONGEST_SLICE / per_row)) if per_row else len(rows)
+            futures = self._submitted(self._pool, columns, rows[len(outcomes) :], largest)
+            outcomes += self._awaited(futures, done, began + seconds)
         return outcomes
 
     def close(self) -> None:
@@ -140,27 +152,36 @@ class Transformer:
         if self._inline is not None:
             self._inline.close()
 
-    def _handed_out(self, pool: Pool, columns: tuple[str, ...], rows: Rows, done: Done) -> list[Outcome]:
-        """The outcomes by the pool; this thread only waits, so that the pool has the cores."""
-        began = time.monotonic()
-        outcomes: list[Outcome] = [{}] * len(rows)
-        futures = self._submitted(pool, columns, rows)
-        try:
-            # Not `as_completed`, which waits for ever for a future that a closed pool has cancelled.
-            for future, part in futures.items():
-                outcomes[part] = future.result()
-                done(part.stop - part.start)
-        finally:
-            for future in futures:
-                future.cancel()  # when one has failed, nobody asks for the others
-        self._seconds_per_row = (time.monotonic() - began) * self._workers / len(rows)
-        return outcomes
-
-    def _submitted(self, pool: Pool, columns: tuple[str, ...], rows: Rows) -> dict[Future[list[Outcome]], slice]:
-        # Worth its way, by what a row took in the batch before.
+    def _submitted(self, pool: Pool, columns: tuple[str, ...], rows: Rows, largest: int) -> list[Future[list[Outcome]]]:
+        # Worth its way, by what a row took in the batch before; no longer than a wish to stop may wait.
         smallest = int(_SLICE_SECONDS / self._seconds_per_row) if self._seconds_per_row else 1
-        parts = slices(len(rows), self._workers, smallest)
+        parts = slices(len(rows), self._workers, min(smallest, largest), largest)
         with self._submitting:  # nothing is handed to a pool that is being closed: nobody would do it
             if self._closed:
                 raise CancelledError
-            return {pool.submit(Task(columns, rows[part])): part for part in parts}
+            return [pool.submit(Task(columns, rows[part])) for part in parts]
+
+    def _awaited(self, futures: Sequence[Future[list[Outcome]]], done: Done, until: float) -> list[Outcome]:
+        """The outcomes by the pool; this thread only waits, so that the pool has the cores."""
+        began = time.monotonic()
+        outcomes: list[Outcome] = []
+        try:
+            # Not `as_completed`, which waits for ever for a future that a closed pool has cancelled.
+            for future in futures:
+                if outcomes and time.monotonic() > until:
+                    _cancel(futures)
+                    if future.cancelled():
+                        break  # slices begin in their order, so the later ones have not begun either
+                found = future.result()
+                outcomes += found
+                done(len(found))
+        finally:
+            _cancel(futures)  # when one has failed, nobody asks for the others
+        self._seconds_per_row = (time.monotonic() - began) * self._workers / len(outcomes)
+        return outcomes
+
+
+def _cancel(futures: Sequence[Future[list[Outcome]]]) -> None:
+    """Those that have not begun, the last one first, so that none begins behind one that is cancelled."""
+    for future in reversed(futures):
+        future.cancel()

@@ -6,6 +6,7 @@ ledger is asked before anything is tried again: a commit whose answer was lost m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -17,9 +18,9 @@ from sqlalchemy.exc import DBAPIError, StatementError
 from system_migration.batching.commit import Batch, Settle, around_locks, carefully, commit_batch, exactly, in_sql
 from system_migration.batching.executors import Transformer
 from system_migration.batching.limits import ChangeLimit
+from system_migration.batching.sizing import BATCH_SECONDS
 from system_migration.batching.target import Target
 from system_migration.batching.transform import Held, Outcome
-from system_migration.batching.writes import RawRow
 from system_migration.clock import Clock
 from system_migration.errors import LeaseLost
 from system_migration.migration import Progress
@@ -85,38 +86,54 @@ class Settler:
     def settle(self, batch: Batch, done: Callable[[int], None] = lambda rows: None) -> Settled:
         """Transform the rows of `batch`, which has no outcomes yet, and commit all of it, in as many parts as it takes.
 
-        What it leaves when it dies half-way: whole parts, each with its ledger row.
+        A transform that takes longer than a batch may take is committed as far as it has come, so that a wish to stop
+        is heeded soon. What it leaves when it dies half-way: whole parts, each with its ledger row.
         """
-        settled, began = Settled(batch.numbers.first, len(batch.rows)), self.clock.monotonic()
+        settled = Settled(batch.numbers.first, len(batch.rows))
 
         def advance(rows: int) -> None:
             settled.advanced += rows
             done(rows)
 
-        outcomes = self._transform(batch.rows, advance)
-        transformed = self.clock.monotonic()
-        settled.transform_seconds = transformed - began
-        batch = replace(batch, outcomes=outcomes, seconds=settled.transform_seconds)
-        waiting = [_Work(batch, self._first_way())]
-        while waiting:
-            waiting += self._advance(waiting.pop(), settled)
-        settled.write_seconds = self.clock.monotonic() - transformed - settled.waited_seconds
+        rest: Batch | None = batch
+        while rest is not None:
+            rest = self._settle_part(rest, settled, advance)
         settled.rows = sum(entry.rows_read for entry in settled.entries)
         return settled
+
+    def _settle_part(self, batch: Batch, settled: Settled, advance: Callable[[int], None]) -> Batch | None:
+        """Transform and commit as much as the time allows. What is left, or None."""
+        began = self.clock.monotonic()
+        outcomes = self._transform(batch, advance)
+        transformed, waited = self.clock.monotonic(), settled.waited_seconds
+        rest = None
+        if len(outcomes) < len(batch.rows):
+            batch, rest = batch.split(self.target, len(outcomes))
+        part = replace(batch, outcomes=outcomes, seconds=transformed - began)
+        self._commit_all(_Work(part, self._first_way()), settled)
+        settled.transform_seconds += transformed - began
+        settled.write_seconds += self.clock.monotonic() - transformed - (settled.waited_seconds - waited)
+        if rest is not None:
+            self.heed()
+        return rest
+
+    def _commit_all(self, work: _Work, settled: Settled) -> None:
+        waiting = [work]
+        while waiting:
+            waiting += self._advance(waiting.pop(), settled)
 
     def hold(self, batch: Batch, code: str, message: str) -> Settled:
         """Commit the rows of `batch` as held, without transforming them."""
         settled = Settled(batch.numbers.first, len(batch.rows))
-        waiting = [_Work(_held(batch, code, message), carefully)]
-        while waiting:
-            waiting += self._advance(waiting.pop(), settled)
+        self._commit_all(_Work(_held(batch, code, message), carefully), settled)
         return settled
 
-    def _transform(self, rows: Sequence[RawRow], done: Callable[[int], None]) -> Sequence[Outcome]:
-        if self.target.assigned is not None or not rows:
-            return [{}] * len(rows)
+    def _transform(self, batch: Batch, done: Callable[[int], None]) -> Sequence[Outcome]:
+        if self.target.assigned is not None or not batch.rows:
+            return [{}] * len(batch.rows)
         seen = itemgetter(slice(self.target.key_width, self.target.reads_end))
-        return self.transformer.run(self.target.reads, list(map(seen, rows)), done)
+        seconds = BATCH_SECONDS if batch.numbers.can_split else math.inf
+        return self.transformer.run(self.target.reads, list(map(seen, batch.rows)), done, seconds)
 
     def _first_way(self) -> Settle:
         if self.target.assigned is not None:
