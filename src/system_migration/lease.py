@@ -26,12 +26,14 @@ def host_name() -> str:
     return socket.gethostname()
 
 
-def ensure_row(database: Database, environment: str, name: str) -> None:
+def ensure_row(
+    database: Database, environment: str, name: str, waiting: Callable[[str], None] = lambda reason: None
+) -> None:
     """Make sure the lease has a row to compete for."""
-    if database.ask(lambda connection: leases.exists(connection, environment, name)):
+    if database.ask(lambda connection: leases.exists(connection, environment, name), waiting):
         return
     with suppress(IntegrityError):  # another starter was faster, or the answer to our own first attempt was lost
-        database.transact(lambda connection: leases.insert_missing(connection, environment, name))
+        database.transact(lambda connection: leases.insert_missing(connection, environment, name), waiting)
 
 
 class HeldLease:

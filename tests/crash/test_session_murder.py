@@ -101,7 +101,7 @@ def test_sessions_are_killed_all_the_time(
     Job(items.url, InPlace).run()
     murderer.join()
     check_completed(items, expected)
-    assert murderer.victims > 10
+    assert murderer.victims > scale(4, 30)
     publish(f"session murder: {murderer.victims} killed in {SECONDS:.0f} s: 0 rows lost, 0 doubled, never failed")
 
 

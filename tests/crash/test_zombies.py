@@ -94,11 +94,14 @@ class Rounds:
         return f"{len(self.told)} rounds, {self.old_rows} rows from an old fence, {fenced} fenced, {slowest}"
 
 
-def zombie_at(point: Point, items: Items, arrange: Callable[[], None] = lambda: None, idle: float = IDLE) -> Child:
+def zombie_at(
+    point: Point, items: Items, arrange: Callable[[], None] = lambda: None, idle: float | None = None
+) -> Child:
     """A runner that is about to freeze at the point."""
 
     def prepare() -> None:
-        controls.with_idle_seconds(idle)
+        if idle is not None:
+            controls.with_idle_seconds(idle)
         if point.in_transform:
             once_in_transform()
         arrange()
@@ -121,7 +124,6 @@ def heir_at(gate: Gate, items: Items) -> Child:
     """A process that starts again and again until it may take over; it stops before its first row."""
 
     def work(_: Child) -> list[RunReport]:
-        controls.with_idle_seconds(IDLE)
         InPlace.before_transform = staticmethod(gate.stop)
         job = Job(items.url, InPlace, lease_seconds=LEASE)
         while True:
@@ -200,20 +202,11 @@ def application_waits(items: Items, most: float) -> float:
     return time.monotonic() - began
 
 
-unarmed = pytest.mark.xfail(
-    strict=False,
-    reason="psycopg sends an executemany as a pipeline, after which PostgreSQL does not arm its timeout for idle "
-    "transactions until the next statement",
-)
-
-
 @pytest.mark.databases("postgresql", "mariadb")
 @pytest.mark.parametrize("point", [HOLDING_ROWS, AFTER_THE_WRITE], ids=attrgetter("name"))
 def test_the_server_ends_a_frozen_transaction_and_the_application_goes_on(
-    items: Items, point: Point, request: pytest.FixtureRequest, publish: Callable[[str], None]
+    items: Items, point: Point, publish: Callable[[str], None]
 ) -> None:
-    if items.kind == "postgresql" and point is AFTER_THE_WRITE:
-        request.applymarker(unarmed)
     with zombie_at(point, items) as zombie:
         zombie.wait_until_frozen()
         waited = application_waits(items, IDLE + 2)

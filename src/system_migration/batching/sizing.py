@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-FIRST = 100
+FIRST = 500
 LARGEST = 10_000
 WRITE_SECONDS = 0.25
 BATCH_SECONDS = 5.0

@@ -55,7 +55,7 @@ def claim(workspace: Workspace, migration: type[Migration], decide: Decision) ->
 def _claim(workspace: Workspace, migration: type[Migration], decide: Decision) -> Claimed | None:
     environment, name = workspace.environment, migration.name
     database, waiting = workspace.database, workspace.progress.waiting
-    ensure_row(database, environment, name)
+    ensure_row(database, environment, name, workspace.progress.waiting)
     # Asked without a lock first: on SQLite a runner inside a long transaction lets nobody else begin to write.
     if holder := database.ask(lambda connection: leases.holder(connection, environment, name), waiting):
         raise HeldElsewhere(name, holder)

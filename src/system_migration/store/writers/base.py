@@ -181,9 +181,10 @@ class Writer(ABC):
         if self.shape.pending is None:
             return None
         try:
-            return str(self.shape.pending.compile(dialect=self.dialect, compile_kwargs={"literal_binds": True}))
+            compiled = self.shape.pending.compile(dialect=self.dialect, compile_kwargs={"literal_binds": True})
         except (CompileError, NotImplementedError):
             return None
+        return None if compiled.params else str(compiled)
 
     @cached_property
     def quoted_table(self) -> str:
