@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from system_migration.clock import Clock
-from system_migration.errors import LeaseLost
+from system_migration.errors import Interrupted, LeaseLost
 from system_migration.store import leases
 from system_migration.store.database import Database
 from system_migration.store.leases import Claim
@@ -105,9 +105,9 @@ class HeldLease:
     def _release(self) -> None:
         try:
             self._database.transact(lambda connection: leases.release(connection, self.claim), patience=BRIEF)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, Interrupted) as error:
             self._warn("not released, it will expire", "lease.release_failed", error)
 
-    def _warn(self, what: str, action: str, error: SQLAlchemyError) -> None:
+    def _warn(self, what: str, action: str, error: Exception) -> None:
         extra = {"action": action, "migration": self.claim.name}
         log.warning("lease of %s %s: %s", self.claim.name, what, type(error).__name__, extra=extra)

@@ -32,7 +32,8 @@ Settle = Callable[[Connection, Dialect, Target, "Batch"], Verdict]
 class Batch:
     """The rows of one range as they were read, in key order, with what transform made of them.
 
-    `releases` are the keys of held rows that are tried again: their issues go in the batch's transaction.
+    `named` are the keys of a batch that no walk found: rows that were put off, or that are held and tried again. Then
+    the rows are these and no others, whatever the bounds; with `releases` their issues go in the batch's transaction.
     """
 
     pass_number: int
@@ -43,7 +44,8 @@ class Batch:
     outcomes: Sequence[Outcome]
     seconds: float = 0.0
     vanished: int = 0
-    releases: tuple[Key, ...] = ()
+    named: tuple[Key, ...] | None = None
+    releases: bool = False
 
     def halves(self, target: Target) -> tuple[Batch, Batch]:
         """Two batches with half of the rows and of the numbers each."""
@@ -53,11 +55,11 @@ class Batch:
         """A batch of the first `count` rows, and one of the others, with half of the numbers each."""
         first, second = self.numbers.halves()
         keys = {target.key_of(row): None for row in self.rows[:count]}
-        mine = tuple(key for key in self.releases if key in keys)
-        others = tuple(key for key in self.releases if key not in keys)
         edge = next(reversed(keys))
-        front = replace(self, numbers=first, upper=edge, releases=mine, vanished=0)
-        back = replace(self, numbers=second, lower=edge, releases=others)
+        front, back = replace(self, numbers=first, upper=edge, vanished=0), replace(self, numbers=second, lower=edge)
+        if self.named is not None:
+            front = replace(front, named=tuple(key for key in self.named if key in keys))
+            back = replace(back, named=tuple(key for key in self.named if key not in keys))
         return (
             replace(front, rows=self.rows[:count], outcomes=self.outcomes[:count]),
             replace(back, rows=self.rows[count:], outcomes=self.outcomes[count:]),
@@ -79,7 +81,8 @@ def commit_batch(
     are changed, and raises if that is too many. Raises `Missed` when `settle` cannot tell which rows have changed.
     """
     with database.write() as connection:
-        issues.release_rows(connection, run, batch.releases)
+        if batch.releases:
+            issues.release_rows(connection, run, batch.named or ())
         verdict = settle(connection, database.dialect, target, batch)
         approve(verdict.changed)
         if target.journalled and verdict.changed:
@@ -110,16 +113,16 @@ def around_locks(connection: Connection, dialect: Dialect, target: Target, batch
 
 def in_sql(connection: Connection, dialect: Dialect, target: Target, batch: Batch) -> Verdict:
     """Let the database compute the new values, by key range, from the rows as they are now."""
-    named = [target.key_of(row) for row in batch.rows] if batch.releases else None
-    if not target.journalled:
-        return writes.assign(connection, target, batch.lower, batch.upper, named)
+    named = batch.named
+    if named is None and not target.journalled:
+        return writes.assign(connection, target, batch.lower, batch.upper)
     if named is None:
         found = connection.execute(dialect.lock_rows(target.keys_todo(batch.lower, batch.upper)))
-        named = [tuple(key) for key in found]
+        named = tuple(tuple(key) for key in found)
     # Just these rows: what somebody adds to the range meanwhile has no image.
-    before = images.read(connection, target, named, lock=dialect)
-    changed = (writes.assign(connection, target, None, None, some).assigned for some in target.portions(list(before)))
-    return Verdict(assigned=sum(changed), before=before)
+    before = images.read(connection, target, named, lock=dialect) if target.journalled else {}
+    keys = [key for key in named if key in before] if target.journalled else named
+    return Verdict(assigned=writes.assign_named(connection, target, keys), before=before)
 
 
 def _entry(batch: Batch, verdict: Verdict, attempt: str) -> Entry:

@@ -38,7 +38,7 @@ class Crew(Generic[_T]):
     """Up to `size` calls at once, each in a thread of its own; with one, in the thread that hands them over."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size = min(size, MOST)
         self._pool: ThreadPoolExecutor | None = None
         self._going: set[Future[_T]] = set()
         self._done: list[_T] = []
@@ -49,7 +49,7 @@ class Crew(Generic[_T]):
             self._done.append(call())
             return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(MOST, thread_name_prefix="writer")
+            self._pool = ThreadPoolExecutor(self.size, thread_name_prefix="writer")
         self._going.add(self._pool.submit(call))
 
     @property
@@ -65,12 +65,16 @@ class Crew(Generic[_T]):
     def finished(self, *, patiently: bool = False) -> Iterator[_T]:
         """The results there are; `patiently`, after a short wait for the next. Raises what a call raised."""
         done, self._done = self._done, []
+        errors: list[BaseException] = []
         if self._going:
             ended, self._going = wait(
                 self._going, timeout=_LOOK_SECONDS if patiently else 0, return_when=FIRST_COMPLETED
             )
-            done += [call.result() for call in ended]
+            done += [call.result() for call in ended if call.exception() is None]
+            errors = [error for call in ended if (error := call.exception()) is not None]
         yield from done
+        if errors:
+            raise errors[0]
 
     def dismiss(self) -> list[_T]:
         """Let what has begun come to its end, drop the rest, and return the results; errors are somebody else's."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from system_migration.batching.commit import Batch
 from system_migration.batching.crew import Crew, sensible_size
 from system_migration.batching.keys import Key
 from system_migration.batching.pace import Pace
-from system_migration.batching.ranges import Gap
+from system_migration.batching.ranges import NAMED_ROWS, Gap, Numbers
 from system_migration.batching.reading import Page, Reader
 from system_migration.batching.settling import Settled, Settler
 from system_migration.batching.sizing import BatchSize
@@ -32,7 +33,9 @@ from system_migration.errors import MigrationFailed, Paused
 from system_migration.migration import Progress
 from system_migration.store import issues, ledger, runs
 from system_migration.store.database import Database
+from system_migration.store.dialects import Fault
 from system_migration.store.ledger import Entry
+from system_migration.store.patience import BRIEF
 from system_migration.store.runs import Attempt
 
 _T = TypeVar("_T")
@@ -42,9 +45,8 @@ COMPACT_EVERY = 500
 """So many batches later their ledger rows are put into one."""
 MEASURED_BATCHES = 4
 """So many batches are settled one by one before the number of threads is chosen."""
-NAMED_ROWS = 1 << 62
-"""Where the numbers of batches begin whose rows are named, not found by a walk: a walk never comes so far."""
 _LOOK_SECONDS = 0.2
+RESTLESS = "some rows changed again in every one of the last passes. Run it again by name in a quieter hour."
 
 
 @dataclass
@@ -99,7 +101,7 @@ class BatchLoop:
     _began_with: int = field(init=False)
     _under_way: set[int] = field(default_factory=set, init=False)
     _last_first: deque[int] = field(default_factory=lambda: deque(maxlen=COMPACT_EVERY), init=False)
-    _since_compaction: int = field(default=0, init=False)
+    _since_compaction: int = field(default=COMPACT_EVERY, init=False)
     _measured: list[Settled] = field(default_factory=list, init=False)
     _pace: Pace = field(default_factory=Pace, init=False)
     _read_seconds: float = field(default=0.0, init=False)
@@ -119,7 +121,7 @@ class BatchLoop:
             yield
         finally:
             for settled in self._crew.dismiss():
-                self._count(settled)
+                self._note(settled)
 
     def run_passes(self, first_pass: int) -> None:
         """Work until nothing is left. `Interrupted`, `Paused`, `LeaseLost`, `MigrationFailed`: all resumable."""
@@ -141,20 +143,28 @@ class BatchLoop:
             self._redo_deferred()
             return
         for number in range(pass_number + 1, pass_number + 1 + PASSES):
-            if put_off := self._put_off:
-                self._put_off = []
-                self._do_named(number, put_off, released=False)
+            put_off, self._put_off = self._put_off, []
+            if not put_off:
+                return
+            self._do_named(number, put_off, released=False)
+        if self._put_off:
+            raise Paused(self.run.name, RESTLESS)
 
     def _do_named(self, pass_number: int, keys: Sequence[Key], *, released: bool) -> None:
         """Named rows and no others, under numbers that no walk of a pass uses."""
-        gap = Gap(NAMED_ROWS, None, None, None)
-        for start in range(0, len(keys), self._began_with):
-            part = tuple(keys[start : start + self._began_with])
-            rows, numbers = self.reader.rows_by_key(part), gap.next_share()
-            batch = Batch(pass_number, numbers, None, None, rows, (), vanished=len(part) - len(rows))
-            self._hand_over(replace(batch, releases=part) if released else batch)
-            gap = gap.after(numbers, None)
+        gap = Gap(self._ask(lambda connection: ledger.next_named(connection, self.run)), None, None, None)
+        at_once = min(self._began_with, self.target.at_once)
+        for start in range(0, len(keys), at_once):
+            part = tuple(keys[start : start + at_once])
+            batch = self._named(pass_number, gap.next_share(), part)
+            self._hand_over(replace(batch, releases=released))
+            gap = gap.after(batch.numbers, None)
         self._drain()
+
+    def _named(self, pass_number: int, numbers: Numbers, keys: tuple[Key, ...]) -> Batch:
+        """A batch of these rows, as far as they are still there."""
+        rows = self.reader.rows_by_key(keys)
+        return Batch(pass_number, numbers, None, None, rows, (), vanished=len(keys) - len(rows), named=keys)
 
     def _sweep(self, first_pass: int) -> None:
         for number in range(first_pass, first_pass + PASSES + 1):
@@ -175,15 +185,9 @@ class BatchLoop:
         while not finished:
             put_off = self._put_off_in(number)
             if number >= newest + PASSES and put_off:
-                raise Paused(
-                    self.run.name,
-                    "some rows changed again in every one of the last passes. Run it again by name in a quieter hour.",
-                )
+                raise Paused(self.run.name, RESTLESS)
             for deferred in put_off:
-                rows = self.reader.rows_by_key(deferred.keys)
-                self._hand_over(
-                    Batch(number + 1, deferred.numbers, None, None, rows, (), vanished=len(deferred.keys) - len(rows))
-                )
+                self._hand_over(self._named(number + 1, deferred.numbers, tuple(deferred.keys)))
             self._drain()
             finished = not put_off and number >= newest
             number += 1
@@ -227,9 +231,16 @@ class BatchLoop:
     def _page(self, gap: Gap, limit: int | None) -> Page:
         self.heed()
         began = self.clock.monotonic()
-        page = self.reader.page(gap.lower, gap.upper, limit)
-        self._read_seconds += self.clock.monotonic() - began
-        return page
+        while True:
+            try:
+                page = self.reader.page(gap.lower, gap.upper, limit)
+            except DBAPIError as error:
+                if limit in (None, 1) or self.database.dialect.fault(error) is not Fault.RETRY:
+                    raise
+                limit, self.size = max(1, (limit or 1) // 2), self.size.halved()  # it took longer than it may
+            else:
+                self._read_seconds += self.clock.monotonic() - began
+                return page
 
     def _rows_wanted(self, suspect: Suspect) -> int:
         wanted = self.rate.rows_at_once(self.size.rows)
@@ -259,8 +270,9 @@ class BatchLoop:
         self.heed()
         self._under_way.add(batch.numbers.first)
         self._last_first.append(batch.numbers.first)
-        self._wait(self.rate.wait_after(len(batch.rows), self.clock.monotonic()))
-        if suspect.must_hold:
+        rows = len(batch.rows) or self.rate.rows_at_once(self.size.rows)  # changed in SQL, they are not read
+        self._wait(self.rate.wait_after(rows, self.clock.monotonic()))
+        if suspect.must_hold and len(batch.rows) <= 1:
             self._crew.hand_over(partial(self.settler.hold, batch, KILLED_THE_RUNNER, KILLED_MESSAGE))
         else:
             self._crew.hand_over(partial(self.settler.settle, batch, self._advance))
@@ -285,6 +297,11 @@ class BatchLoop:
             self._check_issue_limit()
 
     def _count(self, settled: Settled) -> None:
+        self._note(settled)
+        for entry in settled.entries:
+            self.after_batch(entry)
+
+    def _note(self, settled: Settled) -> None:
         self._under_way.discard(settled.first_number)
         with self._turn:
             self._in_hand -= settled.advanced
@@ -292,7 +309,6 @@ class BatchLoop:
             self.tally.add(entry)
             if entry.numbers.first >= NAMED_ROWS:
                 self._put_off += entry.deferred
-            self.after_batch(entry)
         self.progress.rows(self.tally.done + self._in_hand, self.total, self.tally.held)
 
     def _advance(self, rows: int) -> None:
@@ -343,7 +359,8 @@ class BatchLoop:
             ledger.compact(connection, self.run, number, below, keep_deferred=keep)
             runs.check_fence(connection, self.database.dialect, self.run)
 
-        self.database.transact(compact, self.progress.waiting)
+        with suppress(DBAPIError):  # it only saves room, and the next time it may be done
+            self.database.transact(compact, patience=BRIEF)
 
     def _check_issue_limit(self) -> None:
         if self.stop_after_issues is not None and self.tally.held >= self.stop_after_issues:

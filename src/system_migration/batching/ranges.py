@@ -13,6 +13,8 @@ from system_migration.batching.keys import Key
 
 SPAN = 1 << 32
 """The numbers of one planned range: two thousand million such ranges fit, each of which can be halved 32 times."""
+NAMED_ROWS = 1 << 62
+"""Where the numbers of batches begin whose rows are named, not found by a walk: a walk never comes so far."""
 _SHARE = 64
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,10 @@ from system_migration.batching.target import Target
 from system_migration.batching.writes import RawRow
 from system_migration.migration import Progress
 from system_migration.store.database import Database
+from system_migration.store.patience import Patience
 
+_PAGE = Patience(in_the_way=2.0, away=math.inf)
+"""A page that takes longer than it may is asked for again, and then a smaller one."""
 BATCH_BYTES = 2 * 1024 * 1024
 """What the unbounded columns of a batch may weigh together. A heavier row is a batch of its own."""
 
@@ -46,7 +50,9 @@ class Reader:
         if limit is not None and self.heaviest * limit > BATCH_BYTES:
             limit = self._fitting(lower, upper, limit)
         query = self.target.batch(lower, upper, limit)
-        rows = self.database.ask(lambda connection: self.target.fetch(connection, query), self.progress.waiting)
+        rows = self.database.ask(
+            lambda connection: self.target.fetch(connection, query), self.progress.waiting, patience=_PAGE
+        )
         reached = self.target.key_of(rows[-1]) if rows else None
         return Page(rows, reached, limit is None or len(rows) < limit)
 

@@ -33,11 +33,14 @@ from system_migration.store.writers import BadValue, Missed
 
 TRIES = 5
 """How often a single row is tried while other transactions are in its way."""
+LOSSES = 3
+"""Connections lost with one batch in hand, after which its halves are tried."""
 FALSE_ALARMS = 8
 """After so many batches that SQL could not tell to be unchanged, although they were, SQL is not asked any more."""
 _PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE = 3.0
 _WAIT_SLICE = 0.2
+_OF_A_VALUE = (TypeError, ValueError, ArithmeticError)
 CONSTRAINT_VIOLATION = "constraint_violation"
 VALUE_REFUSED = "value_refused"
 
@@ -121,11 +124,17 @@ class Settler:
         waiting = [work]
         while waiting:
             waiting += self._advance(waiting.pop(), settled)
+            if waiting:
+                self.heed()  # what is committed is a whole part; the rest can wait for another run
+            if settled.entries:
+                # All that the last entry covers is done: it may be the whole of which we had begun to try the halves.
+                done = settled.entries[-1].numbers.last
+                waiting = [work for work in waiting if work.batch.numbers.first > done]
 
     def hold(self, batch: Batch, code: str, message: str) -> Settled:
         """Commit the rows of `batch` as held, without transforming them."""
         settled = Settled(batch.numbers.first, len(batch.rows))
-        self._commit_all(_Work(_held(batch, code, message), carefully), settled)
+        self._commit_all(_Work(_held(self._with_rows(batch), code, message), carefully), settled)
         return settled
 
     def _transform(self, batch: Batch, done: Callable[[int], None]) -> Sequence[Outcome]:
@@ -154,8 +163,10 @@ class Settler:
                 return self._after(error, work, settled)
             entry = arrived
         except (BadValue, StatementError, OverflowError, UnicodeEncodeError) as error:
+            if isinstance(error, StatementError) and not isinstance(error.orig, _OF_A_VALUE):
+                raise  # a statement of ours that is wrong, whatever the row
             # Not the database but its driver refuses a value, before anything is sent.
-            return self._isolate(work, VALUE_REFUSED, f"the driver refuses a value ({_kind(error)})", settled)
+            return self._isolate(error, work, VALUE_REFUSED, f"the driver refuses a value ({_kind(error)})", settled)
         self._note_false_alarm(work, entry)
         settled.entries.append(entry)
         return []
@@ -188,18 +199,25 @@ class Settler:
         match dialect.fault(error):
             case Fault.ROW:
                 code = CONSTRAINT_VIOLATION if dialect.is_violation(error) else VALUE_REFUSED
-                return self._isolate(work, code, reason, settled)
+                return self._isolate(error, work, code, reason, settled)
             case Fault.RETRY:
                 return self._make_way(error, work, reason, settled)
             case Fault.WAIT | Fault.LOST:
                 self._wait(reason, len(work.attempts), settled)
-                return [work]
+                # Lost again and again with the same batch, it may be what the server does not take, by its size.
+                too_often = dialect.fault(error) is Fault.LOST and len(work.attempts) % LOSSES == 0
+                return (self._halves(work) if too_often else []) or [work]
         raise error
 
-    def _isolate(self, work: _Work, code: str, reason: str, settled: Settled) -> list[_Work]:
+    def _isolate(self, error: Exception, work: _Work, code: str, reason: str, settled: Settled) -> list[_Work]:
         """Halve the batch until the row that was refused is alone, and hold it."""
         settled.hindered = True
-        return self._halves(work) or [_Work(_held(self._with_rows(work.batch), code, reason), carefully)]
+        if halves := self._halves(work):
+            return halves
+        batch = self._with_rows(work.batch)
+        if len(batch.rows) > 1 or all(isinstance(outcome, Held) for outcome in batch.outcomes):
+            raise error  # it has no numbers left to be halved with, or the refusal is not of a new value
+        return [replace(work, batch=_held(batch, code, reason), settle=carefully)]
 
     def _make_way(self, error: DBAPIError, work: _Work, reason: str, settled: Settled) -> list[_Work]:
         """Try again around what is locked; then with half of the rows; one row a few times, and no more."""
@@ -218,7 +236,9 @@ class Settler:
         batch = self._with_rows(work.batch)
         if len(batch.rows) < 2 or not batch.numbers.can_split:
             return []
-        return [_Work(half, self._first_way()) for half in reversed(batch.halves(self.target))]
+        # The attempts stay: a COMMIT of the whole may still be on its way.
+        halves = reversed(batch.halves(self.target))
+        return [_Work(half, self._first_way(), work.attempts) for half in halves]
 
     def _with_rows(self, batch: Batch) -> Batch:
         """The batch with its rows: a range that is changed in SQL has not read them yet."""

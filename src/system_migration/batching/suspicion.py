@@ -54,7 +54,9 @@ class Suspect:
 
     def after_a_batch(self, gap: Gap) -> Suspect:
         """What is left of the suspicion behind a batch that went well."""
-        return replace(self, must_hold=False) if gap.is_closed else INNOCENT
+        if not gap.is_closed or self.allowed is None:
+            return INNOCENT
+        return replace(self, allowed=2 * self.allowed, must_hold=False)
 
 
 INNOCENT = Suspect()

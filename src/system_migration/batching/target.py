@@ -267,8 +267,12 @@ class Target:
 
     def portions(self, keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
         """The keys, in portions that a statement has parameters for on every database."""
-        size = PARAMETERS // len(self.key)
-        return (keys[start : start + size] for start in range(0, len(keys), size))
+        return (keys[start : start + self.at_once] for start in range(0, len(keys), self.at_once))
+
+    @property
+    def at_once(self) -> int:
+        """How many rows one statement can name."""
+        return PARAMETERS // len(self.key)
 
     def is_one_of(self, keys: Sequence[Key]) -> ColumnElement[bool]:
         """Whether the row's key is one of these."""

@@ -12,7 +12,7 @@ from decimal import Decimal
 from math import copysign
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 
 from system_migration.batching.keys import Key
 from system_migration.batching.target import Target
@@ -133,20 +133,25 @@ def write_carefully(
     return verdict
 
 
-def assign(
-    connection: Connection, target: Target, lower: Key | None, upper: Key | None, named: Sequence[Key] | None = None
-) -> Verdict:
-    """Change the rows of a range, or only the `named` ones, by the migration's own expressions.
+def assign(connection: Connection, target: Target, lower: Key | None, upper: Key | None) -> Verdict:
+    """Change the rows of a range by the migration's own expressions.
 
     The database evaluates them on the rows as they are now: there is nothing to compare (reliability, M12).
     """
+    return Verdict(assigned=_assign(connection, target, target.todo(lower, upper)))
+
+
+def assign_named(connection: Connection, target: Target, keys: Sequence[Key]) -> int:
+    """As `assign`, for those of the named rows that still need the change; how many there were."""
+    todo = target.todo(None, None)
+    return sum(_assign(connection, target, [*todo, target.is_one_of(some)]) for some in target.portions(keys))
+
+
+def _assign(connection: Connection, target: Target, todo: Sequence[ColumnElement[bool]]) -> int:
     assert target.assigned is not None
-    todo = target.todo(lower, upper)
-    if named is not None:
-        todo = [*target.todo(None, None), target.is_one_of(named)]
     written = target.writer.assign(connection, todo, target.assigned)
     _demand_done(target, written.matched, written)
-    return Verdict(assigned=written.matched)
+    return written.matched
 
 
 def guard(

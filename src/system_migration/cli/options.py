@@ -82,9 +82,10 @@ _RUN_OPTIONS = (
     ),
     click.option(
         "--workers",
-        type=click.IntRange(1, 256),
+        type=click.IntRange(1, 64),
         metavar="N",
-        help="How many rows are transformed at once, 1 to 256 (default: adapts to the machine).",
+        help="How many batches are written at once, each by a connection of its own, 1 to 64; so many threads transform"
+        " (default: adapts to the work and the machine).",
     ),
     click.option(
         "--processes",

@@ -59,7 +59,7 @@ class BatchRun:
         """Prepare the schema and work until nothing is left. Raises `MigrationFailed` when too many rows are held."""
         self.prepare()
         target, done, last_pass, left, heaviest, held = self._ask(self._survey)
-        if self.options.held_only:
+        if self.attempt.held_only:
             held = 0  # each is tried again, and counted anew if it stays held
         journalling.begin(self.workspace, self.migration, target, self.attempt, self.log, left)
         tally = Tally(done.changed, done.unchanged, held, done.vanished, done.deferred)
@@ -99,12 +99,13 @@ class BatchRun:
         return target.from_to(*(None if text is None else keys.decode(text) for text in ends))
 
     def _walk(self, loop: BatchLoop, last_pass: int) -> None:
-        if self.options.held_only:
+        next_pass = last_pass + 1 if self.again or last_pass == 0 else last_pass
+        if self.attempt.held_only:
             loop.retry_held(last_pass + 1)
         elif self.attempt.is_windowed:
-            loop.walk_once(last_pass + 1)
+            loop.walk_once(next_pass)
         else:
-            loop.run_passes(last_pass + 1 if self.again or last_pass == 0 else last_pass)
+            loop.run_passes(next_pass)
 
     def prepare(self) -> None:
         """Run `prepare`. With transactional DDL dying half-way leaves nothing; else each step finds itself done."""

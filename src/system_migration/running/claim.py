@@ -91,8 +91,8 @@ def _inherit(
     """The unfinished attempt, put under our fence; its deaths are counted if its runner died."""
     if row.status is not Status.RUNNING or row.run_id is None or row.run_kind is None:
         return None
-    window = row.from_key, row.to_key
-    attempt = Attempt(row.run_id, workspace.environment, row.name, row.generation, row.run_kind, taken.fence, *window)
+    part = row.from_key, row.to_key, row.held_only
+    attempt = Attempt(row.run_id, workspace.environment, row.name, row.generation, row.run_kind, taken.fence, *part)
     runs.take_over(connection, attempt.id, attempt.fence, code.checksum(migration))
     if before.holder == taken.holder:
         return attempt  # an earlier attempt of this very claim has noted the takeover

@@ -17,8 +17,8 @@ ON_TRACKING = (
     "sequences."
 )
 
-_ADDED_TO = (tables.ledger, tables.issue, tables.journal, tables.run, tables.log, tables.event)
-_CHANGED = (tables.migration, tables.run, tables.lease)
+_ADDED_TO = (tables.ledger, tables.issue, tables.journal, tables.death, tables.run, tables.log, tables.event)
+_CHANGED = (tables.migration, tables.run, tables.lease, tables.death)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from system_migration.store import audit
 
@@ -35,7 +35,11 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
             self._lines.append((datetime.now(UTC), logging.getLevelName(level), text))
 
     def store(self, connection: Connection, run_id: str) -> None:
-        """Write the lines kept so far into the run's log."""
-        lines, self._lines = self._lines, []
+        """Write the lines kept so far into the run's log. They are kept on until the transaction commits."""
+        lines = list(self._lines)
         if lines:
             audit.add_lines(connection, run_id, lines)
+            event.listen(connection, "commit", lambda _: self._forget(len(lines)), once=True)
+
+    def _forget(self, count: int) -> None:
+        del self._lines[:count]

@@ -114,8 +114,9 @@ class Runner(Undertaking):
 
     def _work_in_batches(self, claimed: Claimed, attempt: Attempt, ready: Ready, requests: Requests) -> int:
         """Work until nothing is left; of a run that keeps to a part of the rows, how many are left outside of it."""
-        if self.options.held_only or attempt.is_windowed:
-            self._batch_run(claimed, attempt, ready, requests, again=True).work()
+        if attempt.held_only or attempt.is_windowed:
+            again = claimed.inherited is None  # else the same pass goes on: its deaths are counted there
+            self._batch_run(claimed, attempt, ready, requests, again=again).work()
             return self._rows_left(attempt)
         again = claimed.row.status is Status.COMPLETED
         for _ in range(REPAIRS):
@@ -127,7 +128,7 @@ class Runner(Undertaking):
 
     def _pause_after_part(self, attempt: Attempt, left: int) -> dict[str, Any]:
         """The part is done and the rest is not: no failure, so no error; the record is PAUSED."""
-        part = "The held rows were tried again" if self.options.held_only else f"{window_text(attempt)} are done"
+        part = "The held rows were tried again" if attempt.held_only else f"{window_text(attempt)} are done"
         note = f"{part}; {left:,} rows outside of them remain. `migration run {self.name}` does the rest."
         self._end(attempt, Status.PAUSED, Outcome.PAUSED, "paused", note)
         return {"note": note}

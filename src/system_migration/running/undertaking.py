@@ -73,8 +73,8 @@ class Undertaking:
     def _new_attempt(self, claimed: Claimed, kind: RunKind, window: Window = NO_WINDOW) -> Attempt:
         """One that is not recorded yet. Its id, made first, tells afterwards whether the record arrived."""
         fence, generation = claimed.lease.claim.fence, claimed.row.generation
-        keys_of_window = window.from_key, window.to_key
-        return Attempt(str(uuid4()), self.workspace.environment, self.name, generation, kind, fence, *keys_of_window)
+        part = window.from_key, window.to_key, self.options.held_only and kind is RunKind.RUN
+        return Attempt(str(uuid4()), self.workspace.environment, self.name, generation, kind, fence, *part)
 
     def _insert_run(self, connection: Connection, attempt: Attempt) -> None:
         actor = self.workspace.actor

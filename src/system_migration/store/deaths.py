@@ -26,13 +26,15 @@ def count_deaths(connection: Connection, run: Attempt, pass_number: int, gaps: I
 def deaths_of(connection: Connection, run: Attempt, pass_number: int, gap: Gap) -> int:
     """How many runners died with this gap in their hands.
 
-    A closed gap inherits from every gap that held it. The open end begins anew with every range that is committed:
+    A closed gap inherits from every closed gap that held it, and from an open end that began where it begins. The
+    open end begins anew with every range that is committed:
     whatever killed the last runner may be done by now.
     """
     if gap.last is None:
         held_it = and_(death.range == gap.first, death.last_range.is_(None))
     else:
-        held_it = and_(death.range <= gap.first, or_(death.last_range.is_(None), death.last_range >= gap.last))
+        whole = and_(death.range <= gap.first, death.last_range >= gap.last)
+        held_it = or_(whole, and_(death.range == gap.first, death.last_range.is_(None)))
     query = select(func.coalesce(func.max(death.deaths), 0)).where(_pass(run, pass_number), held_it)
     return int(connection.execute(query).scalar_one())
 

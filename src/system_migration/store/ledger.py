@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, delete
 
 from system_migration.batching import keys
 from system_migration.batching.keys import Key
-from system_migration.batching.ranges import CommittedEdge, Gap, Numbers, gaps
+from system_migration.batching.ranges import NAMED_ROWS, CommittedEdge, Gap, Numbers, gaps
 from system_migration.store import tables
 from system_migration.store.runs import Attempt
 from system_migration.store.times import now
@@ -132,6 +132,12 @@ def last_pass(connection: Connection, run: Attempt) -> int:
     return int(connection.execute(query).scalar_one())
 
 
+def next_named(connection: Connection, run: Attempt) -> int:
+    """The first number, of those for named rows, that no pass has used: a redo takes over the number of its rows."""
+    query = select(func.max(_last)).where(_generation(run), ledger["pass"] > 0)
+    return max(NAMED_ROWS, (connection.execute(query).scalar_one() or 0) + 1)
+
+
 def missing(connection: Connection, run: Attempt, pass_number: int) -> list[Gap]:
     """What a pass over the key has left to do: the numbers the ledger lacks, and its open end."""
     walked = (
@@ -144,7 +150,7 @@ def missing(connection: Connection, run: Attempt, pass_number: int) -> list[Gap]
             func.lag(ledger.upper).over(order_by=ledger["range"]).label("previous_upper"),
             func.row_number().over(order_by=ledger["range"].desc()).label("from_end"),
         )
-        .where(_pass(run, pass_number))
+        .where(_pass(run, pass_number), ledger["range"] < NAMED_ROWS)
         .subquery()
     )
     gap_edge = walked.c.range > walked.c.previous_last + 1

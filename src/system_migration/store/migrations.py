@@ -73,6 +73,7 @@ class MigrationRow:
     code_checksum: str | None
     from_key: str | None
     to_key: str | None
+    held_only: bool
     held_by: str | None
     interrupted: bool
 
@@ -115,7 +116,7 @@ def snapshot(connection: Connection, environment: str | None, *, lacking: Collec
         run.intent_at,
         run.code_algorithm,
         run.code_checksum,
-        *(null().label(name) if name in lacking else run[name] for name in ("from_key", "to_key")),
+        *(null().label(name) if name in lacking else run[name] for name in ("from_key", "to_key", "held_only")),
         case((alive(), lease.held_by)).label("held_by"),
         lease.released,
     ).select_from(source)
@@ -179,6 +180,7 @@ def _row(found: RowMapping) -> MigrationRow:
         code_checksum=found["code_checksum"],
         from_key=found["from_key"],
         to_key=found["to_key"],
+        held_only=bool(found["held_only"]),
         held_by=found["held_by"],
         interrupted=bool(found["released"]),
     )

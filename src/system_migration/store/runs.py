@@ -27,7 +27,7 @@ _SHOWN = (
 
 @dataclass(frozen=True)
 class Attempt:
-    """A run as its runner knows it: who acts, for what, under which fence, between which keys (encoded)."""
+    """A run as its runner knows it: who acts, for what, under which fence, on which part of the rows (keys encoded)."""
 
     id: str
     environment: str
@@ -37,6 +37,7 @@ class Attempt:
     fence: int
     from_key: str | None = None
     to_key: str | None = None
+    held_only: bool = False
 
     @property
     def is_windowed(self) -> bool:
@@ -82,6 +83,7 @@ def insert_attempt(
             host=host,
             from_key=attempt.from_key,
             to_key=attempt.to_key,
+            held_only=attempt.held_only,
             started_at=now(),
             records_processed=0,
             issues=0,

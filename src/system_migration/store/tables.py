@@ -114,6 +114,7 @@ run = _table(
     Column("intent_at", UtcDateTime),
     Column("from_key", _LongText),
     Column("to_key", _LongText),
+    Column("held_only", Boolean, nullable=False, server_default=false()),
     Column("records_processed", BigInteger, nullable=False),
     Column("issues", BigInteger, nullable=False),
     Column("error", _LongText),
@@ -129,7 +130,8 @@ run = _table(
 )
 """One attempt. Its fence is the one every batch checks; a finished run has an outcome and writes no more.
 
-`from_key` and `to_key` are the bounds an operator set; whoever takes the run over keeps to them.
+`from_key` and `to_key` are the bounds an operator set, `held_only` that it works on held rows alone; whoever takes the
+run over keeps to them.
 """
 
 lease = _table(

@@ -21,7 +21,7 @@ from system_migration.store.leases import alive
 ADDED_COLUMNS: dict[int, dict[Table, tuple[str, ...]]] = {
     2: {
         tables.migration: ("request", "requested_by", "cancelled"),
-        tables.run: ("from_key", "to_key"),
+        tables.run: ("from_key", "to_key", "held_only"),
         tables.ledger: ("last_range", "batches"),
     },
 }

@@ -128,7 +128,8 @@ def _fault_of_the_driver(error: DBAPIError) -> Fault:
         return Fault.STOP if _REFUSALS.search(str(error.orig)) else Fault.LOST
     if error.connection_invalidated:
         return Fault.LOST
-    return Fault.ROW if isinstance(error, DataError) else Fault.STOP
+    unknown_type = "cannot adapt" in str(error.orig) or "cannot dump" in str(error.orig)
+    return Fault.ROW if isinstance(error, DataError) or unknown_type else Fault.STOP
 
 
 def _no_prepared_names(connection: Any, record: Any) -> None:

@@ -72,6 +72,8 @@ class SQLite(Dialect):
     def fault(self, error: DBAPIError) -> Fault:
         if "no such table" in str(error.orig):
             return Fault.NO_TABLE
+        if "binding parameter" in str(error.orig):
+            return Fault.ROW  # a value of a type that SQLite does not know
         name = self.code(error)
         return _FAULTS.get(name) or _FAULTS.get("_".join(name.split("_")[:2])) or Fault.STOP
 

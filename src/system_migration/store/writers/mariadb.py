@@ -7,13 +7,28 @@ empty SELECT from the table itself, which gives its key the type and the collati
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Date, DateTime, Dialect, Float, Integer, Numeric, String
 
-from system_migration.store.writers.base import Columns, Missed, Rows, Shape, Writer, Written, of_one_kind, stored_type
+from system_migration.store.writers.base import (
+    BadValue,
+    Columns,
+    Missed,
+    Rows,
+    Shape,
+    Writer,
+    Written,
+    of_one_kind,
+    stored_type,
+)
 
+_KNOWN = (type(None), bool, int, float, str, bytes, bytearray, Decimal, date, time, timedelta)
+"""What the driver writes as itself: a datetime is a date, too."""
 _GIVEN = "system_migration_given"
 
 
@@ -30,6 +45,14 @@ class MariaDBWriter(Writer):
     def exact_guard(self) -> bool:
         exact = all(_is_exact(column) and self.is_plain(column) for column in self.shape.guarded)
         return exact and (self.shape.pending is None or self.pending_sql is not None)
+
+    def bound(self, values: Columns) -> list[Sequence[Any]]:
+        columns = super().bound(values)
+        for kind in {kind for column in columns for kind in set(map(type, column))}:
+            if not issubclass(kind, _KNOWN):
+                # The driver would write its repr.
+                raise BadValue from TypeError(f"a value of type {kind.__name__}")
+        return columns
 
     def write_guarded(self, connection: Connection, rows: Rows, values: Columns) -> Written:
         first, last = len(self.shape.key), len(self.shape.key) + len(self.shape.guarded)

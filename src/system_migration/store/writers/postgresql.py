@@ -17,6 +17,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
+    ColumnClause,
     ColumnElement,
     Connection,
     Date,
@@ -32,6 +33,7 @@ from sqlalchemy import (
     Select,
     SmallInteger,
     String,
+    Table,
     Text,
     Time,
     Update,
@@ -41,7 +43,6 @@ from sqlalchemy import (
     column,
     false,
     func,
-    literal_column,
     select,
     type_coerce,
     update,
@@ -53,6 +54,10 @@ from sqlalchemy.types import NullType, UserDefinedType
 from system_migration.store.writers.base import Columns, Missed, Rows, Shape, Writer, Written, of_one_kind, stored_type
 
 _SEPARATOR = "\x1f"
+
+
+_OWN = "system_migration_"
+"""What the names of our parameters and tables begin with, so that they are never the migrated table's."""
 
 
 class _Named(UserDefinedType[Any]):
@@ -72,7 +77,7 @@ class PostgreSQLWriter(Writer):
 
     def __init__(self, shape: Shape, dialect: Dialect) -> None:
         super().__init__(shape, dialect)
-        self._xmin: ColumnElement[Any] = literal_column(f"{self.quoted_table}.xmin")
+        self._xmin: ColumnElement[Any] = _system_column(shape.table, "xmin")
         self.version = cast(self._xmin, Text)
         self._element_types = [_element_type(each) for each in (*shape.key, *shape.written)]
 
@@ -91,7 +96,7 @@ class PostgreSQLWriter(Writer):
         parameters = self._parameters(rows, values)
         if parameters is None:
             raise Missed
-        parameters["version"] = "{" + ",".join([row[-1] for row in rows]) + "}"
+        parameters[_OWN + "version"] = "{" + ",".join([row[-1] for row in rows]) + "}"
         written = self._execute(connection, self._guarded, parameters)
         if written.matched != len(rows):
             raise Missed
@@ -120,8 +125,8 @@ class PostgreSQLWriter(Writer):
         columns = [*self.keys_of(rows), *self.bound(values)]
         if not all(map(of_one_kind, columns)):
             return None
-        parameters = {f"array_{index}": _array(each) for index, each in enumerate(columns)}
-        return parameters | {"first": rows[0][0], "last": rows[-1][0]}
+        parameters = {f"{_OWN}array_{index}": _array(each) for index, each in enumerate(columns)}
+        return parameters | {_OWN + "first": rows[0][0], _OWN + "last": rows[-1][0]}
 
     @cached_property
     def _guarded(self) -> Any:
@@ -134,20 +139,20 @@ class PostgreSQLWriter(Writer):
     def _statement(self, *, guarded: bool) -> Any:
         shape, keys = self.shape, len(self.shape.key)
         arrays: list[ColumnElement[Any]] = [
-            cast(bindparam(f"array_{index}", type_=NullType()), ARRAY(element))
+            cast(bindparam(f"{_OWN}array_{index}", type_=NullType()), ARRAY(element))
             for index, element in enumerate(self._element_types)
             if element is not None
         ]
         names = [f"key_{index}" for index in range(keys)] + [f"new_{index}" for index in range(len(shape.written))]
         if guarded:
-            arrays.append(cast(bindparam("version", type_=NullType()), ARRAY(_Named("xid"))))
+            arrays.append(cast(bindparam(_OWN + "version", type_=NullType()), ARRAY(_Named("xid"))))
             names.append("version")
-        given = func.unnest(*arrays).table_valued(*(column(name) for name in names)).render_derived(name="given")
+        given = func.unnest(*arrays).table_valued(*(column(name) for name in names)).render_derived(name=_OWN + "given")
         first = type_coerce(shape.key[0], NullType())
         # The outermost keys let the planner walk the batch's part of the index, whatever its statistics say.
         bounds = [
-            first >= bindparam("first", type_=NullType()),
-            first <= bindparam("last", type_=NullType()),
+            first >= bindparam(_OWN + "first", type_=NullType()),
+            first <= bindparam(_OWN + "last", type_=NullType()),
         ]
         statement = (
             update(shape.table)
@@ -163,7 +168,7 @@ class PostgreSQLWriter(Writer):
 
     def _counting(self, statement: Update, pending: ColumnElement[bool]) -> Select[int, int]:
         """The statement, counted on the server: rows written, and rows for which `pending` is still true."""
-        written = statement.returning(func.coalesce(pending, false()).label("still")).cte("written")
+        written = statement.returning(func.coalesce(pending, false()).label("still")).cte(_OWN + "written")
         return select(func.count(), func.count().filter(written.c.still))
 
 
@@ -184,6 +189,12 @@ _PLAIN_NAMES: tuple[tuple[type[TypeEngine[Any]], str], ...] = (
     (JSONB, "jsonb"),
     (JSON, "json"),
 )
+
+
+def _system_column(table: Table, name: str) -> ColumnElement[Any]:
+    found: ColumnClause[Any] = column(name)
+    found.table = table
+    return found
 
 
 def _element_type(of: ColumnElement[Any]) -> TypeEngine[Any] | None:
