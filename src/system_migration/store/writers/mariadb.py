@@ -92,6 +92,7 @@ def _is_exact(column: ColumnElement[Any]) -> bool:
 
 def _is_still(column: ColumnElement[Any], name: str, old: str) -> str:
     if isinstance(stored_type(column), String):
-        # Byte by byte: many collations call texts equal that differ in case, accents or trailing spaces.
-        return f"BINARY {name} <=> BINARY {_GIVEN}.{old}"
+        # Byte by byte: many collations call texts equal that differ in case, accents or trailing spaces. In one
+        # character set: the latin1 bytes of one text are the UTF-8 bytes of another.
+        return f"BINARY CONVERT({name} USING utf8mb4) <=> BINARY CONVERT({_GIVEN}.{old} USING utf8mb4)"
     return f"{name} <=> {_GIVEN}.{old}"
