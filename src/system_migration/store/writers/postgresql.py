@@ -72,7 +72,8 @@ class PostgreSQLWriter(Writer):
 
     def __init__(self, shape: Shape, dialect: Dialect) -> None:
         super().__init__(shape, dialect)
-        self._xmin: ColumnElement[Any] = literal_column(f"{self.quoted_table}.xmin")
+        name = self.quoted_table.replace("%%", "%")  # a literal column's percent signs are doubled once more
+        self._xmin: ColumnElement[Any] = literal_column(f"{name}.xmin")
         self.version = cast(self._xmin, Text)
         self._element_types = [_element_type(each) for each in (*shape.key, *shape.written)]
 
