@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,7 +17,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from system_migration import BatchMigration, Row
+from system_migration.batching import writes
 from system_migration.batching.target import Target, resolve
+from system_migration.errors import MigrationSystemError
 from system_migration.store.writers import Missed
 from tests.db.test_workbench import execute, quick, rows_of
 
@@ -156,12 +160,14 @@ def test_names_of_any_kind_are_quoted(engine: Engine, name: str) -> None:
 
 
 other = sa.table("other", sa.column("thing_id"), sa.column("word", sa.String))
+also = sa.table("thing", sa.column("id"), sa.column("value")).alias("also")
 PENDING = {
     "literal": lambda t: t.c.value == "a%b'\\c",
     "like": lambda t: t.c.value.like("%a%"),
     "in": lambda t: t.c.value.in_(["a%b'\\c", ":x"]),
     "text": lambda t: sa.text("value LIKE '%a%'"),
     "exists": lambda t: sa.exists().where(other.c.thing_id == t.c.id, other.c.word.like("%w%")),
+    "same_table": lambda t: sa.exists().where(also.c.value == t.c.value, also.c.id != t.c.id),
     "in_subquery": lambda t: t.c.id.in_(sa.select(other.c.thing_id).where(other.c.word == "w")),
 }
 
@@ -253,3 +259,65 @@ def until_somebody_waits(engine: Engine) -> None:
     while rows_of(engine, waiting) == [(0,)]:
         assert time.monotonic() < end, "nobody waits for the lock"
         time.sleep(0.1)  # innodb_trx is renewed ten times a second, and not while it is read more often
+
+
+@pytest.mark.parametrize("fault", ["fewer rows", "still pending"])
+def test_a_write_that_did_not_do_what_was_wanted_is_an_error(engine: Engine, fault: str) -> None:
+    """Written without a guard, under locks: somebody else cannot have done it."""
+    execute(engine, "CREATE TABLE thing (id integer PRIMARY KEY, value integer, done integer)")
+    execute(engine, "INSERT INTO thing VALUES (1, 1, 0), (2, 2, 0)")
+    target = target_for(engine, "thing", lambda t: t.c.done < 5)
+    rows = read(engine, target)
+    if fault == "fewer rows":
+        execute(engine, "DELETE FROM thing WHERE id = 2")
+    with quick(engine).connect() as connection:
+        written = target.writer.write(connection, rows, [[9, 9 if fault == "fewer rows" else 1]])
+        with pytest.raises(MigrationSystemError):
+            writes._demand_done(target, 2, written)
+
+
+NEW: dict[str, tuple[list[Any], list[Any]]] = {
+    "integer": ([1, None, -3], [0, 0, 0]),
+    "numeric(20,4)": ([Decimal("1.5"), None, Decimal("1234567890123456.7891")], [Decimal(0)] * 3),
+    "double precision": ([0.1 + 0.2, None, 1e300], [0.0] * 3),
+    "date": ([date(2024, 2, 29), None, date(1, 1, 1)], [date(2000, 1, 1)] * 3),
+    "varchar(9)": (["007", None, "7 "], ["x"] * 3),
+    "char(5)": (["a", None, "é"], ["x"] * 3),
+}
+
+
+@pytest.mark.parametrize("type_", NEW)
+@pytest.mark.parametrize("key", ["integer", "char(4)", "varchar(4) latin1", "varchar(4) ci", "date", "numeric(6,2)"])
+def test_the_fast_way_writes_what_the_slow_way_writes(engine: Engine, type_: str, key: str) -> None:
+    more = {
+        "varchar(4) latin1": "varchar(4) CHARACTER SET latin1",
+        "varchar(4) ci": "varchar(4) COLLATE utf8mb4_general_ci",
+    }
+    stored = more.get(key, key) if engine.dialect.name == "mysql" else key.split(" ")[0]
+    execute(
+        engine,
+        f"CREATE TABLE thing (id {stored} PRIMARY KEY, value integer, done {type_},"
+        " untouched integer DEFAULT 7, doubled integer GENERATED ALWAYS AS (untouched * 2) STORED)",
+    )
+    keys = (
+        ["2024-01-01", "2024-01-02", "2024-01-03"]
+        if key == "date"
+        else [1, 2, 3]
+        if "n" in key[:2]
+        else ["a", "é", "z"]
+    )
+    for each in keys:
+        execute(engine, "INSERT INTO thing (id, value) VALUES (:key, 1)", key=each)
+    target = target_for(engine)
+    stored_values = []
+    fast = target.writer.write if key.endswith("latin1") else target.writer.write_guarded
+    for write_values in (fast, target.writer.write_one_by_one):
+        rows = read(engine, target)
+        with quick(engine).begin() as connection:
+            assert write_values(connection, rows, [NEW[type_][0]]).matched == 3
+        stored_values.append(
+            [repr(row) for row in rows_of(engine, "SELECT id, done, untouched, doubled FROM thing ORDER BY id")]
+        )
+        assert stored_values[0] == stored_values[-1]
+        with quick(engine).begin() as connection:
+            target.writer.write_one_by_one(connection, rows, [NEW[type_][1]])
