@@ -186,7 +186,7 @@ class Writer(ABC):
         """
         if self.shape.pending is None:
             return None
-        everything = select(literal_column("1")).select_from(self.shape.table)
+        everything: Select[Any] = select(literal_column("1")).select_from(self.shape.table)
         try:
             start = self._literally(everything) + " \nWHERE "
             whole = self._literally(everything.where(self.shape.pending))
