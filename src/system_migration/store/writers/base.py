@@ -14,10 +14,12 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Dialect,
+    Select,
     Table,
     and_,
     bindparam,
     func,
+    literal_column,
     select,
     tuple_,
     type_coerce,
@@ -177,14 +179,26 @@ class Writer(ABC):
 
     @cached_property
     def pending_sql(self) -> str | None:
-        """`pending` with its values written out; None where a value of it has no literal form."""
+        """`pending` with its values written out; None where a value of it has no literal form.
+
+        Compiled as the condition of a SELECT from the table: on its own, a subquery that asks about the row would
+        bring the table along in its FROM, and ask about any row.
+        """
         if self.shape.pending is None:
             return None
+        everything: Select[Any] = select(literal_column("1")).select_from(self.shape.table)
         try:
-            compiled = self.shape.pending.compile(dialect=self.dialect, compile_kwargs={"literal_binds": True})
-        except (CompileError, NotImplementedError):
+            start = self._literally(everything) + " \nWHERE "
+            whole = self._literally(everything.where(self.shape.pending))
+        except (CompileError, NotImplementedError, ValueError):
             return None
-        return None if compiled.params else str(compiled)
+        return whole.removeprefix(start) if whole.startswith(start) else None
+
+    def _literally(self, query: Select[Any]) -> str:
+        compiled = query.compile(dialect=self.dialect, compile_kwargs={"literal_binds": True})
+        if compiled.params:
+            raise ValueError("some function leaves values to the driver")
+        return str(compiled)
 
     @cached_property
     def quoted_table(self) -> str:

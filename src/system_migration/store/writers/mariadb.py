@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Date, DateTime, Dialect, Float, Integer, Numeric, String
+from sqlalchemy.exc import DBAPIError
 
 from system_migration.store.writers.base import (
     BadValue,
@@ -64,7 +65,12 @@ class MariaDBWriter(Writer):
         conditions = list(self._still_there)
         if self.pending_sql is not None:
             conditions.append(f"({self.pending_sql})")
-        written = self._update(connection, rows, names, columns, conditions)
+        try:
+            written = self._update(connection, rows, names, columns, conditions)
+        except DBAPIError as error:
+            if _is_mix_of_collations(error):
+                raise Missed from None
+            raise
         if written.matched != len(rows):
             raise Missed
         return written
@@ -73,7 +79,12 @@ class MariaDBWriter(Writer):
         columns = [*self.keys_of(rows), *self.bound(values)]
         if not all(map(of_one_kind, columns)):
             return self.write_one_by_one(connection, rows, values)
-        return self._update(connection, rows, [*self._key_names, *self._new_names], columns, [])
+        try:
+            return self._update(connection, rows, [*self._key_names, *self._new_names], columns, [])
+        except DBAPIError as error:
+            if _is_mix_of_collations(error):
+                return self.write_one_by_one(connection, rows, values)
+            raise
 
     def _update(
         self, connection: Connection, rows: Rows, names: list[str], columns: list[Any], conditions: list[str]
@@ -107,6 +118,14 @@ class MariaDBWriter(Writer):
         ]
 
 
+def _is_mix_of_collations(error: DBAPIError) -> bool:
+    """Whether the server will not put the keys in one column: beyond ASCII, for keys of a character set but UTF-8.
+
+    It says so before it looks at a row; the transaction goes on.
+    """
+    return error.orig is not None and error.orig.args[:1] in ((1267,), (1270,), (1271,))
+
+
 def _is_exact(column: ColumnElement[Any]) -> bool:
     """Whether the database calls two values of the column equal only if they are the same."""
     stored = stored_type(column)
@@ -115,6 +134,7 @@ def _is_exact(column: ColumnElement[Any]) -> bool:
 
 def _is_still(column: ColumnElement[Any], name: str, old: str) -> str:
     if isinstance(stored_type(column), String):
-        # Byte by byte: many collations call texts equal that differ in case, accents or trailing spaces.
-        return f"BINARY {name} <=> BINARY {_GIVEN}.{old}"
+        # Byte by byte: many collations call texts equal that differ in case, accents or trailing spaces. In one
+        # character set: the latin1 bytes of one text are the UTF-8 bytes of another.
+        return f"BINARY CONVERT({name} USING utf8mb4) <=> BINARY CONVERT({_GIVEN}.{old} USING utf8mb4)"
     return f"{name} <=> {_GIVEN}.{old}"
