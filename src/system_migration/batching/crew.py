@@ -54,8 +54,8 @@ class Crew(Generic[_T]):
 
     @property
     def is_full(self) -> bool:
-        """Whether everybody is busy and the next batch waits already."""
-        return len(self._going) > self.size
+        """Whether everybody is busy. The next batch, read already, waits with whoever hands it over."""
+        return len(self._going) >= self.size
 
     @property
     def is_idle(self) -> bool:
