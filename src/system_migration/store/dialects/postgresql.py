@@ -124,6 +124,8 @@ class PostgreSQL(Dialect):
 
 def _fault_of_the_driver(error: DBAPIError) -> Fault:
     """What an error means that the server gave no code for: it did not connect, lost its server, or refused a value."""
+    if str(error.orig).startswith("cannot adapt type"):
+        return Fault.ROW  # a value that the driver refuses before anything is sent
     if isinstance(error, OperationalError):
         return Fault.STOP if _REFUSALS.search(str(error.orig)) else Fault.LOST
     if error.connection_invalidated:
