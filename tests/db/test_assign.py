@@ -175,4 +175,4 @@ def test_rows_are_neither_read_nor_sent(engine: Engine) -> None:
     make_numbers(engine, 9)
     with statements("UPDATE") as heard:
         migrator(engine, AddOne).run(options=SMALL)
-    assert len([one for one in heard if "number" in one and "system_migration_" not in one.split("SET")[0]]) == 3
+    assert len([one for one in heard if one.replace("`", "").startswith("UPDATE number")]) == 3

@@ -211,9 +211,10 @@ def test_rows_put_off_by_a_retry_that_died_are_not_lost_to_the_next(
             raise RuntimeError
         return commit_batch(database, run, target, batch, *rest)
 
-    with monkeypatch.context() as patch, pytest.raises(MigrationFailed, match="RuntimeError"):
-        patch.setattr("system_migration.batching.settling.commit_batch", commit)
+    monkeypatch.setattr("system_migration.batching.settling.commit_batch", commit)
+    with pytest.raises(MigrationFailed, match="RuntimeError"):
         migrator(engine, Holding).retry("001-increment", options)
+    monkeypatch.undo()
     report = migrator(engine, Holding).retry("001-increment", options)
     assert report.status is Status.COMPLETED
     assert rows_of(engine, "SELECT id, y FROM number WHERE id IN (20, 50) ORDER BY id") == [
