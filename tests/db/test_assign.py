@@ -64,7 +64,7 @@ class Capped(AddOne):
 
 class CappedFill(Capped):
     name = "001-capped-fill"
-    writes = ("y", "z")
+    writes = ("y", "z")  # type: ignore[assignment]
 
     def pending(self, t: sa.FromClause) -> sa.ColumnElement[bool]:
         return t.c.z.is_(None)
@@ -125,7 +125,7 @@ def test_what_leaves_pending_true_is_rolled_back(engine: Engine) -> None:
 
 def test_a_column_that_is_not_declared_is_refused_before_any_write(engine: Engine) -> None:
     class WritesMore(FillTwice):
-        writes = ("z",)
+        writes = ("z",)  # type: ignore[assignment]
 
     make_numbers(engine, 3)
     with pytest.raises(Refused, match="expressions for columns declared in writes: z"):

@@ -137,7 +137,7 @@ def make_strict(engine: Engine, name: str) -> None:
         sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("y", sa.Integer(), nullable=False),
         sa.Column("text", sa.String(20), unique=True),
-        sa.CheckConstraint("y >= 0"),
+        sa.CheckConstraint("y >= 0"),  # type: ignore[arg-type]
         rows=[{"id": key, "y": key, "text": None} for key in range(1, 15)] + [{"id": 1000, "y": 1000, "text": "taken"}],
     )
 
