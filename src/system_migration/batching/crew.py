@@ -54,7 +54,7 @@ class Crew(Generic[_T]):
 
     @property
     def is_full(self) -> bool:
-        """Whether everybody is busy and the next batch waits already."""
+        """Whether everybody is busy, and one more batch waits already."""
         return len(self._going) > self.size
 
     @property

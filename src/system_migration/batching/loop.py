@@ -137,6 +137,9 @@ class BatchLoop:
 
     def retry_held(self, pass_number: int) -> None:
         """Try the held rows again and no others, each released in the transaction of its batch."""
+        if self.target.pending is None:
+            self._redo_deferred()  # of a retry that died: this one's numbers would pass for their redo
+            pass_number = self._last_pass() + 1
         keys = self._ask(lambda connection: issues.held_keys(connection, self.run))
         self._do_named(pass_number, keys, released=True)
         if self.target.pending is None:

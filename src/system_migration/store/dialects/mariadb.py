@@ -145,7 +145,8 @@ class MariaDB(Dialect):
 def _session_settings(connection: Any, record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'),"
+            # Without SIMULTANEOUS_ASSIGNMENT an expression of `assign` would see what those before it have written.
+            "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES,SIMULTANEOUS_ASSIGNMENT'),"
             f" innodb_lock_wait_timeout = {int(MariaDB.lock_seconds)},"
             # A schema change that waits for a reader makes everybody else wait behind it; the default is a day.
             f" lock_wait_timeout = {int(MariaDB.lock_seconds)}"

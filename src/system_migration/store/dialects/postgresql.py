@@ -124,12 +124,13 @@ class PostgreSQL(Dialect):
 
 def _fault_of_the_driver(error: DBAPIError) -> Fault:
     """What an error means that the server gave no code for: it did not connect, lost its server, or refused a value."""
+    if str(error.orig).startswith(("cannot adapt", "cannot dump")):
+        return Fault.ROW  # a value that the driver refuses before anything is sent
     if isinstance(error, OperationalError):
         return Fault.STOP if _REFUSALS.search(str(error.orig)) else Fault.LOST
     if error.connection_invalidated:
         return Fault.LOST
-    unknown_type = "cannot adapt" in str(error.orig) or "cannot dump" in str(error.orig)
-    return Fault.ROW if isinstance(error, DataError) or unknown_type else Fault.STOP
+    return Fault.ROW if isinstance(error, DataError) else Fault.STOP
 
 
 def _no_prepared_names(connection: Any, record: Any) -> None:

@@ -1,0 +1,178 @@
+"""Migrations that the database itself computes: `assign` changes each row once, by ranges of the key."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Engine
+
+from system_migration import BatchMigration, MigrationFailed, Refused, RunOptions, Status
+from system_migration.running.batches import BatchRun
+from tests.db.test_batches import covered
+from tests.db.test_workbench import execute, make_numbers, make_table, migrator, rows_of, statements, stored_status
+
+SMALL = RunOptions(batch_size=3, workers=1)
+
+
+class AddOne(BatchMigration):
+    """In place, and only the ledger tells which rows are done."""
+
+    name = "001-add-one"
+    table = "number"
+    writes = ("y",)
+
+    def assign(self, t: sa.FromClause) -> dict[str, Any]:
+        return {"y": t.c.y + 1}
+
+
+class FillTwice(BatchMigration):
+    """With `pending`, and a constant among the values."""
+
+    name = "001-fill-twice"
+    table = "number"
+    writes = ("y", "z")
+
+    def pending(self, t: sa.FromClause) -> sa.ColumnElement[bool]:
+        return t.c.z.is_(None)
+
+    def assign(self, t: sa.FromClause) -> dict[str, Any]:
+        return {"y": 7, "z": t.c.y * 10}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_row_is_changed_once(engine: Engine, workers: int) -> None:
+    make_numbers(engine, 20)
+    options = RunOptions(batch_size=3, workers=workers)
+    (report,) = migrator(engine, AddOne).run(options=options)
+    assert (report.status, report.records_processed) == (Status.COMPLETED, 20)
+    assert rows_of(engine, "SELECT COUNT(*) FROM number WHERE y = id + 1") == [(20,)]
+    (report,) = migrator(engine, FillTwice).run(options=options)
+    assert (report.status, report.records_processed, report.verified) == (Status.COMPLETED, 20, True)
+    assert rows_of(engine, "SELECT COUNT(*) FROM number WHERE y = 7 AND z = (id + 1) * 10") == [(20,)]
+
+
+class Capped(AddOne):
+    """Adds `step`: a CHECK of the table refuses a y of 65."""
+
+    step: ClassVar[int] = 5
+
+    def assign(self, t: sa.FromClause) -> dict[str, Any]:
+        return {"y": t.c.y + self.step}
+
+
+class CappedFill(Capped):
+    name = "001-capped-fill"
+    writes = ("y", "z")  # type: ignore[assignment]
+
+    def pending(self, t: sa.FromClause) -> sa.ColumnElement[bool]:
+        return t.c.z.is_(None)
+
+    def assign(self, t: sa.FromClause) -> dict[str, Any]:
+        return {"y": t.c.y + self.step, "z": 1}
+
+
+def make_checked(engine: Engine, *forbidden: int) -> None:
+    make_table(
+        engine,
+        "number",
+        sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
+        sa.Column("y", sa.Integer()),
+        sa.Column("z", sa.Integer()),
+        sa.CheckConstraint("y NOT IN ({})".format(", ".join(map(str, forbidden)))),  # type: ignore[arg-type]
+        rows=[{"id": key, "y": key} for key in range(10, 101, 10)],
+    )
+
+
+@pytest.mark.parametrize("form", [Capped, CappedFill])
+def test_a_row_that_violates_a_constraint_is_held_left_alone_and_done_by_retry(
+    engine: Engine, form: type[Capped], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_checked(engine, 15, 65, 75)
+    with pytest.raises(MigrationFailed, match="rows held: 3, allowed: 0"):
+        migrator(engine, form).run(options=SMALL)
+    issues = migrator(engine, form).issues(form.name)
+    assert [(issue.key, issue.code) for issue in issues] == [(key, "constraint_violation") for key in (10, 60, 70)]
+    expected = [(key, key if key in (10, 60, 70) else key + 5) for key in range(10, 101, 10)]
+    assert rows_of(engine, "SELECT id, y FROM number ORDER BY id") == expected
+    if form is Capped:
+        assert len(covered(engine, form.name)) == 1
+
+    # Were they not left alone, this step would now succeed with them.
+    monkeypatch.setattr(Capped, "step", 6)
+    (report,) = migrator(engine, form).run(options=RunOptions(batch_size=3, workers=1, max_issues=3))
+    assert (report.status, report.issues) == (Status.COMPLETED, 3)
+    assert rows_of(engine, "SELECT id, y FROM number ORDER BY id") == expected
+
+    report = migrator(engine, form).retry(form.name)
+    assert (report.status, report.issues) == (Status.COMPLETED, 0)
+    done = [(key, key + 6 if key in (10, 60, 70) else key + 5) for key in range(10, 101, 10)]
+    assert rows_of(engine, "SELECT id, y FROM number ORDER BY id") == done
+
+
+def test_what_leaves_pending_true_is_rolled_back(engine: Engine) -> None:
+    class NeverDone(FillTwice):
+        def assign(self, t: sa.FromClause) -> dict[str, Any]:
+            return {"y": t.c.y + 1, "z": sa.null()}
+
+    make_numbers(engine, 6)
+    with pytest.raises(MigrationFailed, match="pending is still true for 3 rows"):
+        migrator(engine, NeverDone).run(options=SMALL)
+    assert rows_of(engine, "SELECT COUNT(*) FROM number WHERE y = id") == [(6,)]
+    assert stored_status(engine, NeverDone.name) == "FAILED"
+
+
+def test_a_column_that_is_not_declared_is_refused_before_any_write(engine: Engine) -> None:
+    class WritesMore(FillTwice):
+        writes = ("z",)  # type: ignore[assignment]
+
+    make_numbers(engine, 3)
+    with pytest.raises(Refused, match="expressions for columns declared in writes: z"):
+        migrator(engine, WritesMore).run()
+    assert rows_of(engine, "SELECT COUNT(*) FROM number WHERE y = id AND z IS NULL") == [(3,)]
+
+
+def test_rows_that_come_meanwhile_are_found_by_the_sweep(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_numbers(engine, 9)
+    came: list[object] = []
+
+    def add(_run: BatchRun, entry: object) -> None:
+        """What the application does behind the walk, when the first batch is in the ledger."""
+        if not came:
+            execute(engine, "INSERT INTO number (id, y) VALUES (1, 8)")
+        came.append(entry)
+
+    monkeypatch.setattr(BatchRun, "_after_batch", add)
+    (report,) = migrator(engine, FillTwice).run(options=SMALL)
+    assert (report.status, report.records_processed) == (Status.COMPLETED, 10)
+    assert rows_of(engine, "SELECT y, z FROM number WHERE id = 1") == [(7, 80)]
+
+
+def test_a_dry_run_shows_what_the_database_would_write(engine: Engine) -> None:
+    make_numbers(engine, 5)
+    (report,) = migrator(engine, FillTwice).dry_run()
+    assert report.would_change == 5
+    assert report.samples
+    assert rows_of(engine, "SELECT COUNT(*) FROM number WHERE z IS NULL") == [(5,)]
+
+
+def test_a_rollback_restores_what_was_there(engine: Engine) -> None:
+    class Journalled(FillTwice):
+        rollbackable = True
+
+    make_numbers(engine, 10)
+    before = rows_of(engine, "SELECT * FROM number ORDER BY id")
+    running = migrator(engine, Journalled)
+    running.run(options=SMALL)
+    assert rows_of(engine, "SELECT COUNT(*) FROM number WHERE y = 7") == [(10,)]
+    running.rollback(Journalled.name)
+    assert rows_of(engine, "SELECT * FROM number ORDER BY id") == before
+
+
+def test_rows_are_neither_read_nor_sent(engine: Engine) -> None:
+    """One UPDATE a batch, whatever the number of rows."""
+    make_numbers(engine, 9)
+    with statements("UPDATE") as heard:
+        migrator(engine, AddOne).run(options=SMALL)
+    assert len([one for one in heard if one.replace("`", "").startswith("UPDATE number")]) == 3
