@@ -6,10 +6,15 @@ from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
 
 from system_migration import BatchMigration, MigrationFailed, Refused, RunOptions, Status
+from system_migration.batching.commit import Batch, in_sql
+from system_migration.batching.ranges import Numbers
+from system_migration.batching.suspicion import Suspect
+from system_migration.batching.target import resolve
 from system_migration.running.batches import BatchRun
+from system_migration.store.database import Database
 from tests.db.test_batches import covered
 from tests.db.test_workbench import execute, make_numbers, make_table, migrator, rows_of, statements, stored_status
 
@@ -176,3 +181,32 @@ def test_rows_are_neither_read_nor_sent(engine: Engine) -> None:
     with statements("UPDATE") as heard:
         migrator(engine, AddOne).run(options=SMALL)
     assert len([one for one in heard if one.replace("`", "").startswith("UPDATE number")]) == 3
+
+
+def test_a_batch_of_named_rows_changes_these_and_no_others(engine: Engine) -> None:
+    """Rows that were put off come back by their keys, in a batch that has no range; one of them is gone by then."""
+    make_numbers(engine, 6)
+    database = Database(create_engine(engine.url))
+    with database.write() as connection:
+        target = resolve(connection, AddOne())
+        keys = ((20,), (999,))
+        batch = Batch(2, Numbers(1, 1), None, None, (), (), named=keys)
+        verdict = in_sql(connection, database.dialect, target, batch)
+    database.close()
+    assert verdict.changed == 1
+    assert rows_of(engine, "SELECT id FROM number WHERE y <> id ORDER BY id") == [(20,)]
+
+
+def test_a_row_that_killed_its_runners_is_held_and_not_forgotten(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although nobody has read it."""
+    suspicions = iter([Suspect(1, must_hold=True)])
+    monkeypatch.setattr(Suspect, "look", lambda *_: next(suspicions, Suspect()))
+    make_numbers(engine, 4)
+    with pytest.raises(MigrationFailed, match="rows held: 1"):
+        migrator(engine, AddOne).run(options=SMALL)
+    assert [(held.key, held.code) for held in migrator(engine, AddOne).issues("001-add-one")] == [
+        (10, "killed_the_runner")
+    ]
+    assert rows_of(engine, "SELECT id FROM number WHERE y = id") == [(10,)]

@@ -11,6 +11,10 @@ from sqlalchemy import Engine
 
 from system_migration import BatchMigration, MigrationFailed, Row, RunOptions, Status
 from system_migration.batching.commit import commit_batch
+from system_migration.batching.ranges import NAMED_ROWS, Gap
+from system_migration.states import RunKind
+from system_migration.store import ledger
+from system_migration.store.runs import Attempt
 from tests.db.test_batches import covered
 from tests.db.test_workbench import Fill, Increment, execute, make_numbers, make_table, migrator, rows_of
 
@@ -236,3 +240,44 @@ def test_batches_long_past_share_a_ledger_row(engine: Engine, monkeypatch: pytes
     assert len(covered(engine, "001-fill")) == 1
     assert sums(engine) == (200, 200)
     assert max(batch.batches for batch in running.batches("001-fill")) > 1
+
+
+def test_what_a_retry_has_numbered_is_no_gap_of_a_walk(engine: Engine) -> None:
+    """A pass that holds named rows alone has everything left to walk, as one open end."""
+    make_numbers(engine, 3)
+    migrator(engine, Increment).run()
+    quote = engine.dialect.identifier_preparer.quote
+    execute(engine, f"UPDATE system_migration_ledger SET {quote('range')} = :n, last_range = :n", n=NAMED_ROWS)
+    place = Attempt("", "test", Increment.name, 1, RunKind.RUN, 0)
+    with engine.connect() as connection:
+        assert ledger.missing(connection, place, 1) == [Gap(1, None, None, None)]
+        assert ledger.next_named(connection, place) == NAMED_ROWS + 1
+
+
+class Surrounded(BatchMigration):
+    """On a table whose names are those that a writer might take for its own."""
+
+    name = "001-surrounded"
+    table = "given"
+    reads = ("version", "first", "last", "array_0")
+    writes = ("last", "array_0")
+
+    def transform(self, row: Row) -> dict[str, Any]:
+        return {"last": row.first + row.version, "array_0": row.array_0 + "!"}
+
+
+def test_names_that_a_writer_might_use_itself_are_only_names(engine: Engine) -> None:
+    names = ("version", "first", "last")
+    make_table(
+        engine,
+        "given",
+        sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
+        *(sa.Column(name, sa.Integer(), nullable=False) for name in names),
+        sa.Column("array_0", sa.String(20)),
+        rows=[{"id": n, "version": n, "first": 1, "last": 0, "array_0": "x"} for n in range(1, 6)],
+    )
+    (report,) = migrator(engine, Surrounded).run(options=RunOptions(batch_size=2, workers=1))
+    assert (report.status, report.records_processed, report.changed_meanwhile) == (Status.COMPLETED, 5, 0)
+    quoted = [engine.dialect.identifier_preparer.quote(name) for name in (*names, "array_0", "given")]
+    query = "SELECT id, {}, {}, {}, {} FROM {} ORDER BY id".format(*quoted)
+    assert rows_of(engine, query) == [(n, n, 1, n + 1, "x!") for n in range(1, 6)]

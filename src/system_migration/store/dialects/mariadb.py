@@ -125,6 +125,8 @@ class MariaDB(Dialect):
         mode, version = connection.execute(text("SELECT @@SESSION.sql_mode, VERSION()")).one()
         if "STRICT_ALL_TABLES" not in mode:
             problems.append("sql_mode lost STRICT_ALL_TABLES: a value that is too long would be cut silently.")
+        if "SIMULTANEOUS_ASSIGNMENT" not in mode:
+            problems.append("sql_mode lost SIMULTANEOUS_ASSIGNMENT: assign would see columns that it has just changed.")
         if "MariaDB" not in version:
             problems.append(f"The server is not MariaDB but says it is {version}; only MariaDB is supported.")
         return problems
