@@ -11,8 +11,8 @@ from sqlalchemy import Engine, create_engine
 from system_migration import BatchMigration, MigrationFailed, Refused, RunOptions, Status
 from system_migration.batching.commit import Batch, in_sql
 from system_migration.batching.ranges import Numbers
+from system_migration.batching.resolution import resolve
 from system_migration.batching.suspicion import Suspect
-from system_migration.batching.target import resolve
 from system_migration.running.batches import BatchRun
 from system_migration.store.database import Database
 from tests.db.test_batches import covered

@@ -18,7 +18,8 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration import BatchMigration, Row
 from system_migration.batching import writes
-from system_migration.batching.target import Target, resolve
+from system_migration.batching.resolution import resolve
+from system_migration.batching.target import Target
 from system_migration.errors import MigrationSystemError
 from system_migration.store.writers import Missed
 from tests.db.test_workbench import execute, quick, rows_of

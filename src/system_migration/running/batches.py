@@ -18,9 +18,10 @@ from system_migration.batching.limits import ChangeLimit
 from system_migration.batching.loop import BatchLoop, Tally
 from system_migration.batching.ranges import ordinal
 from system_migration.batching.reading import Reader
+from system_migration.batching.resolution import resolve
 from system_migration.batching.settling import Settler
 from system_migration.batching.sizing import BatchSize
-from system_migration.batching.target import Target, resolve
+from system_migration.batching.target import Target
 from system_migration.batching.throttle import RateLimit
 from system_migration.errors import MigrationFailed
 from system_migration.lease import HeldLease

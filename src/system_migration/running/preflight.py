@@ -8,7 +8,8 @@ from sqlalchemy import Connection
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import expectation, keys
-from system_migration.batching.target import Target, check_keys
+from system_migration.batching.resolution import check_keys
+from system_migration.batching.target import Target
 from system_migration.errors import Refused
 from system_migration.migration import Migration
 from system_migration.records import RunOptions

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from system_migration.batch_migration import BatchMigration
-from system_migration.batching.target import resolve
+from system_migration.batching.resolution import resolve
 from system_migration.errors import (
     MigrationFailed,
     MigrationSystemError,

@@ -11,7 +11,8 @@ from sqlalchemy import ColumnClause, Connection, Table, func, literal, select
 from sqlalchemy.sql import visitors
 
 from system_migration.batch_migration import BatchMigration
-from system_migration.batching.target import Target, resolve
+from system_migration.batching.resolution import resolve
+from system_migration.batching.target import Target
 from system_migration.errors import Refused
 from system_migration.records import RunOptions
 from system_migration.schema_changes import SchemaChanges

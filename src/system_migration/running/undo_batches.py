@@ -17,7 +17,8 @@ from system_migration.batch_migration import BatchMigration
 from system_migration.batching import images
 from system_migration.batching.keys import Key
 from system_migration.batching.ranges import Numbers
-from system_migration.batching.target import Target, resolve_written
+from system_migration.batching.resolution import resolve_written
+from system_migration.batching.target import Target
 from system_migration.batching.writes import same
 from system_migration.errors import MigrationFailed, Refused, VerificationFailed
 from system_migration.lease import HeldLease

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, and_, func, not_
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
 from system_migration.batching.keys import Key
-from system_migration.batching.target import SCAN_ROWS, Target, resolve, scan
+from system_migration.batching.resolution import resolve
+from system_migration.batching.target import SCAN_ROWS, Target, scan
 from system_migration.errors import Interrupted, Refused
 from system_migration.migration import Migration
 from system_migration.records import RunOptions
