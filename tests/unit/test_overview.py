@@ -77,6 +77,7 @@ ROW = MigrationRow(
     code_checksum=None,
     from_key=None,
     to_key=None,
+    held_only=False,
     held_by=None,
     interrupted=False,
 )
