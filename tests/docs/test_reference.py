@@ -1,4 +1,4 @@
-"""The reference names every declaration and every issue code, and no other."""
+"""The reference names every declaration and every issue code, and no other; the proofs that are cited exist."""
 
 from __future__ import annotations
 
@@ -81,3 +81,10 @@ def test_every_code_that_holds_a_row_is_one_of_these_constants() -> None:
 
 def is_other_constant(name: str) -> bool:
     return name.isupper() and name not in CODES
+
+
+def test_every_test_that_is_cited_exists() -> None:
+    pages = [page.read_text(encoding="utf-8") for page in sorted(DOCS.rglob("*.md"))]
+    cited = {path for page in pages for path in re.findall(r"`((?:tests|src)/[\w/]+\.py)`", page)}
+    assert cited
+    assert [path for path in sorted(cited) if not (ROOT / path).is_file()] == []

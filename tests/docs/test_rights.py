@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from system_migration import BatchMigration, Migrator, Registry, Row, RowIssue, RunOptions, Settings, Status
+from system_migration.errors import MigrationSystemError
 from tests.support.databases import application_engine
 from tests.support.roles import plain_role
 
@@ -41,7 +42,7 @@ class Double(BatchMigration):
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """A database with rows to migrate and the tables of `migration init`, as the role that owns them."""
+    """A database with rows to migrate, as the role that owns them."""
     url = request.getfixturevalue("postgres_url" if request.param == "postgresql" else "mariadb_url")
     engine = application_engine(url)
     with engine.begin() as connection:
@@ -50,8 +51,6 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
             sa.text("INSERT INTO number VALUES (:id, :y, 0)"),
             [{"id": id, "y": id if id != 7 else -7} for id in range(1, ROWS + 1)],
         )
-    with Migrator(engine, Registry([Double]), Settings(environment="test")) as migrator:
-        migrator.init()
     yield engine
     engine.dispose()
 
@@ -69,18 +68,40 @@ def grants(engine: Engine, role: str) -> Iterator[str]:
     yield f"GRANT SELECT, UPDATE (y) ON number TO {role}"
 
 
+def migrator(engine: Engine) -> Migrator:
+    return Migrator(engine, Registry([Double]), Settings(environment="test"))
+
+
+def execute(engine: Engine, statements: Iterable[str]) -> None:
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(sa.text(statement))
+
+
 def test_the_rights_in_the_readme_are_enough(engine: Engine) -> None:
+    with migrator(engine) as owner:
+        owner.init()
     with plain_role(engine) as (role, restricted):
-        with engine.begin() as connection:
-            for statement in grants(engine, role):
-                connection.execute(sa.text(statement))
-        with Migrator(restricted, Registry([Double]), Settings(environment="test")) as migrator:
-            (report,) = migrator.run(options=RunOptions(batch_size=5, workers=2))
+        execute(engine, grants(engine, role))
+        with migrator(restricted) as worker:
+            (report,) = worker.run(options=RunOptions(batch_size=5, workers=2))
             assert (report.status, report.issues) == (Status.COMPLETED, 1)
-            with engine.begin() as connection:
-                connection.execute(sa.text("UPDATE number SET y = 7 WHERE id = 7"))
-            assert migrator.retry(Double.name).issues == 0
-            assert migrator.rollback(Double.name).records_processed == ROWS
-            assert migrator.prune(Double.name).rows == ROWS
+            execute(engine, ["UPDATE number SET y = 7 WHERE id = 7"])
+            assert worker.retry(Double.name).issues == 0
+            assert worker.rollback(Double.name).records_processed == ROWS
+            assert worker.prune(Double.name).rows == ROWS
     with engine.begin() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM number WHERE y = id")) == ROWS
+
+
+def test_after_the_printed_sql_the_first_writer_needs_one_right_more(engine: Engine) -> None:
+    with migrator(engine) as owner:
+        execute(engine, [statement for statement in owner.init_sql().split(";\n\n") if statement])
+    with plain_role(engine) as (role, restricted):
+        execute(engine, grants(engine, role))
+        with migrator(restricted) as worker, pytest.raises(MigrationSystemError, match="denied"):
+            worker.run()
+        execute(engine, [f"GRANT INSERT ON system_migration_meta TO {role}"])
+        with migrator(restricted) as worker:
+            (report,) = worker.run()
+        assert report.status is Status.COMPLETED
