@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from system_migration.cli.catalog import COMMANDS
+from system_migration.cli.commands_run import run_command
 from system_migration.cli.exit_codes import EXIT_CODES
 from system_migration.settings import FIELDS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
 EXAMPLE = re.compile(r"<!-- example: (?P<file>\S+) -->\n```python\n(?P<code>.*?)```", re.DOTALL)
 
 ACCOUNTS = [
@@ -77,7 +79,17 @@ def test_every_exit_code_is_in_the_readme() -> None:
     assert listed == {0, 3, *(code for code in EXIT_CODES.values() if code < 128), 130, 143}
 
 
-def test_every_link_to_a_file_leads_somewhere() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def test_every_option_of_a_start_is_in_the_readme() -> None:
+    options = [text for parameter in run_command.params for text in parameter.opts if text.startswith("--")]
+    assert "--workers" in options
+    assert [option for option in options if not re.search(rf"`(migration [a-z-]+ )?{option}\b", README)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    assert [page.name for page in PAGES if page.parent != ROOT and str(page.relative_to(ROOT)) not in README] == []
