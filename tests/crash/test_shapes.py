@@ -185,7 +185,6 @@ huge = sa.Table(
 )
 
 
-@pytest.mark.xfail(reason="a batch is bounded by rows, not yet by bytes", strict=True)
 def test_huge_rows_fit_into_bounded_memory(engine: Engine, database_url: str, publish: Callable[[str], None]) -> None:
     with engine.begin() as connection:
         huge.create(connection)

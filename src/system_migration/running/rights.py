@@ -17,7 +17,10 @@ ON_TRACKING = (
     "sequences."
 )
 
-_ADDED_TO = (tables.ledger, tables.issue, tables.journal, tables.death, tables.run, tables.log, tables.event)
+_ADDED_TO = (
+    *(tables.migration, tables.lease, tables.run, tables.ledger, tables.issue, tables.death, tables.journal),
+    *(tables.log, tables.event),
+)
 _CHANGED = (tables.migration, tables.run, tables.lease, tables.death)
 
 

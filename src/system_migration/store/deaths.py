@@ -26,9 +26,8 @@ def count_deaths(connection: Connection, run: Attempt, pass_number: int, gaps: I
 def deaths_of(connection: Connection, run: Attempt, pass_number: int, gap: Gap) -> int:
     """How many runners died with this gap in their hands.
 
-    A closed gap inherits from every closed gap that held it, and from an open end that began where it begins. The
-    open end begins anew with every range that is committed:
-    whatever killed the last runner may be done by now.
+    A closed gap inherits from every closed gap that held it, and from an open end that began where it begins. The open
+    end begins anew with every range that is committed: whatever killed the last runner may be done by now.
     """
     if gap.last is None:
         held_it = and_(death.range == gap.first, death.last_range.is_(None))
