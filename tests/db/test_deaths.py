@@ -57,7 +57,7 @@ def test_the_open_end_begins_anew_when_it_moved(database: Database) -> None:
     died(database, gap(9, None))
     died(database, gap(9, None))
     assert deaths(database, gap(9, None), gap(10, None)) == [2, 0]
-    assert deaths(database, gap(12, 12), gap(8, 8)) == [2, 0]  # it was in that open end when the runner died
+    assert deaths(database, gap(9, 9), gap(12, 12), gap(8, 8)) == [2, 0, 0]  # only where the dead ones began
 
 
 def test_a_death_is_known_by_where_it_began(database: Database) -> None:
