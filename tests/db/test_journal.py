@@ -21,6 +21,7 @@ from system_migration.errors import Interrupted, LeaseLost, VerificationFailed
 from system_migration.running import pruning
 from system_migration.running.undo_batches import UndoBatches
 from system_migration.store import journal
+from system_migration.store.database import Database
 from tests.db.test_workbench import (
     Bytes,
     ExactText,
