@@ -7,13 +7,16 @@ from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine, select
+from sqlalchemy.exc import IntegrityError
 
 from system_migration import BatchMigration, MigrationFailed, Row, RunOptions, Status
-from system_migration.batching.commit import commit_batch
-from system_migration.batching.ranges import NAMED_ROWS, Gap
+from system_migration.batching.commit import Batch, carefully, commit_batch
+from system_migration.batching.ranges import NAMED_ROWS, SPAN, Gap, Numbers
+from system_migration.batching.resolution import resolve
 from system_migration.states import RunKind
-from system_migration.store import ledger
+from system_migration.store import ledger, runs
+from system_migration.store.database import Database
 from system_migration.store.runs import Attempt
 from tests.db.test_batches import covered
 from tests.db.test_workbench import Fill, Increment, execute, make_numbers, make_table, migrator, rows_of
@@ -281,3 +284,21 @@ def test_names_that_a_writer_might_use_itself_are_only_names(engine: Engine) -> 
     quoted = [engine.dialect.identifier_preparer.quote(name) for name in (*names, "array_0", "given")]
     query = "SELECT id, {}, {}, {}, {} FROM {} ORDER BY id".format(*quoted)
     assert rows_of(engine, query) == [(n, n, 1, n + 1, "x!") for n in range(1, 6)]
+
+
+def test_a_range_is_committed_once_even_under_one_fence(engine: Engine) -> None:
+    """A COMMIT that was given up for lost may arrive late: whichever comes second finds the range's number taken."""
+    make_numbers(engine, 3)
+    migrator(engine, Increment).run(options=RunOptions(workers=1))
+    execute(engine, "UPDATE system_migration_run SET outcome = NULL, finished_at = NULL")  # as if it were still going
+    database = Database(create_engine(engine.url))
+    with database.read() as connection:
+        row = connection.execute(select(runs.run.id, runs.run.fence)).one()
+        target = resolve(connection, Increment())
+        rows = target.fetch(connection, target.batch(None, None, 3))
+    attempt = Attempt(row.id, "test", Increment.name, 1, RunKind.RUN, row.fence)
+    batch = Batch(1, Numbers(1, SPAN), None, None, rows, [{"y": 0}] * 3)
+    with pytest.raises(IntegrityError):
+        commit_batch(database, attempt, target, batch, "another attempt", carefully)
+    database.close()
+    assert rows_of(engine, "SELECT COUNT(*) FROM number WHERE y = id + 1") == [(3,)]
