@@ -9,6 +9,8 @@ from system_migration.registry import Registry
 from system_migration.states import RunKind, Status
 from system_migration.store.migrations import PRUNED_PIN, MigrationRow, Snapshot
 
+_UNFINISHED = (Status.RUNNING, Status.PAUSED, Status.FAILED)
+
 
 def report(registry: Registry, snapshot: Snapshot, environment: str) -> StatusReport:
     """Every migration in order, then those whose code is gone; and what a plain run would take."""
@@ -44,6 +46,7 @@ def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationSta
         request=row.request if row else None,
         requested_by=row.requested_by if row else None,
         cancelled=row.cancelled if row else False,
+        undoing=bool(row and row.run_kind is RunKind.ROLLBACK and row.status in _UNFINISHED),
         unjournalled=pruned,
     )
 

@@ -70,6 +70,7 @@ class MigrationStatus:
     request: str | None = field(default=None, metadata={"json": False})
     requested_by: str | None = field(default=None, metadata={"json": False})
     cancelled: bool = field(default=False, metadata={"json": False})
+    undoing: bool = field(default=False, metadata={"json": False})
     unjournalled: bool = field(default=False, metadata={"json": False})
 
 

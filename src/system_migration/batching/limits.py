@@ -38,7 +38,8 @@ class ChangeLimit:
                 raise MigrationFailed(
                     self._name,
                     f"it would change more than {self._most:,} rows, the most that were allowed; the batch that passed "
-                    f"this limit was rolled back, {self._count:,} rows stay changed. Check which rows pending selects.",
+                    f"this limit was rolled back, {self._count:,} rows stay changed. Check "
+                    "which rows it selects; to go on, run it again with a higher limit.",
                 )
             self._count += changed
 

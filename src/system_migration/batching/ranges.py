@@ -42,8 +42,8 @@ class Numbers:
 
 
 def ordinal(first: int) -> int:
-    """The number of a range as people count them."""
-    return (first - 1) // SPAN + 1
+    """The number of a range as people count them, from 1; batches of named rows are counted by themselves."""
+    return (first - (NAMED_ROWS if first >= NAMED_ROWS else 1)) // SPAN + 1
 
 
 @dataclass(frozen=True)

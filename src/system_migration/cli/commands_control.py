@@ -92,6 +92,11 @@ def _show(session: Session, status: MigrationStatus, asked: str) -> None:
     if session.json:
         output.document(as_json(status))
     elif status.request is not None:
-        output.lines([f"{output.shown(status.name)} was asked {asked}; its runner obeys within a batch."])
+        output.lines(
+            [
+                f"{output.shown(status.name)} was asked {asked}; its runner obeys within a batch. "
+                "If it died a moment ago, ask again when its lease is over (MIGRATION_LEASE_SECONDS)."
+            ]
+        )
     else:
         output.lines([f"{output.shown(status.name)} is now {status.status}."])

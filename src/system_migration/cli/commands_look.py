@@ -11,7 +11,7 @@ from system_migration.records import as_json
 
 
 @command("status")
-@click.option("--check", is_flag=True, help="Exit with 3 when `run` would have work.")
+@click.option("--check", is_flag=True, help="Exit with 3 when `run` would have work, or something half-done waits.")
 def status_command(session: Session, check: bool) -> int:
     """Show where every migration stands, and what `run` would do next.
 
@@ -26,7 +26,8 @@ def status_command(session: Session, check: bool) -> int:
         output.document(as_json(report))
     else:
         output.lines(text.status_lines(report))
-    return exit_codes.WORK_PENDING if check and report.pending else exit_codes.DONE
+    unfinished = report.pending or text.needs_a_person(report)
+    return exit_codes.WORK_PENDING if check and unfinished else exit_codes.DONE
 
 
 @command("list")

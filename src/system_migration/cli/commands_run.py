@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import click
 
 from system_migration.cli import exit_codes, failures, output, text
-from system_migration.cli.options import command, executed_by, run_options, verbose, window_options, yes
+from system_migration.cli.options import (
+    command,
+    executed_by,
+    rollback_options,
+    run_options,
+    verbose,
+    window_options,
+    yes,
+)
 from system_migration.cli.session import Session
 from system_migration.cli.terminal import confirm_last, confirm_start, stop_on_signals
 from system_migration.cli.text_dry_run import dry_rollback_lines, dry_run_lines
@@ -96,7 +104,7 @@ def verify_command(session: Session, name: str | None) -> int:
 @click.argument("name", required=False)
 @click.option("--dry-run", is_flag=True, help="Change no data: report the rows that would be restored, and the others.")
 @yes
-@run_options
+@rollback_options
 def rollback_command(session: Session, name: str | None, dry_run: bool, yes: bool, **options: Any) -> int:
     """Undo a migration: the one that is named, or the last completed one.
 

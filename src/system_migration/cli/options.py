@@ -72,6 +72,22 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
     return value
 
 
+_MAX_RATE = click.option(
+    "--max-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    callback=_finite,
+    help="At most N rows a second (default: no limit).",
+)
+_MAX_ISSUES = click.option(
+    "--max-issues",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Accept that up to N rows stay held (default: what the migration says).",
+)
+_ACCEPT_CODE_CHANGE = click.option(
+    "--accept-code-change", is_flag=True, help="Resume although the migration's code changed."
+)
 _RUN_OPTIONS = (
     verbose,
     click.option(
@@ -93,19 +109,8 @@ _RUN_OPTIONS = (
         metavar="N",
         help="Transform rows in N processes, where limits on one row's time and memory hold (default: in threads).",
     ),
-    click.option(
-        "--max-rate",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="N",
-        callback=_finite,
-        help="At most N rows a second (default: no limit).",
-    ),
-    click.option(
-        "--max-issues",
-        type=click.IntRange(min=0),
-        metavar="N",
-        help="Accept that up to N rows stay held (default: what the migration says).",
-    ),
+    _MAX_RATE,
+    _MAX_ISSUES,
     click.option(
         "--stop-after-issues",
         type=click.IntRange(min=1),
@@ -120,10 +125,20 @@ _RUN_OPTIONS = (
     ),
     click.option("--allow-scan", is_flag=True, help="Accept range queries that no index supports."),
     click.option("--wait", is_flag=True, help="Wait for another runner to end instead of exiting with 4."),
-    click.option("--accept-code-change", is_flag=True, help="Resume although the migration's code changed."),
+    _ACCEPT_CODE_CHANGE,
     allow_environment,
     executed_by,
 )
+
+
+_ROLLBACK_OPTIONS = (verbose, _MAX_RATE, _MAX_ISSUES, _ACCEPT_CODE_CHANGE, allow_environment, executed_by)
+
+
+def rollback_options(function: Handler) -> Handler:
+    """Add those options of a start that mean something for a rollback."""
+    for option in reversed(_ROLLBACK_OPTIONS):
+        function = option(function)
+    return function
 
 
 def run_options(function: Handler) -> Handler:

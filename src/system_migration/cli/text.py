@@ -99,6 +99,7 @@ def status_lines(report: StatusReport) -> list[str]:
 def _standing(m: MigrationStatus) -> str:
     """The status, and in brackets what a person should know before trusting it."""
     notes = (
+        (m.undoing, "rollback unfinished"),
         (m.interrupted, "interrupted"),
         (m.stale and not m.interrupted, "stale"),
         (m.request, f"{m.request} asked for by {m.requested_by}"),
@@ -122,12 +123,24 @@ def _left(status: str) -> str:
 _NEXT = {Status.RUNNING: "continue", Status.FAILED: "try again"}
 
 
+def needs_a_person(report: StatusReport) -> list[str]:
+    """The migrations that are half-done and wait for somebody to name them."""
+    waiting = [m for m in report.migrations if m.status in (Status.PAUSED, Status.FAILED)]
+    return [m.name for m in waiting if m.name not in report.pending]
+
+
 def _next_step(report: StatusReport) -> str:
-    if not report.pending:
-        return "Next: nothing; `migration run` has no work."
-    standing = {m.name: m.status for m in report.migrations}
-    steps = [f"{_NEXT.get(standing.get(name, Status.PENDING), 'start')} {shown(name)}" for name in report.pending]
-    return f"Next: `migration run` would {', then '.join(steps)}."
+    standing = {m.name: m for m in report.migrations}
+    steps = [f"{_step(standing.get(name))} {shown(name)}" for name in report.pending]
+    told = f"`migration run` would {', then '.join(steps)}" if steps else "nothing; `migration run` has no work"
+    waiting = ", ".join(map(shown, needs_a_person(report)))
+    return f"Next: {told}." + (f" Half-done, and waiting for you to name it: {waiting}." if waiting else "")
+
+
+def _step(m: MigrationStatus | None) -> str:
+    if m is None:
+        return "start"
+    return "continue the rollback of" if m.undoing else _NEXT.get(m.status, "start")
 
 
 def listed_lines(listed: Sequence[Listed]) -> list[str]:

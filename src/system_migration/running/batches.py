@@ -57,7 +57,7 @@ class BatchRun:
     again: bool
 
     def work(self) -> Tally:
-        """Prepare the schema and work until nothing is left. Raises `MigrationFailed` when too many rows are held."""
+        """Prepare the schema and work until nothing is left."""
         self.prepare()
         target, done, last_pass, left, heaviest, held = self._ask(self._survey)
         if self.attempt.held_only:
@@ -74,7 +74,6 @@ class BatchRun:
                 self._walk(loop, last_pass)
         finally:
             transformer.close()
-        self._judge(tally)
         return tally
 
     def _survey(self, connection: Connection) -> tuple[Target, Totals, int, int, int, int]:
@@ -193,7 +192,8 @@ class BatchRun:
         with suppress(DBAPIError):  # a log line is not worth a run
             self.workspace.database.transact(lambda connection: self.log.store(connection, self.attempt.id))
 
-    def _judge(self, tally: Tally) -> None:
+    def judge(self, tally: Tally) -> None:
+        """Raise `MigrationFailed` when more rows are held than may be."""
         allowed = self.allowed_issues
         if allowed is None:
             allowed = self.migration.allowed_issues(tally.done)

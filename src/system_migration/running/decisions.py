@@ -44,7 +44,8 @@ def decide_retry(migration: type[Migration], options: RunOptions) -> Decision:
         if not issubclass(migration, BatchMigration):
             raise Refused(f"Migration {row.name} holds no rows: it works through up(), not row by row. Run it again.")
         if row.status not in (Status.COMPLETED, Status.FAILED, Status.PAUSED) or _is_rollback(row):
-            what = f"{row.status}, its rollback unfinished" if _is_rollback(row) else str(row.status)
+            unfinished = _is_rollback(row) and row.status is not Status.ROLLED_BACK
+            what = f"{row.status}, its rollback unfinished" if unfinished else str(row.status)
             raise Refused(f"Migration {row.name} is {what}; held rows are retried when a run has ended.")
         if issues.count(connection, row.environment, row.name, row.generation) == 0:
             raise Refused(f"Migration {row.name} holds no row, so there is nothing to retry.")

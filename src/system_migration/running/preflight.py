@@ -10,9 +10,10 @@ from system_migration.batch_migration import BatchMigration
 from system_migration.batching import expectation, keys
 from system_migration.batching.resolution import check_keys
 from system_migration.batching.target import Target
-from system_migration.errors import Refused
+from system_migration.errors import LoadError, Refused
 from system_migration.migration import Migration
 from system_migration.records import RunOptions
+from system_migration.references import reference_to
 from system_migration.running import journalling, rights, table_guards
 from system_migration.running.batches import EMPTY_TABLE
 from system_migration.running.contexts import batch_context, call, plain_context
@@ -52,6 +53,8 @@ class Preflight:
         if self.row.applied:
             return Ready(dict(self.row.pins), self.row.upper_bound)  # `up` is done; only verification is left
         self.workspace.progress.phase(self.row.name, "preflight")
+        if self.options.processes and isinstance(self.migration, BatchMigration):
+            self._demand_a_reference()
         dialect = self.workspace.database.dialect
         with rights.needed(dialect):
             rights.check_tracking(connection, dialect)
@@ -62,6 +65,12 @@ class Preflight:
                 return self._settle_table(connection, self.migration)
             call(self.migration.preflight, plain_context(self.workspace, connection, self.log, self.options))
             return Ready(dict(self.row.pins), None)
+
+    def _demand_a_reference(self) -> None:
+        try:
+            reference_to(type(self.migration))
+        except LoadError as error:
+            raise Refused(str(error)) from error
 
     def _settle_table(self, connection: Connection, migration: BatchMigration) -> Ready:
         row, pins = self.row, dict(self.row.pins)

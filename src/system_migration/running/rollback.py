@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching.target import Target
+from system_migration.batching.throttle import RateLimit
 from system_migration.errors import Refused
 from system_migration.records import RunReport
 from system_migration.running import imperative, undo_batches
@@ -85,7 +86,13 @@ class Rollback(Undertaking):
     ) -> dict[str, Any]:
         target = target or undo_batches.plan(self.workspace, self.instance, attempt, claimed.row)
         undo = undo_batches.UndoBatches(
-            self.workspace, target, attempt, claimed.lease, self.options.max_issues, requests.check
+            self.workspace,
+            target,
+            attempt,
+            claimed.lease,
+            self.options.max_issues,
+            requests.check,
+            RateLimit(self.options.max_rate),
         )
         undo.work()
         restored, listed = undo.restored(), undo.listed()

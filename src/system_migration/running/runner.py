@@ -71,6 +71,8 @@ class Runner(Undertaking):
         if claimed.inherited is not None:
             check_inherited(claimed.inherited, ready.window)
         attempt = self._begin(claimed, RunKind.RUN, ready)
+        if claimed.inherited is not None:
+            self.log.info("taken over by %s on %s", self.workspace.actor.name, self.workspace.actor.host)
         self._pin(attempt, ready.pins)
         metadata = self._recorded(attempt, lambda: self._work(claimed, attempt, ready))
         return self._report(attempt, began, metadata)
@@ -116,11 +118,15 @@ class Runner(Undertaking):
         """Work until nothing is left; of a run that keeps to a part of the rows, how many are left outside of it."""
         if attempt.held_only or attempt.is_windowed:
             again = claimed.inherited is None  # else the same pass goes on: its deaths are counted there
-            self._batch_run(claimed, attempt, ready, requests, again=again).work()
-            return self._rows_left(attempt)
+            part = self._batch_run(claimed, attempt, ready, requests, again=again)
+            tally, left = part.work(), self._rows_left(attempt)
+            if not left:
+                part.judge(tally)
+            return left
         again = claimed.row.status is Status.COMPLETED
         for _ in range(REPAIRS):
-            self._batch_run(claimed, attempt, ready, requests, again=again).work()
+            whole = self._batch_run(claimed, attempt, ready, requests, again=again)
+            whole.judge(whole.work())
             if not self._pending_left(attempt):
                 break
             again = True

@@ -95,9 +95,9 @@ class Undertaking:
             if not leases.renew(connection, claimed.lease.claim):
                 raise LeaseLost(self.name, "another runner took it over before the start")
             self._insert_run(connection, attempt)
-            values: dict[str, Any] = {"run_id": attempt.id, "error": None, "finished_at": None}
+            values: dict[str, Any] = {"run_id": attempt.id, "error": None, "finished_at": None, "verified": False}
             if ready is not None:
-                values |= {"executed_at": now(), "executed_by": self.workspace.actor.name, "verified": False}
+                values |= {"executed_at": now(), "executed_by": self.workspace.actor.name}
                 values |= {"upper_bound": ready.upper_bound, "version": self.migration.version}
                 values |= {"max_issues": ready.max_issues}
                 self._release_held(connection, claimed.row, attempt)
@@ -105,7 +105,9 @@ class Undertaking:
             self._event(connection, f"{kind}_started", attempt, {"status": claimed.row.status})
             return attempt
 
-        return self._transact(start, landed=lambda connection: runs.find(connection, attempt))
+        started = self._transact(start, landed=lambda connection: runs.find(connection, attempt))
+        self.log.info("%s started by %s on %s", kind, self.workspace.actor.name, self.workspace.actor.host)
+        return started
 
     def _release_held(self, connection: Connection, row: MigrationRow, attempt: Attempt) -> None:
         """Held rows get another try by code that was mended; passes by `pending` will find them."""

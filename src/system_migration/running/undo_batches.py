@@ -7,7 +7,7 @@ touched. Killed anywhere, the rollback starts again at the part before the oldes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import uuid4
 
@@ -19,6 +19,7 @@ from system_migration.batching.keys import Key
 from system_migration.batching.ranges import Numbers
 from system_migration.batching.resolution import resolve_written
 from system_migration.batching.target import Target
+from system_migration.batching.throttle import RateLimit
 from system_migration.batching.writes import same
 from system_migration.errors import MigrationFailed, Refused, VerificationFailed
 from system_migration.lease import HeldLease
@@ -63,6 +64,7 @@ class UndoBatches:
     lease: HeldLease
     max_listed: int | None = None
     before_part: Callable[[], None] = lambda: None
+    rate: RateLimit = field(default_factory=RateLimit)
 
     def work(self) -> None:
         """Undo everything that can be undone, and verify it. Raises `Interrupted` and `MigrationFailed`: resumable."""
@@ -78,6 +80,7 @@ class UndoBatches:
             entry = self._commit_surely(part)
             done, below = done + entry.rows_read, part.id
             self._report(done, total)
+            self._rest(self.rate.wait_after(part.rows, self.workspace.clock.monotonic()))
         self._verify(total)
 
     def listed(self) -> int:
@@ -99,6 +102,12 @@ class UndoBatches:
     def _ask_afresh(self, question: Callable[[Connection], _T]) -> _T:
         database = self.workspace.database
         return database.ask(question, self.workspace.progress.waiting, connect=database.read_afresh)
+
+    def _rest(self, seconds: float) -> None:
+        until = self.workspace.clock.monotonic() + seconds
+        while (left := until - self.workspace.clock.monotonic()) > 0:
+            self._between_parts()
+            self.workspace.clock.sleep(min(left, 0.2))
 
     def _between_parts(self) -> None:
         self.lease.check()
