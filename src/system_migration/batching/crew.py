@@ -25,13 +25,15 @@ def usable_cores() -> int:
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
-def sensible_size(transform_seconds: float, database_seconds: float) -> int:
+def sensible_size(transform_seconds: float, database_seconds: float, *, many_write: bool) -> int:
     """How many threads suit work whose first batches took so long in either place.
 
     While one batch is written another can be transformed. More than that helps only where the database is what takes
-    the time: transforms of one batch already share the cores.
+    the time, and lets many write: transforms of one batch already share the cores.
     """
-    return FEW if database_seconds > transform_seconds else 2
+    if database_seconds <= transform_seconds:
+        return 2
+    return FEW if many_write else 1
 
 
 class Crew(Generic[_T]):

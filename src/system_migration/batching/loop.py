@@ -337,16 +337,16 @@ class BatchLoop:
         self._read_seconds = 0.0
         if said is not None:
             self.notice(said)
-        if self.workers is None and self._crew.size == 1:
+        if self.workers is None and len(self._measured) < MEASURED_BATCHES:
             self._measured.append(settled)
             self._choose_workers()
 
     def _choose_workers(self) -> None:
-        if len(self._measured) < MEASURED_BATCHES:
+        if len(self._measured) != MEASURED_BATCHES:
             return
         transforming = sum(settled.transform_seconds for settled in self._measured)
         writing = sum(settled.write_seconds for settled in self._measured)
-        self._crew.size = sensible_size(transforming, writing)
+        self._crew.size = sensible_size(transforming, writing, many_write=self.database.dialect.is_server)
 
     def _compact(self, settled: Settled) -> None:
         """Put the ledger rows of batches long past into one, so that asking what is done stays cheap."""

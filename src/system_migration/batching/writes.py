@@ -236,7 +236,7 @@ def _same(left: Any, right: Any) -> bool:
     if isinstance(left, float):
         return (left == right and copysign(1.0, left) == copysign(1.0, right)) or (left != left and right != right)
     if isinstance(left, Decimal):
-        return bool(left.as_tuple() == right.as_tuple())
+        return bool((left == right or left != left) and left.as_tuple() == right.as_tuple())
     if isinstance(left, list | tuple):
         return len(left) == len(right) and same(left, right)
     if isinstance(left, dict):

@@ -8,9 +8,12 @@ little: a change of an undeclared column sends the batch to the locking re-read,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     CHAR,
@@ -208,6 +211,17 @@ def _element_type(of: ColumnElement[Any]) -> TypeEngine[Any] | None:
     return next((_Named(name) for kind, name in _PLAIN_NAMES if isinstance(stored, kind)), None)
 
 
+_WRITTEN: dict[type, Callable[[Any], str]] = {
+    Decimal: str,
+    float: repr,
+    bool: str,
+    date: date.isoformat,
+    datetime: datetime.isoformat,
+    UUID: str,
+}
+"""Values whose text needs no quotes in an array literal."""
+
+
 def _array(values: Sequence[Any]) -> Any:
     """The values as an array literal, where that is simple; else as they are, for the driver (seven times slower)."""
     kinds = set(map(type, values))
@@ -217,7 +231,10 @@ def _array(values: Sequence[Any]) -> Any:
         return "{" + (text.replace("None", "NULL") if holes else text) + "}"
     if kinds == {str} and not holes:
         return _text_array(values)
-    return list(values)
+    written = _WRITTEN.get(next(iter(kinds - {type(None)}), type(None)))
+    if written is None:
+        return list(values)
+    return "{" + ",".join(["NULL" if value is None else written(value) for value in values]) + "}"
 
 
 def _text_array(values: Sequence[str]) -> Any:
