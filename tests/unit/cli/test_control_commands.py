@@ -14,7 +14,11 @@ from tests.unit.cli.stub import BATCH, NAME, REPORT, STATUS
 
 def test_a_pause_that_the_runner_has_yet_to_obey(migrator, migration) -> None:
     told = migration("pause", NAME)
-    assert (told.code, told.out) == (0, f"{NAME} was asked to pause; its runner obeys within a batch.\n")
+    assert (told.code, told.out) == (
+        0,
+        f"{NAME} was asked to pause; its runner obeys within a batch. "
+        "If it died a moment ago, ask again when its lease is over (MIGRATION_LEASE_SECONDS).\n",
+    )
     assert migrator.calls[-1] == ("pause", NAME, ("allow_environment", False))
     assert migration("pause", NAME, "--json").json["status"] == "RUNNING"
 
