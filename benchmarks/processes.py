@@ -15,7 +15,7 @@ from benchmarks.plan import Plan
 from benchmarks.workload import Change, fill_source, fresh_table
 from system_migration import BatchMigration, Row, RunOptions, connect
 
-ROWS = 2_000
+ROWS = 6_000
 GOAL = 1.8
 _STEPS = 30_000
 _SAMPLE = 20

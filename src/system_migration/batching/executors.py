@@ -16,7 +16,8 @@ from system_migration.batching.transform import Outcome, Task, prepared, transfo
 
 INLINE_SECONDS = 0.02
 """How long the calling thread transforms by itself before others help."""
-_LONGEST_SLICE = 0.5
+_LONGEST_SLICE = 0.1
+"""Seconds of work in a slice at the most: where a batch is cut, one worker waits for the slice of another."""
 _SLICE_SECONDS = 0.002
 """A slice takes at least this long, or handing it over would cost more than the work."""
 
