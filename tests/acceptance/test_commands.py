@@ -552,7 +552,9 @@ def test_logs_can_be_narrowed_to_a_run_and_a_level(sqlite_project: Project) -> N
     prepare(project, MARK_FILE)
     project.run("run")
     (run,) = project.json("history", "001-mark")
-    assert [line["message"] for line in project.json("logs", "001-mark", "--run", run["id"])] == ["marking"]
+    started, *said = [line["message"] for line in project.json("logs", "001-mark", "--run", run["id"])]
+    assert started.startswith("run started by ")
+    assert said == ["marking"]
     assert project.json("logs", "001-mark", "--level", "warning") == []
     assert "INFO  marking" in project.run("logs", "001-mark").out
     assert project.run("history", "--limit", "1").out.count("001-mark") == 1

@@ -91,14 +91,18 @@ def test_of_twelve_that_start_at_once_on_a_fresh_database_one_executes(
 
 @pytest.mark.parametrize("door", ["sqlite", "postgresql"], indirect=True)
 def test_without_the_lease_several_execute_until_the_fence_stops_them(crowd: tuple[Job, Items]) -> None:
+    """Whether two meet at work is chance, and on SQLite, where one writes at a time, not always so in one round."""
     job, items = crowd
-    items.begin_anew(fresh=True)
 
     def start_anyway() -> str:
         controls.without_lease()
         return start(job)
 
-    assert words(start_together(start_anyway))["lost its lease"] > 0
+    for _ in range(10):
+        items.begin_anew(fresh=True)
+        if words(start_together(start_anyway))["lost its lease"] > 0:
+            return
+    pytest.fail("in no round did anybody lose its lease to another starter")
 
 
 # With nothing pending

@@ -73,7 +73,9 @@ def test_it_runs_verifies_and_rolls_back(engine: Engine) -> None:
     assert (report.status, report.verified, report.records_processed) == (Status.COMPLETED, True, 3)
     assert report.metadata == {"by": "tester"}
     assert z_of(engine) == [20, 40, 60]
-    assert [line.message for line in doubling.logs(NAME)] == ["doubled 3"]
+    started, *said = [line.message for line in doubling.logs(NAME)]
+    assert started.startswith("run started by tester on ")
+    assert said == ["doubled 3"]
     assert doubling.run() == []
 
     undone = doubling.rollback(NAME)
