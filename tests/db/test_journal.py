@@ -17,6 +17,7 @@ from sqlalchemy.dialects import mysql
 
 from system_migration import BatchMigration, MigrationFailed, Refused, Row, RowIssue, RunOptions, Status
 from system_migration.batching import images
+from system_migration.clock import SystemClock
 from system_migration.errors import Interrupted, LeaseLost, VerificationFailed
 from system_migration.running import pruning
 from system_migration.running.undo_batches import UndoBatches
@@ -710,3 +711,24 @@ def test_a_prune_that_died_half_way_is_ended_by_the_next(engine: Engine, monkeyp
             found.prune(Undoable.name)
     refused(found, engine, "its journal was pruned")
     assert found.prune(Undoable.name).parts == 1
+
+
+class Watched(SystemClock):
+    """A clock that passes when somebody sleeps, and at no other time."""
+
+    def __init__(self) -> None:
+        self.slept = 0.0
+
+    def monotonic(self) -> float:
+        return self.slept
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+
+
+def test_a_rollback_keeps_to_the_rate_it_was_given(engine: Engine) -> None:
+    make_numbers(engine, 6)
+    migrator(engine, Undoable).run(options=BATCHES_OF_TWO)
+    clock = Watched()
+    migrator(engine, Undoable, clock=clock).rollback(Undoable.name, RunOptions(max_rate=20.0))
+    assert clock.slept == pytest.approx(6 / 20)
