@@ -6,6 +6,7 @@ What only a run needs is imported when one begins: looking is the common case, a
 from __future__ import annotations
 
 import builtins
+import copy
 import getpass
 import os
 from collections.abc import Callable
@@ -57,6 +58,12 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.5
 
 
+class _StopSignal:
+    """The signal that asks for a stop, once one has; shared by all that act through one migrator."""
+
+    number: int | None = None
+
+
 class Migrator:
     """Runs the migrations of a registry against the database of an engine.
 
@@ -83,7 +90,7 @@ class Migrator:
         self._ask = ask
         self._clock = clock or SystemClock()
         self._tracked = Tracked(self._database, self.settings.environment)
-        self._stop: int | None = None
+        self._stop = _StopSignal()
 
     def __enter__(self) -> Migrator:
         return self
@@ -99,7 +106,14 @@ class Migrator:
 
     def request_stop(self, signal_number: int) -> None:
         """Ask a run in this process to finish the batch in flight and raise `Interrupted`. Safe in a signal handler."""
-        self._stop = signal_number
+        self._stop.number = signal_number
+
+    def acting_as(self, executed_by: str, progress: Progress | None = None) -> Migrator:
+        """The same migrator, its connections and its stop shared, that acts and records in another one's name."""
+        other = copy.copy(self)
+        other._actor = Actor(executed_by, self._actor.host)
+        other._progress = progress or self._progress
+        return other
 
     @property
     def environment(self) -> str:
@@ -231,8 +245,8 @@ class Migrator:
         self._clock.sleep(_POLL_SECONDS)
 
     def _heed(self) -> None:
-        if self._stop is not None:
-            raise Interrupted(self._stop)
+        if self._stop.number is not None:
+            raise Interrupted(self._stop.number)
 
     def _check_requirements(self, name: str) -> None:
         rows = self._snapshot().rows
@@ -409,7 +423,7 @@ class Migrator:
             progress=self._progress,
             ask=self._ask,
             clock=self._clock,
-            stop_signal=lambda: self._stop,
+            stop_signal=lambda: self._stop.number,
         )
 
     def _snapshot(self) -> Snapshot:

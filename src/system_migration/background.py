@@ -1,0 +1,62 @@
+"""The worker of a server process: one thread that carries out runs, whoever asked for them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from system_migration.errors import Refused
+from system_migration.migrator import Migrator
+
+T = TypeVar("T")
+
+
+class Background:
+    """Carries out one piece of work at a time with a `Migrator`; it survives its asker, not its process.
+
+    What dies with the process is committed up to a batch edge and resumed by the next start, as after any kill.
+    """
+
+    def __init__(self, migrator: Migrator) -> None:
+        self._migrator = migrator
+        self._door = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a piece of work is going on."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, work: Callable[[], T]) -> Future[T]:
+        """Begin `work` in the worker's thread; its result, or what it raised, is in the future.
+
+        Raises `Refused` while another piece is going on.
+        """
+        future: Future[T] = Future()
+        with self._door:
+            if self.busy:
+                raise Refused("This server is at work on another run. Wait for it, or see `migration status`.")
+            # A daemon, so that a host that dies without `stop` does not hang: a cut batch rolls back.
+            self._thread = threading.Thread(target=_carry_out, args=(work, future), name="migration", daemon=True)
+            self._thread.start()
+        return future
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Ask what is going on to end at a clean checkpoint, and wait for it; False when `timeout` seconds passed.
+
+        Nothing can be started on this migrator afterwards: a run would end at its first checkpoint.
+        """
+        self._migrator.request_stop(signal.SIGTERM)
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return not self.busy
+
+
+def _carry_out(work: Callable[[], T], future: Future[T]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:  # whoever waits for the future gets it
+        future.set_exception(error)
