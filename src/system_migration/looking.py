@@ -1,0 +1,114 @@
+"""What can be asked without starting anything: every verb that only reads. `Migrator` adds those that write."""
+
+from __future__ import annotations
+
+import builtins
+
+from system_migration import overview, undoing
+from system_migration.migration import Migration
+from system_migration.records import Batch, Finding, Issue, Listed, LogLine, Run, Shown, StatusReport
+from system_migration.registry import Registry
+from system_migration.settings import Settings
+from system_migration.states import Status
+from system_migration.store import audit, batches, issues, runs
+from system_migration.store.database import Database
+from system_migration.store.migrations import MigrationRow, Snapshot
+from system_migration.tracked import Tracked
+
+
+class Looking:
+    """Answers questions about the migrations of a registry. Nothing here writes or takes a lock.
+
+    Where nothing was ever written, everything is pending and the rest is empty.
+    """
+
+    registry: Registry
+    settings: Settings
+    _database: Database
+    _tracked: Tracked
+
+    @property
+    def environment(self) -> str:
+        """The environment's name: as given, else as the database is bound, else development (SQLite only)."""
+        return self._tracked.environment
+
+    def status(self) -> StatusReport:
+        """Where every migration stands. One SELECT; writes nothing, takes no lock."""
+        snapshot = self._snapshot()
+        return overview.report(self.registry, snapshot, self.environment)
+
+    def list(self) -> builtins.list[Listed]:
+        """What the migration files declare, in the order in which they run."""
+        return self.registry.listed()
+
+    def pending(self) -> builtins.list[str]:
+        """The migrations that a plain `run` would take, in order."""
+        return overview.to_do(self.registry, self._snapshot())
+
+    def show(self, name: str) -> Shown:
+        """One migration with its runs, events and latest dry-run report."""
+        snapshot = self._snapshot()
+        status = overview.status_of(self.registry, snapshot, name)
+        row = snapshot.rows.get(name)
+        listed = next((item for item in self.registry.listed() if item.name == name), None)
+        return Shown(
+            status=status,
+            listed=listed,
+            generation=row.generation if row else 1,
+            runs=self._tracked.read(lambda c: runs.history(c, self.environment, name, 20), []),
+            events=self._tracked.read(lambda c: audit.events(c, self.environment, name, 20), []),
+            report=self._tracked.read(lambda c: runs.latest_report(c, self.environment, name), None),
+            rollback=self._tracked.read(lambda c: undoing.sentence(c, self.registry, row, name), ""),
+        )
+
+    def history(self, name: str | None = None, limit: int = 100) -> builtins.list[Run]:
+        """Attempts, newest first."""
+        if name is not None:
+            self._require_known(name)
+        return self._tracked.read(lambda c: runs.history(c, self.environment, name, limit), [])
+
+    def batches(self, name: str, *, run_id: str | None = None, limit: int = 100) -> builtins.list[Batch]:
+        """The committed batches of a migration, or of one of its runs, newest first."""
+        self._require_known(name)
+        return self._tracked.read(lambda c: batches.listing(c, self.environment, name, run_id, limit), [])
+
+    def logs(
+        self, name: str, *, run_id: str | None = None, level: str = "debug", limit: int = 200
+    ) -> builtins.list[LogLine]:
+        """The newest `limit` stored log lines of a migration at or above `level`, oldest first."""
+        self._require_known(name)
+        return self._tracked.read(lambda c: audit.lines(c, self.environment, name, run_id, level, limit), [])
+
+    def issues(self, name: str) -> builtins.list[Issue]:
+        """The held rows of a migration's current generation; after a rollback, the rows that it left as they are."""
+        row = self._require_known(name)
+        if row is None:
+            return []
+        if row.status is Status.ROLLED_BACK:
+            place = self.environment, name, row.generation - 1
+            return self._tracked.read(lambda c: issues.listing(c, *place, codes=issues.NOT_RESTORED), [])
+        return self._tracked.read(lambda c: issues.listing(c, self.environment, name, row.generation), [])
+
+    def last_completed(self) -> str | None:
+        """The migration that completed last: what a rollback without a name means."""
+        rows = [row for row in self._snapshot().rows.values() if row.status is Status.COMPLETED and row.finished_at]
+        newest = max(rows, key=lambda row: str(row.finished_at), default=None)
+        return newest.name if newest else None
+
+    def doctor(self) -> builtins.list[Finding]:
+        """Look at everything a run depends on, and say what to do about what is wrong. Writes nothing."""
+        from system_migration.running import examination
+
+        def to_do(snapshot: Snapshot) -> builtins.list[type[Migration]]:
+            return [self.registry[name] for name in overview.to_do(self.registry, snapshot)]
+
+        return examination.examine(self._database, self.settings.environment, self._snapshot, to_do)
+
+    def _snapshot(self) -> Snapshot:
+        return self._tracked.snapshot()
+
+    def _require_known(self, name: str) -> MigrationRow | None:
+        row = self._snapshot().rows.get(name)
+        if row is None:
+            self.registry[name]  # raises UnknownMigration
+        return row
