@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from system_migration import overview, undoing
+from system_migration.errors import UnknownRun
 from system_migration.migration import Migration
-from system_migration.records import Batch, Finding, Issue, Listed, LogLine, Run, Shown, StatusReport
+from system_migration.records import Batch, Event, Finding, Followed, Issue, Listed, LogLine, Run, Shown, StatusReport
 from system_migration.registry import Registry
 from system_migration.settings import Settings
 from system_migration.states import Status
-from system_migration.store import audit, batches, issues, runs
+from system_migration.store import audit, batches, following, issues, runs
 from system_migration.store.database import Database
 from system_migration.store.migrations import MigrationRow, Snapshot
 from system_migration.tracked import Tracked
@@ -61,11 +64,46 @@ class Looking:
             rollback=self._tracked.read(lambda c: undoing.sentence(c, self.registry, row, name), ""),
         )
 
-    def history(self, name: str | None = None, limit: int = 100) -> builtins.list[Run]:
-        """Attempts, newest first."""
+    def history(self, name: str | None = None, limit: int = 100, *, before: str | None = None) -> builtins.list[Run]:
+        """Attempts, newest first; those older than the run `before`, if one is named: the last of the page before."""
         if name is not None:
             self._require_known(name)
-        return self._tracked.read(lambda c: runs.history(c, self.environment, name, limit), [])
+        return self._tracked.read(lambda c: runs.history(c, self.environment, name, limit, before), [])
+
+    def follow(self, run_ids: Collection[str]) -> builtins.list[Followed]:
+        """How far these runs are, whichever process works on them. One SELECT; unknown ids are left out."""
+        return self._tracked.read(lambda c: following.follow(c, self.environment, run_ids), [])
+
+    def run_by_id(self, run_id: str) -> Followed:
+        """One run as it stands now. Raises `UnknownRun`."""
+        found = self.follow([run_id])
+        if not found:
+            raise UnknownRun(run_id)
+        return found[0]
+
+    def report_of(self, run_id: str) -> Mapping[str, Any] | None:
+        """The report that a dry run was kept with, as plain JSON values; None for any other run."""
+        report: Mapping[str, Any] | None = self._tracked.read(lambda c: runs.report_of(c, run_id), None)
+        return report
+
+    def current_run(self, name: str) -> Run | None:
+        """The newest attempt that changed, or is changing, where this migration stands."""
+        row = self._snapshot().rows.get(name)
+        run_id = row.run_id if row is not None else None
+        if run_id is None:
+            return None
+        return self._tracked.read(lambda c: runs.find_run(c, self.environment, run_id), None)
+
+    def lines_after(
+        self, run_id: str, after: int = 0, *, level: str = "debug", limit: int = 200
+    ) -> builtins.list[LogLine]:
+        """The log of a run from behind the line whose id is `after`, oldest first."""
+        return self._tracked.read(lambda c: audit.lines_after(c, run_id, after, limit, level), [])
+
+    def events_after(self, run: Run, after: int = 0, *, limit: int = 200) -> builtins.list[Event]:
+        """The audit entries of a run from behind the one whose id is `after`, oldest first."""
+        place = self.environment, run.migration, run.id
+        return self._tracked.read(lambda c: audit.events_after(c, *place, after, limit), [])
 
     def batches(self, name: str, *, run_id: str | None = None, limit: int = 100) -> builtins.list[Batch]:
         """The committed batches of a migration, or of one of its runs, newest first."""
@@ -81,13 +119,27 @@ class Looking:
 
     def issues(self, name: str) -> builtins.list[Issue]:
         """The held rows of a migration's current generation; after a rollback, the rows that it left as they are."""
+        place = self._where_held(name)
+        return self._tracked.read(lambda c: issues.listing(c, *place), [])
+
+    def issues_after(self, name: str, after: str | None = None, *, limit: int = 200) -> builtins.list[Issue]:
+        """A page of `issues`: those behind the one whose id is `after`."""
+        place = self._where_held(name)
+        return self._tracked.read(lambda c: issues.page(c, *place, after, limit), [])
+
+    def issue_of(self, name: str, key: str) -> Issue | None:
+        """What is held against the row whose key is written like this; of several columns, as a JSON list.
+
+        Raises `ValueError` where it cannot be a key of this table.
+        """
+        place = self._where_held(name)
+        return self._tracked.read(lambda c: issues.find(c, *place, key), None)
+
+    def _where_held(self, name: str) -> tuple[str, str, int, tuple[str, ...] | None]:
         row = self._require_known(name)
-        if row is None:
-            return []
-        if row.status is Status.ROLLED_BACK:
-            place = self.environment, name, row.generation - 1
-            return self._tracked.read(lambda c: issues.listing(c, *place, codes=issues.NOT_RESTORED), [])
-        return self._tracked.read(lambda c: issues.listing(c, self.environment, name, row.generation), [])
+        if row is not None and row.status is Status.ROLLED_BACK:
+            return self.environment, name, row.generation - 1, issues.NOT_RESTORED
+        return self.environment, name, row.generation if row is not None else 1, None
 
     def last_completed(self) -> str | None:
         """The migration that completed last: what a rollback without a name means."""

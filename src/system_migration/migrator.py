@@ -9,10 +9,12 @@ import builtins
 import copy
 import getpass
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from sqlalchemy import Engine
 
@@ -30,6 +32,7 @@ from system_migration.migration import Progress, SilentProgress
 from system_migration.records import (
     DryRunReport,
     MigrationStatus,
+    Origin,
     Pruned,
     RunOptions,
     RunReport,
@@ -83,6 +86,9 @@ class Migrator(Looking):
         self._clock = clock or SystemClock()
         self._tracked = Tracked(self._database, self.settings.environment)
         self._stop = _StopSignal()
+        self._origin: Origin | None = None
+        # Not a generator: two threads that act through one migrator may ask in the same moment.
+        self._run_ids: Iterator[str] = iter(lambda: str(uuid4()), "")
 
     def __enter__(self) -> Migrator:
         return self
@@ -100,11 +106,18 @@ class Migrator(Looking):
         """Ask a run in this process to finish the batch in flight and raise `Interrupted`. Safe in a signal handler."""
         self._stop.number = signal_number
 
-    def acting_as(self, executed_by: str, progress: Progress | None = None) -> Migrator:
-        """The same migrator, its connections and its stop shared, that acts and records in another one's name."""
+    def acting_as(
+        self, executed_by: str, progress: Progress | None = None, *, origin: Origin | None = None
+    ) -> Migrator:
+        """The same migrator, its connections and its stop shared, that acts and records in another one's name.
+
+        With an `origin` it is good for one start: the record tells where it came from, and its run bears that id.
+        """
         other = copy.copy(self)
         other._actor = Actor(executed_by, self._actor.host)
         other._progress = progress or self._progress
+        if origin is not None:
+            other._origin, other._run_ids = origin, chain([origin.run_id], self._run_ids)
         return other
 
     # --- running -------------------------------------------------------------------------------------------------
@@ -228,7 +241,8 @@ class Migrator(Looking):
         try:
             self._check_not_required(name)
         except Refused as refusal:
-            return recording.keep(self._workspace(), migration, row, empty_report(name, refusal=str(refusal)), stored)
+            refused = empty_report(name, refusal=str(refusal))
+            return recording.kept(self._workspace(), migration, row, stored, lambda: refused)
         return recording.dry_rollback(self._workspace(), migration, row, stored=stored)
 
     def _check_not_required(self, name: str) -> None:
@@ -330,6 +344,8 @@ class Migrator(Looking):
             ask=self._ask,
             clock=self._clock,
             stop_signal=lambda: self._stop.number,
+            run_ids=self._run_ids,
+            origin=self._origin,
         )
 
 
