@@ -152,6 +152,18 @@ class Followed:
 
 
 @dataclass(frozen=True)
+class Unfinished:
+    """A run without an end, and the start that its last runner was given."""
+
+    name: str
+    kind: RunKind
+    options: RunOptions
+    named: bool
+    actor: str
+    stale: bool
+
+
+@dataclass(frozen=True)
 class Batch:
     """One committed batch, or, where old ones were compacted, what `batches` of them came to together.
 

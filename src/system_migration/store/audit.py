@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, select
 
-from system_migration.records import Event, LogLine
+from system_migration.records import Event, LogLine, Run
 from system_migration.store import tables
 from system_migration.store.times import now
 
@@ -95,6 +95,15 @@ def newest_start(connection: Connection, environment: str, name: str, run_id: st
     query = select(tables.event).where(mine, event.action.in_(STARTS)).order_by(event.id.desc()).limit(1)
     row = connection.execute(query).one_or_none()
     return None if row is None else _event(row)
+
+
+def start_by_request(connection: Connection, run: Run, environment: str, request: str) -> Event | None:
+    """How a run was begun or gone on with by the start that has this id."""
+    event = tables.event.c
+    mine = and_(event.environment == environment, event.name == run.migration, event.run_id == run.id)
+    query = select(tables.event).where(mine, event.action.in_(STARTS)).order_by(event.id)
+    starts = (_event(row) for row in connection.execute(query))
+    return next((start for start in starts if start.detail.get("request") == request), None)
 
 
 def takeovers(connection: Connection, environment: str, limit: int) -> list[tuple[str, Event]]:
