@@ -1,11 +1,29 @@
-"""The REST API: a router for a FastAPI application, with every verb of `Migrator` behind the host's own login.
+"""The HTTP side of the library. Each name is imported when it is first used: not every host has FastAPI.
 
 app.include_router(create_router(migrator, require_developer=developer), prefix="/migration")
 """
 
 from __future__ import annotations
 
-from system_migration.web.problems import install_problem_handlers, problem_response
-from system_migration.web.router import create_router
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["create_router", "install_problem_handlers", "problem_response"]
+if TYPE_CHECKING:
+    from system_migration.web.problems import install_problem_handlers as install_problem_handlers
+    from system_migration.web.problems import problem_response as problem_response
+    from system_migration.web.router import create_router as create_router
+
+_HOMES = {
+    "create_router": "router",
+    "install_problem_handlers": "problems",
+    "problem_response": "problems",
+}
+
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from system_migration.errors import (
     ConfigurationError,
@@ -111,8 +112,8 @@ def answer_to(error: Exception) -> JSONResponse:
     """The answer to whatever a handler raised. What is nobody's fault but ours is also logged, without its text."""
     if isinstance(error, HTTPException):
         title = HTTPStatus(error.status_code).phrase
-        slug = title.lower().replace(" ", "-")
-        return problem_response(error.status_code, slug, title, str(error.detail), error.headers)
+        document = {"type": "about:blank", "title": title, "status": error.status_code, "detail": str(error.detail)}
+        return JSONResponse(document, error.status_code, {**NO_STORE, **(error.headers or {})}, MEDIA_TYPE)
     status, slug, title = kind_of(error)
     if not isinstance(error, MigrationSystemError | RequestValidationError):
         _log.error("%s at %s", type(error).__name__, _place(error), extra={"action": "web.error"})
@@ -174,5 +175,30 @@ def install_problem_handlers(app: FastAPI) -> None:
     async def handle(request: Request, error: Exception) -> Response:
         return answer_to(error)
 
-    for kind in (HTTPException, RequestValidationError, MigrationSystemError, SQLAlchemyError, Exception):
+    for kind in (HTTPException, RequestValidationError, MigrationSystemError, SQLAlchemyError):
         app.add_exception_handler(kind, handle)
+    app.add_middleware(LastResort)
+
+
+class LastResort:
+    """Answers what nobody caught. A handler for `Exception` would not do: it lets the server log the error's text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = scope["type"] != "http"
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            answer = answer_to(error)  # logged in any case
+            if not begun:
+                await answer(scope, receive, send)
+            elif scope["type"] == "lifespan":
+                raise
