@@ -48,7 +48,7 @@ class Mark(Migration):
 
 
 class Increment(BatchMigration):
-    """In place, so that what is done twice shows. Holds row 13, and waits at the gate in row 8, if there is one."""
+    """In place, so that what is done twice shows. Holds row 13, and waits at the gate, if there is one."""
 
     name = "002-increment"
     table = "item"
@@ -58,7 +58,7 @@ class Increment(BatchMigration):
     gate: Gate | None = None
 
     def transform(self, row: Row) -> dict[str, Any]:
-        if row.origin == 8 and (gate := Increment.gate) is not None:
+        if (gate := Increment.gate) is not None and row.origin == gate.row:
             gate.reached.set()
             assert gate.opened.wait(PATIENCE)
         if row.origin == 13:
@@ -70,16 +70,17 @@ class Increment(BatchMigration):
 
 
 class Gate:
-    """Holds up the work until the test lets it go on."""
+    """Holds up the work in a row until the test lets it go on."""
 
-    def __init__(self) -> None:
+    def __init__(self, row: int) -> None:
+        self.row = row
         self.reached, self.opened = threading.Event(), threading.Event()
 
 
 @contextmanager
-def gated() -> Iterator[Gate]:
-    """Within this block the increment waits at the gate."""
-    Increment.gate = gate = Gate()
+def gated(row: int = 8) -> Iterator[Gate]:
+    """Within this block the increment waits at the gate in this row."""
+    Increment.gate = gate = Gate(row)
     try:
         yield gate
     finally:

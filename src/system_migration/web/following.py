@@ -147,7 +147,7 @@ class Poller:
                 yield _message("state", seen, as_json(view))
                 told = view
             try:
-                await asyncio.wait_for(turn.wait(), HEARTBEAT_SECONDS)
+                await asyncio.wait_for(turn.wait(), min(HEARTBEAT_SECONDS, until - time.monotonic()))
             except TimeoutError:
                 yield _HEARTBEAT
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -22,6 +24,9 @@ from system_migration.web.starts import BEGIN_SECONDS, Job, Starts, Wanted, held
 _ANSWERS = answers(
     Started, 404, 409, status=202, example=STARTED, description="Started; `Location` is the run"
 ) | answers(Started, 404, 409, description="Ended, or nothing to do")
+
+LETTING_GO_SECONDS = 3.0
+"""For how long a start waits for a run to let go that has already ended."""
 
 
 class Asker:
@@ -56,6 +61,17 @@ class Answering:
 
     async def start(self, wanted: Wanted, asker: Asker, wait: float, subject: Run | None = None) -> Response:
         """Start it, or find the run of the same request, and answer. `subject` is the run that it is about."""
+        until = time.monotonic() + LETTING_GO_SECONDS
+        while True:
+            try:
+                return await self._start(wanted, asker, wait, subject)
+            except RunGoing as going:
+                # What has its outcome on the record is as good as over: its runner is just letting go of the lease.
+                if going.run is None or going.run.outcome is None or time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.05)
+
+    async def _start(self, wanted: Wanted, asker: Asker, wait: float, subject: Run | None) -> Response:
         if asker.key is None:
             job = await run_in_threadpool(self._starts.begin, wanted, asker.name)
             return await self._answer(job, asker, wait, subject)
@@ -102,7 +118,11 @@ class Answering:
         return Started(self._migrator.environment, found[0].run if found else subject, reports, problem)
 
     def _response(self, status: int, started: Started, asker: Asker) -> Response:
-        headers = {"Location": f"{asker.runs_path}/{started.run.id}"} if started.run else {}
+        headers = {}
+        if started.run is not None:
+            headers["Location"] = f"{asker.runs_path}/{started.run.id}"
+        elif status == 202:
+            headers["Location"] = asker.runs_path  # where it will be, once its preflight is over
         return JSONResponse(as_json(started), status, headers)
 
 

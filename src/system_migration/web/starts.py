@@ -89,6 +89,11 @@ class Job(SilentProgress):
         if not self.begun.done():
             self.begun.set_result(run_id)
 
+    @property
+    def came_to_nothing(self) -> bool:
+        """Whether it ended without a run."""
+        return self.run_id is None and self.done.done()
+
     def reports(self) -> list[Report]:
         """What it has finished; of a start that ended in an error, what was finished before."""
         if not self.done.done():
@@ -149,7 +154,7 @@ class Starts:
     def job_of(self, request_id: str, wanted: Wanted) -> Job | None:
         """The start with this id, if it is this process's latest. Raises `KeyReused` if it asked for something else."""
         job = self._job
-        if job is None or job.request_id != request_id:
+        if job is None or job.request_id != request_id or job.came_to_nothing:
             return None
         if job.wanted != wanted:
             raise _reused()
