@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import httpx
 import sqlalchemy as sa
 import uvicorn
-from fastapi import FastAPI, Header, HTTPException
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from system_migration import (
     BatchMigration,
@@ -29,6 +30,7 @@ from system_migration.web import create_router, install_problem_handlers
 from tests.support.host import wait_for
 
 PATIENCE = 30.0
+_bearer = HTTPBearer(auto_error=False)
 
 
 class Mark(Migration):
@@ -113,8 +115,8 @@ class Developers:
     names: dict[str, str] = field(default_factory=lambda: {"ada-token": "ada", "eve-token": "eve"})
     accounts: set[str] = field(default_factory=lambda: {"bob-token"})
 
-    def require(self, authorization: Annotated[str | None, Header()] = None) -> str:
-        token = (authorization or "").removeprefix("Bearer ")
+    def require(self, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+        token = given.credentials if given is not None else ""
         if token in self.names:
             return self.names[token]
         if token in self.accounts:

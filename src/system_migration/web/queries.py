@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import Query, Request
+from fastapi import Path, Query, Request
 from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -15,6 +15,8 @@ from system_migration.web.problems import InvalidRequest
 
 _MANY = 1_000_000_000_000
 LONGEST_WAIT = 60.0
+Name = Annotated[str, Path(description="The migration's name.")]
+RunId = Annotated[str, Path(description="The run's id.")]
 Count = Annotated[int, Field(ge=0, le=_MANY)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many.")]
 _NO_NUL = r"^[^\x00]*$"

@@ -15,10 +15,22 @@ from system_migration.web.answers import IssuePage, LinePage, Pending, RunPage, 
 from system_migration.web.following import Poller, parse_cursor
 from system_migration.web.openapi import RUN, RUN_STATE, Responses, answers, problems
 from system_migration.web.problems import InvalidRequest
-from system_migration.web.queries import Limit
+from system_migration.web.queries import Limit, Name, RunId
 
+LastEventId = Annotated[
+    str | None, Header(max_length=64, description="The id of the last message seen: the stream goes on behind it.")
+]
+_MESSAGE = {
+    "type": "object",
+    "description": "One message of the stream; `data` is a JSON document.",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"enum": ["log", "event", "state", "end"]},
+        "data": {"type": "string"},
+    },
+}
 _STREAM: Responses = {
-    200: {"description": "An event stream", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    200: {"description": "An event stream", "content": {"text/event-stream": {"schema": _MESSAGE}}},
     204: {"description": "The run has ended, and the client has seen its end: do not come back"},
     **problems(404),
 }
@@ -58,7 +70,7 @@ def _add_migrations(router: APIRouter, migrator: Migrator) -> None:
 
     @router.get("/issues/{name}", summary="The rows a migration holds", responses=answers(IssuePage, 404))
     def issues(
-        name: str,
+        name: Name,
         limit: Limit = 200,
         after: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="`next` of the page before.")] = None,
         key: Annotated[
@@ -93,7 +105,7 @@ def _add_runs(router: APIRouter, migrator: Migrator) -> None:
         return JSONResponse(as_json(RunPage(page, page[-1].id if len(page) == limit else None)))
 
     @router.get("/runs/{id}", summary="One run as it stands now", responses=answers(RunState, 404, example=RUN_STATE))
-    def run(id: str) -> Response:
+    def run(id: RunId) -> Response:
         found = find(migrator, id)
         report = migrator.report_of(id) if found.ended else None
         told = RunState(found.run, found.state, found.request, found.requested_by, found.progress, report)
@@ -101,10 +113,12 @@ def _add_runs(router: APIRouter, migrator: Migrator) -> None:
 
     @router.get("/runs/{id}/logs", summary="The stored log of a run", responses=answers(LinePage, 404))
     def logs(
-        id: str,
+        id: RunId,
         limit: Limit = 200,
         after: Annotated[int, Query(ge=0, lt=2**63, description="`next` of the page before.")] = 0,
-        level: Literal["debug", "info", "warning", "error"] = "debug",
+        level: Annotated[
+            Literal["debug", "info", "warning", "error"], Query(description="Only lines of this level or above.")
+        ] = "debug",
     ) -> Response:
         find(migrator, id)
         lines = migrator.lines_after(id, after, level=level, limit=limit)
@@ -113,9 +127,7 @@ def _add_runs(router: APIRouter, migrator: Migrator) -> None:
 
 def _add_events(router: APIRouter, migrator: Migrator, poller: Poller) -> None:
     @router.get("/runs/{id}/events", summary="Follow a run: server-sent events", responses=_STREAM)
-    async def events(
-        request: Request, id: str, last_event_id: Annotated[str | None, Header(max_length=64)] = None
-    ) -> Response:
+    async def events(request: Request, id: RunId, last_event_id: LastEventId = None) -> Response:
         """Messages `log`, `event`, `state` and, last, `end`. Also follows a run that another process makes.
 
         Their ids continue the stream after a break. It ends by itself after a quarter of an hour: come back then.

@@ -17,7 +17,7 @@ from system_migration.web.answers import Started
 from system_migration.web.confirming import check_confirmed
 from system_migration.web.openapi import STARTED, answers
 from system_migration.web.problems import RunGoing, problem_of
-from system_migration.web.queries import ContinueQuery, RollbackQuery, RunOneQuery, RunQuery, VerifyQuery
+from system_migration.web.queries import ContinueQuery, Name, RollbackQuery, RunId, RunOneQuery, RunQuery, VerifyQuery
 from system_migration.web.routes_look import find
 from system_migration.web.starts import BEGIN_SECONDS, Job, Starts, Wanted, held_only, wait_for
 
@@ -45,7 +45,7 @@ class Asker:
             ),
         ] = None,
     ) -> None:
-        self.name: str = request.state.developer
+        self.name: Name = request.state.developer
         self.key = idempotency_key
         self.runs_path = str(request.url_for("migration_runs").path)
 
@@ -145,16 +145,16 @@ def add_starts(router: APIRouter, migrator: Migrator, starts: Starts) -> None:
         return await run_or_rehearse(None, query, asker)
 
     @router.post("/run/{name}", summary="Run one migration", status_code=202, responses=_ANSWERS)
-    async def run_one(name: str, asker: AskerOf, query: Annotated[RunOneQuery, Query()]) -> Response:
+    async def run_one(name: Name, asker: AskerOf, query: Annotated[RunOneQuery, Query()]) -> Response:
         """Also goes on with an unfinished one; of a completed one, looks for rows it missed."""
         return await run_or_rehearse(name, query, asker)
 
     @router.post("/verify/{name}", summary="Verify a completed migration again", status_code=202, responses=_ANSWERS)
-    async def verify(name: str, asker: AskerOf, query: Annotated[VerifyQuery, Query()]) -> Response:
+    async def verify(name: Name, asker: AskerOf, query: Annotated[VerifyQuery, Query()]) -> Response:
         return await answering.start(Wanted("verify", name), asker, query.wait)
 
     @router.post("/rollback/{name}", summary="Undo a migration", status_code=202, responses=_ANSWERS)
-    async def rollback(name: str, asker: AskerOf, query: Annotated[RollbackQuery, Query()]) -> Response:
+    async def rollback(name: Name, asker: AskerOf, query: Annotated[RollbackQuery, Query()]) -> Response:
         """Refused where the migration says that it cannot be undone; nothing changes then."""
         if query.dry_run:
             return await answering.start(Wanted("dry-rollback", name, query.options()), asker, query.wait)
@@ -162,12 +162,12 @@ def add_starts(router: APIRouter, migrator: Migrator, starts: Starts) -> None:
         return await answering.start(Wanted("rollback", name, query.options()), asker, query.wait)
 
     @router.post("/retry/{name}", summary="Work on the held rows again", status_code=202, responses=_ANSWERS)
-    async def retry(name: str, asker: AskerOf, query: Annotated[ContinueQuery, Query()]) -> Response:
+    async def retry(name: Name, asker: AskerOf, query: Annotated[ContinueQuery, Query()]) -> Response:
         await confirmed(query.confirm)
         return await answering.start(held_only(Wanted("retry", name, query.options())), asker, query.wait)
 
     @router.post("/runs/{id}/resume", summary="Go on with a paused run", status_code=202, responses=_ANSWERS)
-    async def resume(id: str, asker: AskerOf, query: Annotated[ContinueQuery, Query()]) -> Response:
+    async def resume(id: RunId, asker: AskerOf, query: Annotated[ContinueQuery, Query()]) -> Response:
         """Starts the next run of the migration. A pause that was not obeyed yet is taken back instead: 200."""
         await confirmed(query.confirm)
         followed = await run_in_threadpool(latest, migrator, id)
