@@ -71,9 +71,8 @@ def test_each_attempt_tells_its_id_once_it_is_on_the_record(migrator: Migrator) 
 
 
 def test_a_start_gives_its_first_run_an_id_and_says_where_it_came_from(migrator: Migrator) -> None:
-    migrator.acting_as("eve", origin=Origin("rest", FIRST, named=False)).run(
-        options=RunOptions(max_issues=0, workers=1)
-    )
+    origin = Origin("rest", FIRST, named=False)
+    migrator.acting_as("eve", origin=origin).run(options=RunOptions(max_issues=1, workers=1))
     mark, increment = migrator.history("001-mark")[0], migrator.history("002-increment")[0]
     assert mark.id == FIRST
     assert increment.id != FIRST

@@ -219,6 +219,19 @@ def test_a_dry_run_can_be_looked_up_with_its_report(items: sa.Engine, client: ht
     assert changes(items) == UNTOUCHED
 
 
+@pytest.mark.databases("sqlite")
+def test_a_dry_run_of_a_part_is_refused(client: httpx.Client) -> None:
+    answer = client.post("/run/002-increment", params={"dryRun": True, "fromKey": "5"})
+    assert problem(answer) == (409, "refused")
+    assert runs(client) == []
+
+
+def test_a_range_that_cannot_be_is_refused(items: sa.Engine, client: httpx.Client) -> None:
+    answer = client.post("/run/002-increment", params={"fromKey": "five"})
+    assert problem(answer) == (409, "refused")
+    assert changes(items) == UNTOUCHED
+
+
 def test_a_key_starts_once_while_it_goes_when_it_has_ended_and_after_a_restart(items: sa.Engine) -> None:
     key = {"Idempotency-Key": "deploy-1"}
     with served(items) as server, server.client() as client:
