@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from system_migration import Migration, MigrationContext, MigrationResult, Migrator, Registry, RunOptions, Settings
+from system_migration.running import requests
 from system_migration.web import routes_start
 from tests.web.serving import (
     ONCE,
@@ -286,7 +287,10 @@ def test_the_same_key_in_two_processes_at_once_answers_with_one_run(items: sa.En
     assert changes(items) == ONCE
 
 
-def test_a_run_is_paused_resumed_and_cancelled(items: sa.Engine, client: httpx.Client) -> None:
+def test_a_run_is_paused_resumed_and_cancelled(
+    items: sa.Engine, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "EVERY_SECONDS", 0.0)  # so that the run need not be slower than its runner's look
     with gated() as gate:
         run = client.post("/run/002-increment", params=ONE_BY_ONE).json()["run"]
         assert gate.reached.wait(PATIENCE)
