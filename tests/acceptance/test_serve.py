@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from system_migration.web.server import GRACE_SECONDS
 from system_migration.web.tokens import make_token
 from tests.acceptance.command import PATIENCE, Project, Running, wait_until
 from tests.acceptance.workload import increments, prepare
@@ -123,7 +125,9 @@ def test_sigterm_ends_a_run_at_a_checkpoint_and_the_next_start_goes_on(project: 
             told = messages(response)
             until_changed(told, 7)
             running.signal(signal.SIGTERM)
+            began = time.monotonic()
             assert "end" not in [message.kind for message in told]  # the stream ends although the run does not yet
+            assert time.monotonic() - began < GRACE_SECONDS  # and before the server would end it
         project.open("8")
         assert running.end().code == 0
     status = project.status(NAME)

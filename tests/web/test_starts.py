@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -11,6 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from system_migration import Migration, MigrationContext, MigrationResult, Migrator, Registry, RunOptions, Settings
+from system_migration.background import Background
+from system_migration.errors import Refused
 from system_migration.running import requests
 from system_migration.web import routes_start
 from tests.web.serving import (
@@ -265,6 +268,55 @@ def test_a_key_belongs_to_who_sent_it(server: Served, client: httpx.Client) -> N
         client.post("/run/001-mark", params={"wait": 30}, headers=key)
         other = eve.post("/verify/001-mark", params={"wait": 30}, headers=key)
     assert (other.status_code, other.json()["run"]["executedBy"]) == (200, "eve")
+
+
+def test_a_start_that_was_refused_keeps_no_key(engine: sa.Engine) -> None:
+    ready = threading.Event()
+
+    class Picky(Migration):
+        name = "001-picky"
+
+        def preflight(self, context: MigrationContext) -> None:
+            if not ready.is_set():
+                raise Refused("Not yet.")
+
+        def up(self, context: MigrationContext) -> MigrationResult:
+            return MigrationResult()
+
+    key = {"Idempotency-Key": "deploy-1"}
+    with served(engine, Picky) as server, server.client() as client:
+        for _ in range(2):
+            assert problem(client.post("/run", headers=key)) == (409, "refused")
+        ready.set()
+        assert client.post("/run", params={"wait": 30}, headers=key).json()["run"]["outcome"] == "succeeded"
+        assert [run["outcome"] for run in runs(client)] == ["succeeded", "refused", "refused"]
+
+
+def test_a_run_that_has_ended_and_is_just_letting_go_is_waited_for(items: sa.Engine) -> None:
+    refused, gone = threading.Event(), threading.Event()
+
+    class Lingering(Background):
+        """Its work ends on the record before it ends."""
+
+        def start(self, work: Callable[[], Any]) -> Future[Any]:
+            def linger() -> Any:
+                result = work()
+                assert gone.wait(PATIENCE)
+                return result
+
+            try:
+                return super().start(linger)
+            except Refused:
+                refused.set()
+                raise
+
+    with served(items, make_background=Lingering) as server, server.client() as client:
+        wait_until_ended(client, client.post("/run/001-mark").json()["run"]["id"])
+        with ThreadPoolExecutor() as pool:
+            second = pool.submit(client.post, "/run/002-increment")
+            assert refused.wait(PATIENCE)
+            gone.set()
+            assert second.result().status_code == 202
 
 
 @pytest.mark.databases("sqlite")
