@@ -70,15 +70,16 @@ class DropLegacyPasswords(BatchMigration):
         if next(context.scan((), self.pending(context.table)), None) is None:
             return  # and no key is needed any more
         settings = self.settings()
-        _check_observed(context.completed_at(_FIRST), settings.observation_days)
+        pinned = _PIN in context.pins
+        if not pinned:  # what was begun in time may be finished, and its held accounts tried again
+            _check_observed(context.completed_at(_FIRST), settings.observation_days)
         keys = derived_keys(settings)
         release, fingerprint = Release(keys, settings.over_72_bytes), single_fingerprint(keys[0][1], self.name)
-        pinned = _PIN in context.pins
         if pinned:
             context.pin(_PIN, fingerprint)  # refuses another key than this generation began with
         held = Counter(self._without_hash(context, release))
         held += self._sampled(context, release, settings.verify_sample, prove_keys=not pinned)
-        _check_held(held, context.max_issues or 0)
+        self._check_held(held, context.max_issues or 0)
         context.pin(_PIN, fingerprint)
         pending = sa.select(sa.func.count()).select_from(context.table).where(self.pending(context.table))
         context.log.warning(
@@ -122,6 +123,18 @@ class DropLegacyPasswords(BatchMigration):
         for key, code in held.items():
             context.foresee(key, code)
         return Counter(held.values())
+
+    def _check_held(self, held: Counter[str], allowed: int) -> None:
+        """Refuse when more accounts would keep their reversible password than the operator accepted."""
+        if held.total() <= allowed:
+            return
+        codes = ", ".join(f"{count:,} {code}" for code, count in held.most_common())
+        writer = " Something still writes the old columns: stop it first." if held["stale_hash"] else ""
+        raise Refused(
+            f"{_accounts(held.total())} would keep their reversible password ({codes}), and {allowed:,} may.{writer} "
+            f"Mend them (`migration dry-run {self.name}` lists them), or, to leave them as they are and clear the "
+            f"others, start again with --max-issues {held.total()}."
+        )
 
     # The work, in the workers
 
@@ -177,19 +190,6 @@ def _check_observed(completed: datetime | None, days: int) -> None:
             f"reversible passwords are what a bad run is repaired from. Start again in {left.days + 1} days, or set "
             "LEGACY_OBSERVATION_DAYS to less."
         )
-
-
-def _check_held(held: Counter[str], allowed: int) -> None:
-    """Refuse when more accounts would keep their reversible password than the operator accepted."""
-    if held.total() <= allowed:
-        return
-    codes = ", ".join(f"{count:,} {code}" for code, count in held.most_common())
-    writer = " Something still writes the old columns: stop it first." if held["stale_hash"] else ""
-    raise Refused(
-        f"{_accounts(held.total())} would keep their reversible password ({codes}), and {allowed:,} may.{writer} Mend "
-        "them (`migration dry-run` lists them), or, to leave them as they are and clear the others, start again with "
-        f"--max-issues {held.total()}."
-    )
 
 
 def _accounts(number: int) -> str:
