@@ -74,13 +74,11 @@ class DropLegacyPasswords(BatchMigration):
         if not pinned:  # what was begun in time may be finished, and its held accounts tried again
             _check_observed(context.completed_at(_FIRST), settings.observation_days)
         keys = derived_keys(settings)
-        release, fingerprint = Release(keys, settings.over_72_bytes), single_fingerprint(keys[0][1], self.name)
-        if pinned:
-            context.pin(_PIN, fingerprint)  # refuses another key than this generation began with
+        context.pin(_PIN, single_fingerprint(keys[0][1], self.name))  # refuses another key than was begun with
+        release = Release(keys, settings.over_72_bytes)
         held = Counter(self._without_hash(context, release))
         held += self._sampled(context, release, settings.verify_sample, prove_keys=not pinned)
         self._check_held(held, context.max_issues or 0)
-        context.pin(_PIN, fingerprint)
         pending = sa.select(sa.func.count()).select_from(context.table).where(self.pending(context.table))
         context.log.warning(
             "a reversible password is deleted for good, of %s: no rollback brings it back, only a backup",
