@@ -96,6 +96,7 @@ class Migration:
     rollbackable: ClassVar[bool] = False
     requires: ClassVar[tuple[str, ...]] = ()
     manual: ClassVar[bool] = False
+    blocks_startup: ClassVar[bool] = False
     transactional: ClassVar[bool] = True
 
     def preflight(self, context: MigrationContext) -> Awaitable[None] | None:

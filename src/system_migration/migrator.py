@@ -116,6 +116,16 @@ class Migrator:
         return other
 
     @property
+    def stop_asked(self) -> int | None:
+        """The signal that asked for a stop, once one has."""
+        return self._stop.number
+
+    @property
+    def progress(self) -> Progress:
+        """Where its runs report how far they are."""
+        return self._progress
+
+    @property
     def environment(self) -> str:
         """The environment's name: as given, else as the database is bound, else development (SQLite only)."""
         return self._tracked.environment

@@ -66,6 +66,7 @@ class MigrationStatus:
     held_by: str | None
     interrupted: bool = field(default=False, metadata={"json": False})
     manual: bool = field(default=False, metadata={"json": False})
+    blocks_startup: bool = field(default=False, metadata={"json": False})
     code_missing: bool = field(default=False, metadata={"json": False})
     request: str | None = field(default=None, metadata={"json": False})
     requested_by: str | None = field(default=None, metadata={"json": False})
@@ -76,12 +77,18 @@ class MigrationStatus:
 
 @dataclass(frozen=True)
 class StatusReport:
-    """Every migration of an environment in order, and the names a plain `run` would take."""
+    """Every migration of an environment in order, and the names a plain `run` would take.
+
+    `in_line` has with them those that another runner works on or that are paused: a run comes to them in this order.
+    `newer` are records of later migrations than this program has: a newer one wrote them.
+    """
 
     environment: str
     migrations: list[MigrationStatus]
     pending: list[str]
     warnings: list[str] = field(default_factory=list, metadata={"json": False})
+    in_line: list[str] = field(default_factory=list, metadata={"json": False})
+    newer: list[str] = field(default_factory=list, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -286,6 +293,7 @@ class RunOptions:
     `workers` write at once, each with a connection of its own; `processes` transform in processes of their own.
     `max_rows` stops a run that changes more. `from_key` and `to_key` are the first and the last key, as text, of the
     rows to work on; `held_only` works on the held rows alone. `allow_scan` accepts a range query without an index.
+    An `unattended` start was asked for by nobody: it leaves FAILED ones, and what comes after them, to a person.
     """
 
     batch_size: int | None = None
@@ -300,6 +308,7 @@ class RunOptions:
     held_only: bool = False
     allow_scan: bool = False
     wait: bool = False
+    unattended: bool = False
     verbose: bool = False
     accept_code_change: bool = False
     allow_environment: bool = False

@@ -1,0 +1,26 @@
+"""The HTTP side of the library. Each name is imported when it is first used: not every host has FastAPI."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from system_migration.web.health import create_health_router as create_health_router
+    from system_migration.web.lifespan import migrations_lifespan as migrations_lifespan
+    from system_migration.web.waiting import HoldUntilReady as HoldUntilReady
+
+_HOMES = {
+    "HoldUntilReady": "waiting",
+    "create_health_router": "health",
+    "migrations_lifespan": "lifespan",
+}
+
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
