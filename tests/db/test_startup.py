@@ -201,36 +201,28 @@ def test_how_far_it_is_and_a_stop_at_a_clean_checkpoint_that_the_next_start_cont
     assert rows_of(engine, "SELECT id FROM number WHERE y <> id + 1") == []
 
 
-def test_what_a_dead_process_left_is_taken_over_when_its_lease_is_over(engine: Engine, processes: Processes) -> None:
-    make_numbers(engine, 5)
-    migrator = processes.migrator()
-    migrator.init()
-    with engine.begin() as connection:  # as a process leaves it that dies between its claim and its first batch
-        connection.execute(tables.migration.insert().values(**_row(Status.RUNNING)))
-        connection.execute(tables.lease.insert().values(**_lease(connection)))
+def test_a_follower_takes_over_when_the_lease_of_the_runner_is_over(
+    engine: Engine, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_numbers(engine, 3)
+    monkeypatch.setattr(Stepping, "stop_at", 20)
+    frozen = processes.begin()
+    assert Stepping.arrived.wait(PATIENCE)
+    monkeypatch.setattr(Stepping, "stop_at", None)
     follower = processes.begin()
     come_to(follower, Stage.FOLLOWING)
-    assert rows_of(engine, "SELECT id FROM number WHERE y <> id") == []
     with engine.begin() as connection:
         expire_lease(connection)
     come_to(follower, Stage.DONE)
+    Stepping.go_on.set()  # the one that was frozen has lost, follows, and finds it done
+    come_to(frozen, Stage.DONE)
     assert rows_of(engine, "SELECT id FROM number WHERE y <> id + 1") == []
 
 
 def _row(status: Status) -> dict[str, Any]:
-    columns = ("row_version", "generation"), ("records_processed", "issues")
-    numbers = dict.fromkeys(columns[0], 1) | dict.fromkeys(columns[1], 0)
-    return {
-        "environment": "test", "name": NAME, "version": "1.0.0", "status": status.value, "pins": "{}",
-        "verified": False, "applied": False, **numbers,
-    }  # fmt: skip
-
-
-def _lease(connection: Any) -> dict[str, Any]:
-    from system_migration.store.times import after, now
-
-    held = {"holder": "a", "held_by": "ada on web-1", "fence": 1, "released": False, "renewed_at": now()}
-    return {"environment": "test", "name": NAME, "expires_at": after(60.0), "takeover_at": after(70.0)} | held
+    numbers = {"row_version": 1, "generation": 1, "records_processed": 0, "issues": 0}
+    name = {"environment": "test", "name": NAME, "version": "1.0.0", "status": status.value, "pins": "{}"}
+    return name | numbers | {"verified": False, "applied": False}
 
 
 # What a restart leaves to a person
@@ -361,10 +353,11 @@ def test_a_failed_one_that_blocks_the_start_ends_no_server(
 ) -> None:
     make_numbers(engine, 3)
     monkeypatch.setattr(Stepping, "fails", True)
+    come_to(processes.begin(Blocking), Stage.ATTENTION)
     late = threading.Event()
-    startup = processes.begin(Blocking, late=late.set, startup_seconds=0.3)
-    come_to(startup, Stage.ATTENTION)
+    startup = processes.begin(Blocking, late=late.set, startup_seconds=0.2)
     assert startup.wait() is False
+    come_to(startup, Stage.ATTENTION)
     stay_for_some_looks(startup, Stage.ATTENTION)
     assert not late.is_set()
     monkeypatch.setattr(Stepping, "fails", False)
