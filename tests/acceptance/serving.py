@@ -15,29 +15,13 @@ from typing import Any
 from tests.acceptance.command import PATIENCE, Environ, Project, Running, wait_until
 from tests.support.host import free_port
 
-APP = """
-import os
-
-from fastapi import FastAPI
-
-from system_migration import Migrator, Startup, connect, discover, read_settings
-from system_migration.web import HoldUntilReady, create_health_router, migrations_lifespan
+HOW_TO = (Path(__file__).parents[2] / "docs/how-to/start-up.md").read_text(encoding="utf-8")
 
 
-def create_app():
-    settings = read_settings({}, os.environ)
-    migrator = Migrator(connect(settings.required_database_url()), discover(settings.migrations), settings)
-    startup = Startup(migrator)
-    app = FastAPI(lifespan=migrations_lifespan(startup))
-    app.add_middleware(HoldUntilReady, startup=startup)
-    app.include_router(create_health_router(startup))
+def example(file: str) -> str:
+    """A file of the how-to page: what it shows is what is served here."""
+    return HOW_TO.partition(f"<!-- example: {file} -->\n```python\n")[2].partition("```")[0]
 
-    @app.get("/")
-    async def work():
-        return {"served": True}
-
-    return app
-"""
 
 MANY = '''
 """Forks as many servers as it is told, as a preloading server does, and says where they listen."""
@@ -58,7 +42,8 @@ servers = {}
 for listener in sockets:
     if (pid := os.fork()) == 0:
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
-        uvicorn.Server(uvicorn.Config(create_app, factory=True, log_level="warning", timeout_keep_alive=120)).run(sockets=[listener])
+        config = uvicorn.Config(create_app, factory=True, log_level="warning", timeout_keep_alive=120)
+        uvicorn.Server(config).run(sockets=[listener])
         os._exit(0)
     servers[pid] = listener.getsockname()[1]
 signal.signal(signal.SIGTERM, lambda *_: [os.kill(pid, signal.SIGTERM) for pid in servers])
@@ -119,7 +104,7 @@ class Backend:
 @contextmanager
 def serve(project: Project, env: Environ | None = None) -> Iterator[tuple[Running, Backend]]:
     """One backend under uvicorn, and its process."""
-    (project.folder / "app.py").write_text(APP, encoding="utf-8")
+    (project.folder / "app.py").write_text(example("app.py"), encoding="utf-8")
     backend = Backend(free_port())
     arguments = ("-m", "uvicorn", "--factory", "app:create_app", "--port", str(backend.port))
     arguments += ("--log-level", "warning", "--timeout-keep-alive", "120")
@@ -134,7 +119,7 @@ def serve_many(
     project: Project, count: int, env: Environ | None = None
 ) -> Iterator[tuple[Running, dict[int, Backend]]]:
     """So many backends at once, by the number of their process."""
-    (project.folder / "app.py").write_text(APP, encoding="utf-8")
+    (project.folder / "app.py").write_text(example("app.py"), encoding="utf-8")
     (project.folder / "many.py").write_text(MANY, encoding="utf-8")
     where = project.folder / "servers.json"
     with project.start("many.py", str(count), env=env, program=Path(sys.executable)) as running, ExitStack() as stack:
