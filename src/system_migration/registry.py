@@ -88,6 +88,8 @@ def _contract_problems(migration: type[Migration]) -> list[str]:
         problems.append(f'{label}: requires must be a tuple of names, such as ("001-first",).')
     if migration.rollbackable and not migration.defines("down") and not issubclass(migration, BatchMigration):
         problems.append(f"{label}: rollbackable = True needs a down() method.")
+    if migration.manual and migration.blocks_startup:
+        problems.append(f"{label}: no start of the application waits for a manual migration: drop blocks_startup.")
     if not migration.transactional and not migration.defines("applied"):
         problems.append(
             f"{label}: transactional = False needs applied(context) -> bool, to tell after a crash whether it is done."

@@ -35,9 +35,11 @@ EXIT_NOT_YET = 75
 """`EX_TEMPFAIL`: the deadline passed and the application must not serve yet. Start the process again."""
 
 _LOOK_SECONDS = 0.5
-"""How often it is looked while somebody waits for the answer."""
+"""How often it is looked while the application must not serve."""
+_FOLLOW_SECONDS = 1.0
+"""How often while a run goes on beside it."""
 _GLANCE_SECONDS = 10.0
-"""How often, when only the state that is shown depends on it."""
+"""How often when only a person can change anything."""
 _ENDS_BY_ITSELF = (Stage.RUNNING, Stage.FOLLOWING, Stage.PENDING)
 _LOUD = (Stage.REFUSED, Stage.ATTENTION, Stage.MISCONFIGURED, Stage.DATABASE_AWAY)
 
@@ -142,8 +144,9 @@ class Startup:
         self._publish(Plan(Stage.STOPPED, MEANING[Stage.STOPPED], ready=False))
 
     def _pause(self) -> float:
-        waited_for = not self._state.ready or self._state.stage in (Stage.RUNNING, Stage.FOLLOWING, Stage.LOOKING)
-        return _LOOK_SECONDS if waited_for else _GLANCE_SECONDS
+        if not self._state.ready:
+            return _LOOK_SECONDS
+        return _FOLLOW_SECONDS if self._state.stage in (Stage.RUNNING, Stage.FOLLOWING) else _GLANCE_SECONDS
 
     def _look(self) -> Plan:
         """Where things stand; starts what is to be started."""
@@ -169,22 +172,20 @@ class Startup:
             self._run = self._background.start(lambda: self._acting.run(options=RunOptions(unattended=True)))
         except Refused as busy:  # by a run that was started over HTTP
             return replace(plan, stage=Stage.FOLLOWING, sentence=str(busy))
-        self._run.add_done_callback(self._look_at_once_if_it_did_something)
+        self._run.add_done_callback(self._look_at_once_if_it_matters)
         return plan
 
-    def _look_at_once_if_it_did_something(self, run: Future[list[RunReport]]) -> None:
-        if run.exception() is None and run.result():
+    def _look_at_once_if_it_matters(self, run: Future[list[RunReport]]) -> None:
+        """After a run that left all as it was there is time: else two looks and a start would chase each other."""
+        error = run.exception()
+        if not _passes(error) if error is not None else run.result():
             self._wake.set()
 
     def _note_end(self, run: Future[list[RunReport]]) -> None:
         """Whether this process may run something again: after any failure it only follows, so nothing is retried."""
-        try:
-            run.result()
-        except (HeldElsewhere, Interrupted):
-            return
-        except Exception as error:
-            if not _is_away(error):
-                self._given_up = f"{_words(error)} This process starts nothing more."
+        error = run.exception()
+        if error is not None and not _passes(error) and not isinstance(error, Interrupted):
+            self._given_up = f"{_words(error)} This process starts nothing more."
 
     # --- what is told --------------------------------------------------------------------------------------------
 
@@ -240,19 +241,23 @@ class _Told:
         self._next.waiting(reason)
 
 
-def _is_away(error: Exception) -> bool:
-    return isinstance(error, OperationalError | InterfaceError)
+_AWAY = (OperationalError, InterfaceError)
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether a run that ended like this may be started again by the same process."""
+    return isinstance(error, (HeldElsewhere, *_AWAY))
 
 
 def _plan_for(error: Exception) -> Plan:
-    if _is_away(error):
+    if isinstance(error, _AWAY):
         return Plan(Stage.DATABASE_AWAY, f"{_words(error)} It is asked again.", ready=False)
     if isinstance(error, ConfigurationError):
         return Plan(Stage.MISCONFIGURED, _words(error), ready=False)
     return Plan(Stage.ATTENTION, _words(error), ready=False)
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     """Only our own errors are quoted: the text of any other may carry a row's values or a password."""
     if isinstance(error, MigrationSystemError):
         return str(error)

@@ -67,6 +67,7 @@ class Second(Increment):
 def stepping(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Stepping]]:
     """Every test begins with the door closed and nobody before it."""
     monkeypatch.setattr(startup_module, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(startup_module, "_FOLLOW_SECONDS", 0.05)
     monkeypatch.setattr(startup_module, "_GLANCE_SECONDS", 0.1)
     monkeypatch.setattr(Stepping, "arrived", threading.Event(), raising=False)
     monkeypatch.setattr(Stepping, "go_on", threading.Event(), raising=False)

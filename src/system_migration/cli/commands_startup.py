@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from system_migration.cli import exit_codes, output
+from system_migration.cli.failures import without_passwords
 from system_migration.cli.options import command, executed_by, verbose
 from system_migration.cli.session import Session
 from system_migration.cli.terminal import stop_on_signals
@@ -61,11 +62,12 @@ def _begin(session: Session, migrator: Migrator) -> tuple[StartupState, int | No
 
 
 def _show(session: Session, state: StartupState) -> None:
+    sentence = without_passwords(state.sentence)
     if session.json:
         document = {"ready": state.ready, "state": state.stage.value, "migration": state.migration}
-        output.document(document | {"reason": state.sentence})
+        output.document(document | {"reason": sentence})
     else:
-        output.lines([output.paragraph(state.sentence)])
+        output.lines([output.paragraph(sentence)])
 
 
 def _become(server: tuple[str, ...]) -> int:
