@@ -47,6 +47,7 @@ def create_app(configuration: Configuration | None = None) -> FastAPI:
         lifespan=_closing(authentication),
         openapi_url="/openapi.json" if configuration.is_development else None,  # and with it the pages made of it
     )
+    app.state.authentication = authentication
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
     install_problem_handlers(app)
     current_account = account_dependency(authentication)

@@ -54,7 +54,8 @@ class Backend:
         address = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         # No certificates are read for plain HTTP; an `httpx` that did would take longer than most tests here.
         self.client = httpx.Client(base_url=address, verify=False, timeout=60, trust_env=False)
-        self._server = uvicorn.Server(uvicorn.Config(app or create_app(config), log_config=None, ws="none"))
+        self.app = app or create_app(config)
+        self._server = uvicorn.Server(uvicorn.Config(self.app, log_config=None, ws="none"))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, name="server")
 
     def __enter__(self) -> Self:
@@ -76,7 +77,7 @@ class Backend:
     def add(self, password: str | None = "the right password", /, **columns: Any) -> str:
         """The username of a new account with this legacy password; `columns` override what it would have."""
         number = next(_numbers)
-        row = make(number, password or "") | {"passwordHash": None}
+        row = make(number, password or "")
         if password is None:
             row |= {"password": None, "key": None}
         row |= columns
@@ -115,22 +116,24 @@ class Backend:
 
 
 @contextmanager
-def account_database(kind: str, directory: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a database with an empty table of accounts, already with the column that migration 001 adds."""
+def account_database(
+    kind: str, directory: Path, request: pytest.FixtureRequest, *, hash_column: bool = True
+) -> Iterator[str]:
+    """The URL of a database with an empty table of accounts, and in it the column that migration 001 adds."""
     if kind == "sqlite":
         path = directory / "accounts.sqlite"
         path.touch()
         url = f"sqlite:///{path}"
-        create_accounts(url)
+        _create_accounts(url, hash_column)
         yield url
         return
     server = "postgres_server_url" if kind == "postgresql" else "mariadb_server_url"
     with fresh_database(request.getfixturevalue(server)) as url:
-        create_accounts(url)
+        _create_accounts(url, hash_column)
         yield url
 
 
-def create_accounts(url: str, *, hash_column: bool = True) -> None:
+def _create_accounts(url: str, hash_column: bool) -> None:
     table = account.to_metadata(sa.MetaData())
     if hash_column:
         table.append_column(sa.Column("passwordHash", sa.String(255)))
