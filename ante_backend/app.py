@@ -44,6 +44,7 @@ def create_app(configuration: Configuration | None = None) -> FastAPI:
     authentication = _authentication(configuration)
     app = FastAPI(
         title="ANTE backend",
+        redirect_slashes=False,  # a redirect would be built from the Host that the client sent
         lifespan=_closing(authentication),
         openapi_url="/openapi.json" if configuration.is_development else None,  # and with it the pages made of it
     )
