@@ -77,12 +77,14 @@ def test_no_other_origin_is_invited(backend: Backend) -> None:
 
 
 def spoken(backend: Backend, said: bytes) -> str:
-    """What the server says to a client that says this much and then listens, until the server hangs up."""
+    """The one JSON document that the server says to a client that says this much and then listens."""
     url = backend.client.base_url
     with socket.create_connection((url.host, url.port or 80), timeout=30) as connection:
         connection.sendall(said)
         heard = b""
-        while part := connection.recv(4096):
+        while not heard.endswith(b"}"):
+            part = connection.recv(4096)
+            assert part, heard
             heard += part
     return heard.decode()
 
