@@ -41,6 +41,11 @@ SETTINGS = (
     "PASSWORD_OVER_72_BYTES",
     "MIGRATION_LEASE_SECONDS",
     "LOG_FORMAT",
+    "AUTH_SECRET",
+    "AUTH_SECRET_OLD",
+    "ACCESS_TOKEN_MINUTES",
+    "LISTEN_HOST",
+    "PORT",
 )
 
 S = TypeVar("S", bound=Server)
