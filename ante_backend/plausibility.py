@@ -145,6 +145,10 @@ class KeyRing:
         """What each of the different keys makes of the row: a text with a meaning, or the fault."""
         return tuple(_reading(cipher, ciphertext, iv) for _, _, cipher in self._keys)
 
+    def decrypted(self, ciphertext: bytes, iv: bytes) -> tuple[bytes, ...]:
+        """What each of the different keys makes of the row, with a meaning or without."""
+        return tuple(cipher.decrypt(ciphertext, iv) for _, _, cipher in self._keys)
+
     def choose(self, readings: Sequence[str | RowFault]) -> Opened:
         """The one text with a meaning among a row's readings.
 

@@ -287,7 +287,7 @@ class DryRunReport:
     `rows` is what a run would read, `examined` how many of them were transformed here; `would_change` and `unchanged`
     count among the examined, `would_hold` also what the preflight foresees of the others.
     `refusal` is the sentence with which a run would be refused; `warnings` would go to its log. `journal_bytes` is
-    about what a run's journal takes, None for a migration that keeps none.
+    about what a run's journal takes, None for a migration that keeps none; `rollback` whether it could be undone.
     """
 
     name: str
@@ -309,6 +309,7 @@ class DryRunReport:
     error: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     journal_bytes: int | None = None
+    rollback: str = ""
 
 
 def empty_report(name: str, **values: Any) -> DryRunReport:
