@@ -135,6 +135,10 @@ class Dialect(ABC):
     def is_violation(self, error: DBAPIError) -> bool:
         """Whether an error that is a row's fault is the breach of a constraint, not a value that has no place."""
 
+    def is_too_large(self, error: DBAPIError) -> bool:
+        """Whether a statement was refused for its size alone: one with fewer rows, or with less of them, may pass."""
+        return False
+
     @abstractmethod
     def code(self, error: DBAPIError) -> str:
         """The database's own code of an error."""
