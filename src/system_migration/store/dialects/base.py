@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -61,6 +62,7 @@ class Dialect(ABC):
     is_server: ClassVar[bool] = True
     transactional_ddl: ClassVar[bool] = True
     lock_seconds: ClassVar[float] = 5.0
+    url_defaults: ClassVar[Mapping[str, str]] = {}
     inspection: ClassVar[Inspection]
 
     def own_engine(self, engine: Engine) -> Engine:

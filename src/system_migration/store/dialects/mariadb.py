@@ -13,6 +13,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
 from system_migration.store.dialects.inspection_mariadb import MariaDBInspection
 from system_migration.store.dialects.packets_mariadb import TOO_LARGE, refuse_large_statements
+from system_migration.store.dialects.silence import notice_silence
 
 _NO_TABLE = 1146
 # NULL where none may be, duplicate key, foreign keys (both directions), CHECK
@@ -158,6 +159,8 @@ def _session_settings(connection: Any, record: Any) -> None:
             f" lock_wait_timeout = {int(MariaDB.lock_seconds)}"
         )
     refuse_large_statements(connection)
+    # PyMySQL has no option for it: its read_timeout would cut off statements that merely take long.
+    notice_silence(connection._sock)
 
 
 def _survive_resets(engine: Engine) -> None:
