@@ -221,9 +221,10 @@ class BatchLoop:
                 return
             reached = gap.upper if page.exhausted and gap.is_closed else page.reached
             kept = self._without_held(page.rows)
-            if kept or self.target.assigned is not None or self.target.pending is None or gap.is_closed:
+            if kept or self.reader.leaves_rows or self.target.pending is None or gap.is_closed:
                 numbers = gap.all_numbers() if page.exhausted else gap.next_share()
-                self._hand_over(Batch(pass_number, numbers, gap.lower, reached, kept, ()), suspect)
+                named = tuple(map(self.target.key_of, kept)) if self.reader.by_name else None
+                self._hand_over(Batch(pass_number, numbers, gap.lower, reached, kept, (), named=named), suspect)
                 gap = gap.after(numbers, reached)
             else:
                 gap = gap.beyond(reached)
@@ -250,10 +251,15 @@ class BatchLoop:
         return wanted if suspect.allowed is None else min(wanted, suspect.allowed)
 
     def _leave_out_held(self) -> None:
-        """Held rows must not be changed in SQL again. Rows that are read are left out one by one."""
+        """Held rows must not be changed in SQL again. Rows that are read are left out one by one.
+
+        Too many for one statement to name, they are: its rows are read then, and named.
+        """
         if self.target.assigned is not None and self._held_before:
             held = self._ask(lambda connection: issues.held_keys(connection, self.run))
-            self.reader.target = self.settler.target = self.target.without(held)
+            self.reader.by_name = len(held) > self.target.at_once
+            left_out = () if self.reader.by_name else held
+            self.reader.target = self.settler.target = self.target.without(left_out)
 
     def _without_held(self, rows: Sequence[RawRow]) -> Sequence[RawRow]:
         if not self._held_before or not rows:

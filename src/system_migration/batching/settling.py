@@ -246,7 +246,7 @@ class Settler:
 
     def _with_rows(self, batch: Batch) -> Batch:
         """The batch with its rows: a range that is changed in SQL has not read them yet."""
-        if batch.rows or self.target.assigned is None:
+        if batch.rows or batch.named is not None or self.target.assigned is None:
             return batch
         query = self.target.batch(batch.lower, batch.upper, None)
         rows = self.database.ask(lambda connection: self.target.fetch(connection, query), self.progress.waiting)
