@@ -184,22 +184,17 @@ class BatchLoop:
     def _redo_deferred(self) -> None:
         """Rows that changed under a batch's hands are done again, under the same numbers of the next pass."""
         newest = self._last_pass()
-        number, finished = 1, False
-        while not finished:
-            put_off = self._put_off_in(number)
-            if number >= newest + PASSES and put_off:
+        while put_off := self._ask(lambda connection: ledger.deferred_ranges(connection, self.run)):
+            oldest = put_off[0].pass_number
+            if oldest >= newest + PASSES:
                 raise Paused(self.run.name, RESTLESS)
             for deferred in put_off:
-                self._hand_over(self._named(number + 1, deferred.numbers, tuple(deferred.keys)))
+                if deferred.pass_number == oldest:
+                    self._hand_over(self._named(oldest + 1, deferred.numbers, tuple(deferred.keys)))
             self._drain()
-            finished = not put_off and number >= newest
-            number += 1
 
     def _last_pass(self) -> int:
         return self._ask(lambda connection: ledger.last_pass(connection, self.run))
-
-    def _put_off_in(self, pass_number: int) -> list[ledger.Deferred]:
-        return self._ask(lambda connection: ledger.deferred_ranges(connection, self.run, pass_number))
 
     def _ask(self, question: Callable[[Connection], _T]) -> _T:
         return self.database.ask(question, self.progress.waiting)
