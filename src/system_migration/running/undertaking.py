@@ -18,6 +18,7 @@ from system_migration.records import RunOptions, RunReport
 from system_migration.running.claim import Claimed, what_was_asked
 from system_migration.running.contexts import describe
 from system_migration.running.preflight import Ready
+from system_migration.running.reporting import run_report
 from system_migration.running.run_log import RunLog
 from system_migration.running.window import NO_WINDOW, Window
 from system_migration.running.workspace import Workspace
@@ -28,7 +29,6 @@ from system_migration.store.runs import Attempt
 from system_migration.store.times import now
 
 _T = TypeVar("_T")
-_NOTHING = ledger.Totals(0, 0, 0, 0, 0)
 
 
 @dataclass
@@ -207,19 +207,8 @@ class Undertaking:
 
     def _report(self, attempt: Attempt, began: float, metadata: dict[str, Any]) -> RunReport:
         row = self._ask(self._row)
-        undone = attempt.kind is RunKind.ROLLBACK
-        done = _NOTHING if undone else self._ask(lambda connection: ledger.totals(connection, attempt))
-        return RunReport(
-            name=self.name,
-            kind=attempt.kind,
-            status=row.status,
-            verified=row.verified,
-            records_processed=row.records_processed,
-            issues=row.issues,
-            unchanged=done.unchanged,
-            vanished=done.vanished,
-            changed_meanwhile=done.deferred,
-            seconds=self.workspace.clock.monotonic() - began,
-            run_id=attempt.id,
-            metadata=metadata,
-        )
+        seconds = self.workspace.clock.monotonic() - began
+        if attempt.kind is RunKind.ROLLBACK:
+            return run_report(row, attempt, seconds, verified=row.verified, metadata=metadata)
+        done = self._ask(lambda connection: ledger.totals(connection, attempt))
+        return run_report(row, attempt, seconds, verified=row.verified, metadata=metadata, done=done)
