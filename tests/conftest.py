@@ -19,7 +19,7 @@ from sqlalchemy import Engine, make_url
 
 from tests.support import torture
 from tests.support.databases import KINDS, MakeDatabaseUrl, application_engine, fresh_database
-from tests.support.host import BinaryMissing
+from tests.support.host import BinaryMissing, temporary_root
 from tests.support.servers import MariadbServer, Pgbouncer, PostgresServer, Server
 
 NOT_TESTED = "DATABASE NOT TESTED"
@@ -58,6 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(temporary_root()))  # what pytest has for the root of `tmp_path`
     if config.getoption("--long"):
         torture.be_long()
 
