@@ -168,6 +168,16 @@ class KeyRing:
         """Decrypt under the one key that gives a meaning; raises RowFault as `choose` does."""
         return self.choose(self.readings(ciphertext, iv))
 
+    def hides(self, ciphertext: bytes, iv: bytes, plain: bytes) -> bool:
+        """Whether exactly these bytes are behind the ciphertext under any of the keys.
+
+        Being equal proves the key, so no meaning is asked for. Always as long, whichever key it is.
+        """
+        import hmac
+
+        texts = [cipher.decrypt(ciphertext, iv) for _, _, cipher in self._keys]
+        return True in [hmac.compare_digest(text, plain) for text in texts]  # all of them, whichever it is
+
 
 def _reading(cipher: LegacyCipher, ciphertext: bytes, iv: bytes) -> str | RowFault:
     try:

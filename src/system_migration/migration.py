@@ -38,6 +38,13 @@ class MigrationRollbackResult:
 class Progress(Protocol):
     """Where a run reports how far it is. The command line draws it; the default ignores it."""
 
+    def started(self, migration: str, run_id: str) -> None:
+        """An attempt is on the record under this id; one that is taken over keeps the id it had.
+
+        Not told of a start that was refused, nor of a dry run of which nothing can be recorded.
+        """
+        ...
+
     def phase(self, migration: str, phase: str) -> None:
         """A new phase begins: "preflight", "migrating", "verifying", ..."""
         ...
@@ -54,6 +61,7 @@ class Progress(Protocol):
 class SilentProgress:
     """A `Progress` that says nothing."""
 
+    def started(self, migration: str, run_id: str) -> None: ...
     def phase(self, migration: str, phase: str) -> None: ...
     def rows(self, done: int, total: int | None, held: int) -> None: ...
     def waiting(self, reason: str) -> None: ...
@@ -103,6 +111,7 @@ class Migration:
     rollbackable: ClassVar[bool] = False
     requires: ClassVar[tuple[str, ...]] = ()
     manual: ClassVar[bool] = False
+    blocks_startup: ClassVar[bool] = False
     transactional: ClassVar[bool] = True
 
     def preflight(self, context: MigrationContext) -> Awaitable[None] | None:
