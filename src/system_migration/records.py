@@ -123,6 +123,54 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """What the committed batches of a run come to, counted from the ledger: the same from whichever process it is seen.
+
+    `deferred` rows had changed under its hands and are done again. All zero where a migration works in no batches.
+    """
+
+    rows_read: int
+    changed: int
+    unchanged: int
+    held: int
+    vanished: int
+    deferred: int
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A run as it stands now. `state` is its outcome, or "running", or "stale" when its runner stopped or died.
+
+    `request` is what `requested_by` asks of it: "pause" or "cancel".
+    """
+
+    run: Run
+    state: str
+    request: str | None
+    requested_by: str | None
+    progress: Tally
+    last_line: int = field(default=0, metadata={"json": False})
+    last_event: int = field(default=0, metadata={"json": False})
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has an outcome."""
+        return self.run.outcome is not None
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run without an end, and the start that its last runner was given."""
+
+    name: str
+    kind: RunKind
+    options: RunOptions
+    named: bool
+    actor: str
+    stale: bool
+
+
+@dataclass(frozen=True)
 class Batch:
     """One committed batch, or, where old ones were compacted, what `batches` of them came to together.
 
@@ -152,6 +200,7 @@ class Issue:
     code: str
     message: str
     at: datetime
+    id: str = field(default="", metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -162,6 +211,7 @@ class LogLine:
     level: str
     message: str
     run_id: str
+    id: int = field(default=0, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -174,6 +224,7 @@ class Event:
     actor: str
     host: str
     detail: Mapping[str, Any]
+    id: int = field(default=0, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -236,7 +287,7 @@ class DryRunReport:
     `rows` is what a run would read, `examined` how many of them were transformed here; `would_change` and `unchanged`
     count among the examined, `would_hold` also what the preflight foresees of the others.
     `refusal` is the sentence with which a run would be refused; `warnings` would go to its log. `journal_bytes` is
-    about what a run's journal takes, None for a migration that keeps none.
+    about what a run's journal takes, None for a migration that keeps none; `rollback` whether it could be undone.
     """
 
     name: str
@@ -258,6 +309,7 @@ class DryRunReport:
     error: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     journal_bytes: int | None = None
+    rollback: str = ""
 
 
 def empty_report(name: str, **values: Any) -> DryRunReport:
@@ -312,3 +364,30 @@ class RunOptions:
     verbose: bool = False
     accept_code_change: bool = False
     allow_environment: bool = False
+
+    def given(self) -> dict[str, Any]:
+        """What was said, as plain JSON values; `from_given` makes the same options of it."""
+        values = {_camel(f.name): getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value is not None and value is not False}
+
+    @staticmethod
+    def from_given(said: Mapping[str, Any]) -> RunOptions:
+        """The options that `given` wrote down; names that this version does not know are left out."""
+        return RunOptions(**{f.name: said[_camel(f.name)] for f in fields(RunOptions) if _camel(f.name) in said})
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a start came from: `door` goes into its record, so that a later process can tell its own starts.
+
+    `run_id` is the id that its first run is to bear. `named` tells a start of one migration from one of all that is
+    pending.
+    """
+
+    door: str
+    run_id: str
+    named: bool = True
+
+    def detail(self) -> dict[str, Any]:
+        """What the record keeps of it."""
+        return {"door": self.door, "request": self.run_id, "named": self.named}

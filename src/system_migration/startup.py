@@ -233,6 +233,9 @@ class _Told:
         self.done = 0
         self.total: int | None = None
 
+    def started(self, migration: str, run_id: str) -> None:
+        self._next.started(migration, run_id)
+
     def phase(self, migration: str, phase: str) -> None:
         if migration != self.migration:
             self.migration, self.done, self.total = migration, 0, None

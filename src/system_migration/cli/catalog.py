@@ -9,6 +9,7 @@ _RUNNING = "system_migration.cli.commands_run"
 _LOOKING = "system_migration.cli.commands_look"
 _KEEPING = "system_migration.cli.commands_keep"
 _CONTROL = "system_migration.cli.commands_control"
+_SERVING = "system_migration.cli.commands_serve"
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Look": {
@@ -37,6 +38,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "pause": (_CONTROL, "Ask a run that is going, anywhere, to stop at a clean checkpoint and wait."),
         "resume": (_CONTROL, "Continue a paused migration here."),
         "cancel": (_CONTROL, "End a run that is going or paused; only a start by name continues it."),
+    },
+    "Serve": {
+        "serve": (_SERVING, "Serve the REST API to developers whom a file, or your own code, names."),
     },
     "Keep": {
         "new": (_KEEPING, "Write the next migration file from a template that runs, and its test."),
