@@ -423,15 +423,27 @@ def test_a_server_database_without_a_named_environment_is_a_wrong_setting(postgr
         assert "Set MIGRATION_ENVIRONMENT" in state.sentence
 
 
-def test_a_database_that_is_away_is_asked_again_until_it_answers(mortal_postgres: Server) -> None:
+def test_a_database_that_is_away_is_asked_again_until_it_answers(
+    mortal_postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with fresh_database(mortal_postgres.url) as url, ExitStack() as stack:
         engine = application_engine(url)
         make_numbers(engine, 3)
         mortal_postgres.kill()
-        startup = Processes(engine, stack).begin(Blocking)
-        assert not come_to(startup, Stage.DATABASE_AWAY).ready
+        monkeypatch.setattr(Stepping, "stop_at", 20)
+        startup = Processes(engine, stack).begin()
+        come_to(startup, Stage.DATABASE_AWAY)
         mortal_postgres.start()
-        assert come_to(startup, Stage.DONE).ready
+        assert Stepping.arrived.wait(PATIENCE)
+        mortal_postgres.kill()  # the run waits for it, so what waits for the end of the run does too
+        come_to(startup, Stage.DATABASE_AWAY)
+        waiting = Background(startup._migrator).start(lambda: startup.wait(to_the_end=True))
+        mortal_postgres.start()
+        come_to(startup, Stage.RUNNING)
+        assert not waiting.done()
+        Stepping.go_on.set()
+        assert waiting.result(PATIENCE)
+        assert startup.state().stage is Stage.DONE
         assert rows_of(engine, "SELECT id FROM number WHERE y <> id + 1") == []
 
 
