@@ -19,7 +19,7 @@ from sqlalchemy import Engine, make_url
 
 from tests.support import torture
 from tests.support.databases import KINDS, MakeDatabaseUrl, application_engine, fresh_database
-from tests.support.host import BinaryMissing
+from tests.support.host import BinaryMissing, temporary_root
 from tests.support.servers import MariadbServer, Pgbouncer, PostgresServer, Server
 
 NOT_TESTED = "DATABASE NOT TESTED"
@@ -31,13 +31,23 @@ SETTINGS = (
     "MIGRATIONS",
     "RUN_MIGRATIONS_ON_STARTUP",
     "AUTO_MIGRATE",
+    "ALLOW_PRODUCTION_AUTO_MIGRATE",
+    "MIGRATION_STARTUP_WAIT",
+    "MIGRATION_STARTUP_SECONDS",
     "ENCRYPTION_KEY",
     "ENCRYPTION_KEYS_OLD",
     "ENCRYPTION_CANARY",
     "BCRYPT_COST",
     "PASSWORD_OVER_72_BYTES",
+    "PASSWORD_VERIFY_SAMPLE",
+    "LEGACY_OBSERVATION_DAYS",
     "MIGRATION_LEASE_SECONDS",
     "LOG_FORMAT",
+    "AUTH_SECRET",
+    "AUTH_SECRET_OLD",
+    "ACCESS_TOKEN_MINUTES",
+    "LISTEN_HOST",
+    "PORT",
 )
 
 S = TypeVar("S", bound=Server)
@@ -48,6 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(temporary_root()))  # what pytest has for the root of `tmp_path`
     if config.getoption("--long"):
         torture.be_long()
 
