@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration import code
 from system_migration.batch_migration import BatchMigration
-from system_migration.errors import Cancelled, Interrupted, LeaseLost, MigrationFailed, Paused
+from system_migration.errors import RUN_ENDED, Cancelled, Interrupted, LeaseLost, MigrationFailed, Paused
 from system_migration.migration import Migration
 from system_migration.records import RunOptions, RunReport
 from system_migration.running.claim import Claimed, what_was_asked
@@ -163,7 +163,8 @@ class Undertaking:
         cancelled_by: str | None = None,
     ) -> None:
         failed = status is Status.FAILED and cancelled_by is None
-        self.log.log(logging.ERROR if failed else logging.INFO, "%s: %s", action, reason)
+        level = logging.ERROR if failed else logging.INFO
+        self.log.log(level, "%s: %s", action, reason, extra={"action": RUN_ENDED})
 
         def end(connection: Connection) -> bool:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
