@@ -24,12 +24,18 @@ from ante_backend.hashing import Hashing
 from ante_backend.legacy_cipher import named_keys
 from ante_backend.login import Judge
 from ante_backend.plausibility import KeyRing
-from ante_backend.problems import install_problem_handlers
 from ante_backend.settings import HostSettings
 from ante_backend.tokens import Tokens
 from system_migration import Migrator, Startup, connect, discover
 from system_migration.background import Background
-from system_migration.web import HoldUntilReady, create_health_router, migrations_lifespan
+from system_migration.web import (
+    HoldUntilReady,
+    create_health_router,
+    create_router,
+    install_problem_handlers,
+    migrations_lifespan,
+)
+from system_migration.web.problems import ProblemRoute
 
 _log = logging.getLogger(__name__)
 
@@ -54,21 +60,30 @@ def create_app(configuration: Configuration | None = None) -> FastAPI:
         lifespan=_lifespan(authentication, migrator, startup),
         openapi_url="/openapi.json" if configuration.is_development else None,  # and with it the pages made of it
     )
+    app.router.route_class = ProblemRoute  # an error that the server logged would carry what was submitted
+    install_problem_handlers(app)
     app.state.authentication = authentication
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
     current_account = account_dependency(authentication)
     app.include_router(create_auth_router(authentication, current_account))
-    mount_migrations(app, startup, developer_dependency(current_account))
-    install_problem_handlers(app)  # last, so around all of it
+    mount_migrations(app, migrator, background, startup, developer_dependency(current_account))
     return app
 
 
-def mount_migrations(app: FastAPI, startup: Startup, require_developer: Callable[..., str]) -> None:
+def mount_migrations(
+    app: FastAPI,
+    migrator: Migrator,
+    background: Background,
+    startup: Startup,
+    require_developer: Callable[..., str],
+) -> None:
     """The library's routes: health for whoever probes, the rest behind this application's own accounts.
 
     While a migration keeps the application from serving, developers can log in and look after it.
     """
     app.include_router(create_health_router(startup))
+    api = create_router(migrator, require_developer=require_developer, background=background)
+    app.include_router(api, prefix="/migration")
     app.add_middleware(HoldUntilReady, startup=startup, open_paths=("/health", "/migration", "/auth"))
 
 
