@@ -40,7 +40,8 @@ def database(kind: str) -> Iterator[str]:
             engine.dispose()
             yield url
         return
-    server = PostgresServer(**POSTGRESQL) if kind == "postgresql" else MariadbServer(**MARIADB)
+    postgres = kind == "postgresql"
+    server = PostgresServer(on_disk=True, **POSTGRESQL) if postgres else MariadbServer(on_disk=True, **MARIADB)
     with server, fresh_database(server.url) as url:
         yield url
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Connection
 
     from system_migration.schema_changes import SchemaChanges
@@ -84,6 +86,11 @@ class MigrationContext:
     executed_by: str
     report: Progress = field(default_factory=SilentProgress)
     ask: Callable[[str], str | None] = lambda prompt: None
+    completion: Callable[[str], datetime | None] = lambda name: None
+
+    def completed_at(self, name: str) -> datetime | None:
+        """When another migration's last run ended, in UTC; None unless it is COMPLETED in this environment."""
+        return self.completion(name)
 
     def progress(self, done: int, total: int | None = None) -> None:
         """Tell whoever watches that `done` of `total` records are finished."""
@@ -104,6 +111,7 @@ class Migration:
     rollbackable: ClassVar[bool] = False
     requires: ClassVar[tuple[str, ...]] = ()
     manual: ClassVar[bool] = False
+    blocks_startup: ClassVar[bool] = False
     transactional: ClassVar[bool] = True
 
     def preflight(self, context: MigrationContext) -> Awaitable[None] | None:

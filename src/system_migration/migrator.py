@@ -120,6 +120,16 @@ class Migrator(Looking):
             other._origin, other._run_ids = origin, chain([origin.run_id], self._run_ids)
         return other
 
+    @property
+    def stop_asked(self) -> int | None:
+        """The signal that asked for a stop, once one has."""
+        return self._stop.number
+
+    @property
+    def progress(self) -> Progress:
+        """Where its runs report how far they are."""
+        return self._progress
+
     # --- running -------------------------------------------------------------------------------------------------
 
     def run(self, name: str | None = None, options: RunOptions | None = None) -> builtins.list[RunReport]:

@@ -66,6 +66,7 @@ class MigrationStatus:
     held_by: str | None
     interrupted: bool = field(default=False, metadata={"json": False})
     manual: bool = field(default=False, metadata={"json": False})
+    blocks_startup: bool = field(default=False, metadata={"json": False})
     code_missing: bool = field(default=False, metadata={"json": False})
     request: str | None = field(default=None, metadata={"json": False})
     requested_by: str | None = field(default=None, metadata={"json": False})
@@ -76,12 +77,18 @@ class MigrationStatus:
 
 @dataclass(frozen=True)
 class StatusReport:
-    """Every migration of an environment in order, and the names a plain `run` would take."""
+    """Every migration of an environment in order, and the names a plain `run` would take.
+
+    `in_line` has with them those that another runner works on or that are paused: a run comes to them in this order.
+    `newer` are records of later migrations than this program has: a newer one wrote them.
+    """
 
     environment: str
     migrations: list[MigrationStatus]
     pending: list[str]
     warnings: list[str] = field(default_factory=list, metadata={"json": False})
+    in_line: list[str] = field(default_factory=list, metadata={"json": False})
+    newer: list[str] = field(default_factory=list, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -280,7 +287,7 @@ class DryRunReport:
     `rows` is what a run would read, `examined` how many of them were transformed here; `would_change` and `unchanged`
     count among the examined, `would_hold` also what the preflight foresees of the others.
     `refusal` is the sentence with which a run would be refused; `warnings` would go to its log. `journal_bytes` is
-    about what a run's journal takes, None for a migration that keeps none.
+    about what a run's journal takes, None for a migration that keeps none; `rollback` whether it could be undone.
     """
 
     name: str
@@ -302,6 +309,7 @@ class DryRunReport:
     error: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     journal_bytes: int | None = None
+    rollback: str = ""
 
 
 def empty_report(name: str, **values: Any) -> DryRunReport:
@@ -337,6 +345,7 @@ class RunOptions:
     `workers` write at once, each with a connection of its own; `processes` transform in processes of their own.
     `max_rows` stops a run that changes more. `from_key` and `to_key` are the first and the last key, as text, of the
     rows to work on; `held_only` works on the held rows alone. `allow_scan` accepts a range query without an index.
+    An `unattended` start was asked for by nobody: it leaves FAILED ones, and what comes after them, to a person.
     """
 
     batch_size: int | None = None
@@ -351,6 +360,7 @@ class RunOptions:
     held_only: bool = False
     allow_scan: bool = False
     wait: bool = False
+    unattended: bool = False
     verbose: bool = False
     accept_code_change: bool = False
     allow_environment: bool = False

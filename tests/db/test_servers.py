@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from sqlalchemy import Engine, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError
 
+from tests.support import host
 from tests.support.databases import MakeDatabaseUrl, application_engine, fresh_database
 from tests.support.host import alive
 from tests.support.servers import Pgbouncer, Server
@@ -135,6 +137,31 @@ def backend_of(client: psycopg.Connection) -> int:
     row = client.execute("SELECT pg_backend_pid()").fetchone()
     assert row is not None
     return int(row[0])
+
+
+def test_files_lie_in_memory_where_there_is_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    disk, memory = tmp_path / "disk", tmp_path / "memory"
+    disk.mkdir()
+    memory.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    monkeypatch.setattr(host, "MEMORY", memory)
+    monkeypatch.setattr(host, "ROOM", 1)
+    assert root_of_a_scratch_directory() == host.temporary_root() == memory
+    assert root_of_a_scratch_directory(on_disk=True) == disk  # for who measures
+    monkeypatch.setattr(host, "ROOM", 1 << 62)
+    assert root_of_a_scratch_directory() == host.temporary_root() == disk
+    monkeypatch.setattr(host, "MEMORY", tmp_path / "nothing")
+    assert root_of_a_scratch_directory() == host.temporary_root() == disk
+
+
+def root_of_a_scratch_directory(*, on_disk: bool = False) -> Path:
+    directory, lock = host.scratch_directory(None, on_disk=on_disk)
+    os.close(lock)
+    return directory.parent
+
+
+def test_the_tests_own_files_lie_there_too(tmp_path: Path) -> None:
+    assert tmp_path.is_relative_to(os.environ["PYTEST_DEBUG_TEMPROOT"])
 
 
 @pytest.fixture(params=["mortal_postgres", "mortal_mariadb"])

@@ -17,6 +17,7 @@ from benchmarks.workload import TEXT, fill_source, fresh_table, wrong_rows
 from benchmarks.writers import compete, contestants
 from system_migration import connect
 from tests.support.databases import application_engine
+from tests.support.host import MEMORY
 
 ROWS = 200
 
@@ -137,17 +138,28 @@ def test_goals_are_judged_and_errors_told_without_paths() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "question", "answer"),
+    ("kind", "question", "answer", "place"),
     [
-        ("postgresql", "SELECT current_setting('fsync') || ' ' || current_setting('shared_buffers')", "on 256MB"),
-        ("mariadb", "SELECT concat(@@innodb_flush_log_at_trx_commit, ' ', @@innodb_buffer_pool_size)", "1 268435456"),
+        (
+            "postgresql",
+            "SELECT current_setting('fsync') || ' ' || current_setting('shared_buffers')",
+            "on 256MB",
+            "SHOW data_directory",
+        ),
+        (
+            "mariadb",
+            "SELECT concat(@@innodb_flush_log_at_trx_commit, ' ', @@innodb_buffer_pool_size)",
+            "1 268435456",
+            "SELECT @@datadir",
+        ),
     ],
 )
-def test_the_servers_sync_what_they_commit(
-    kind: str, question: str, answer: str, request: pytest.FixtureRequest
+def test_the_servers_sync_what_they_commit_to_a_disk(
+    kind: str, question: str, answer: str, place: str, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue("postgres_url" if kind == "postgresql" else "mariadb_url")  # skips where there is none
     with databases.database(kind) as url:
         engine = application_engine(url)
         with engine.connect() as connection:
             assert connection.scalar(sa.text(question)) == answer
+            assert not Path(str(connection.scalar(sa.text(place)))).is_relative_to(MEMORY)

@@ -51,9 +51,12 @@ class Server(ABC):
     stop_signal: ClassVar[signal.Signals]  # ends it at once; the data is thrown away, so nothing needs to be tidy
     deadline: ClassVar[float] = 60.0
 
-    def __init__(self, **settings: str) -> None:
-        """`settings` are the server's own, by name: they stand for ours, which are made for tests."""
-        self.settings = settings
+    def __init__(self, *, on_disk: bool = False, **settings: str) -> None:
+        """`settings` are the server's own, by name: they stand for ours, which are made for tests.
+
+        The data is in memory where there is room, unless it must be `on_disk`: for who measures.
+        """
+        self.settings, self.on_disk = settings, on_disk
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = -1
@@ -81,7 +84,7 @@ class Server(ABC):
         """Connect, and ask the server for a path of its own: proof that it answers, and that it is ours."""
 
     def __enter__(self) -> Self:
-        self.directory, self._lock = scratch_directory(self.user)
+        self.directory, self._lock = scratch_directory(self.user, on_disk=self.on_disk)
         self.log = self.directory / "server.log"
         try:
             self._initialise()

@@ -51,6 +51,9 @@ class Verdict:
         return len(self.written) + self.assigned
 
 
+_SIMPLE = frozenset({str, int, float, Decimal})
+
+
 @dataclass
 class Sorted:
     """The rows of a batch by what transform made of them: those to write, with their new values, and the others."""
@@ -90,8 +93,8 @@ def _sort_by_one_column(
         if outcome.__class__ is not Held:
             before = row[place]
             after = outcome.get(name, before)  # type: ignore[union-attr]
-            plain = after.__class__ is str and before.__class__ is str
-            if (after != before) if plain else not _same(after, before):
+            # Of two values, neither of them a NaN, that Python finds unequal the fine print of `_same` says no other.
+            if (after.__class__ in _SIMPLE and after != before and after == after) or not _same(after, before):
                 take_row(row)
                 take_value(after)
                 continue
@@ -145,6 +148,13 @@ def assign_named(connection: Connection, target: Target, keys: Sequence[Key]) ->
     """As `assign`, for those of the named rows that still need the change; how many there were."""
     todo = target.todo(None, None)
     return sum(_assign(connection, target, [*todo, target.is_one_of(some)]) for some in target.portions(keys))
+
+
+def assign_locked(connection: Connection, target: Target, keys: Sequence[Key]) -> int:
+    """As `assign_named`, for rows that are locked and need the change: every one of them must be changed."""
+    changed = assign_named(connection, target, keys)
+    _demand_done(target, len(keys), Written(changed))
+    return changed
 
 
 def _assign(connection: Connection, target: Target, todo: Sequence[ColumnElement[bool]]) -> int:

@@ -29,6 +29,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "retry": (_CONTROL, "Work on the held rows of a migration once more, and on no others."),
         "verify": (_RUNNING, "Check completed migrations again, on a fresh connection."),
         "rollback": (_RUNNING, "Undo a migration: the one that is named, or the last completed one."),
+        "startup": (
+            "system_migration.cli.commands_startup",
+            "Do what a start of the application does about migrations, then become the server.",
+        ),
     },
     "Control": {
         "pause": (_CONTROL, "Ask a run that is going, anywhere, to stop at a clean checkpoint and wait."),
@@ -64,8 +68,8 @@ environment (DATABASE_URL, MIGRATION_ENVIRONMENT or APP_ENV, MIGRATIONS), then f
 [tool.system_migration] in pyproject.toml.
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 work pending (status --check),
-4 another runner holds the migration, 5 refused before any write, 130 or 143 interrupted
-at a clean checkpoint."""
+4 another runner holds the migration, 5 refused before any write, 75 the application
+must not start yet (startup), 130 or 143 interrupted at a clean checkpoint."""
 
 
 def help_page() -> str:

@@ -133,6 +133,11 @@ def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) 
                 raise Paused(row.name, row.error or "it was paused.", f"Go on with `migration run {row.name}`.")
             case Status.FAILED if not named and (row.cancelled or row.run_kind is RunKind.ROLLBACK):
                 return None
+            case Status.FAILED if options.unattended:
+                raise Refused(
+                    f"Migration {row.name} is FAILED, and a start of the application never tries again. When the "
+                    f"cause is mended, `migration run {row.name}` continues it."
+                )
             case Status.COMPLETED if not (issubclass(migration, BatchMigration) and migration.defines("pending")):
                 raise Refused(
                     f"Migration {row.name} is COMPLETED, and nothing tells which rows it missed. To do all of its "

@@ -10,6 +10,7 @@ from system_migration.migration import Migration
 from system_migration.records import DryRunReport, RunOptions, RunReport, as_json, empty_report
 from system_migration.running import undo_dry_run, verification
 from system_migration.running.dry_run import DryRun
+from system_migration.running.reporting import run_report
 from system_migration.running.run_log import RunLog
 from system_migration.running.verification import Verdict
 from system_migration.running.workspace import Workspace
@@ -90,7 +91,9 @@ def verify(workspace: Workspace, migration: type[Migration], row: MigrationRow) 
         _refuse(workspace, attempt, reason)
         raise
     _record_verdict(workspace, row, attempt, verdict, log)
-    return _verify_report(row, attempt, verdict, workspace.clock.monotonic() - began)
+    seconds = workspace.clock.monotonic() - began
+    metadata = {} if verdict.possible else {"note": "the migration brings no verify()"}
+    return run_report(row, attempt, seconds, verified=verdict.passed, metadata=metadata, error=_failure(verdict))
 
 
 def _record_verdict(workspace: Workspace, row: MigrationRow, attempt: Attempt, verdict: Verdict, log: RunLog) -> None:
@@ -107,24 +110,6 @@ def _record_verdict(workspace: Workspace, row: MigrationRow, attempt: Attempt, v
 
 def _failure(verdict: Verdict) -> str | None:
     return verdict.reason if verdict.possible and not verdict.passed else None
-
-
-def _verify_report(row: MigrationRow, attempt: Attempt, verdict: Verdict, seconds: float) -> RunReport:
-    return RunReport(
-        name=row.name,
-        kind=RunKind.VERIFY,
-        status=row.status,
-        verified=verdict.passed,
-        records_processed=row.records_processed,
-        issues=row.issues,
-        unchanged=0,
-        vanished=0,
-        changed_meanwhile=0,
-        seconds=seconds,
-        run_id=attempt.id,
-        error=_failure(verdict),
-        metadata={} if verdict.possible else {"note": "the migration brings no verify()"},
-    )
 
 
 def _begin(workspace: Workspace, migration: type[Migration], row: MigrationRow | None, kind: RunKind) -> Attempt:

@@ -13,12 +13,13 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration import code
 from system_migration.batch_migration import BatchMigration
-from system_migration.errors import Cancelled, Interrupted, LeaseLost, MigrationFailed, Paused
+from system_migration.errors import RUN_ENDED, Cancelled, Interrupted, LeaseLost, MigrationFailed, Paused
 from system_migration.migration import Migration
 from system_migration.records import RunOptions, RunReport
 from system_migration.running.claim import Claimed, what_was_asked
 from system_migration.running.contexts import describe
 from system_migration.running.preflight import Ready
+from system_migration.running.reporting import run_report
 from system_migration.running.run_log import RunLog
 from system_migration.running.window import NO_WINDOW, Window
 from system_migration.running.workspace import Workspace
@@ -29,7 +30,6 @@ from system_migration.store.runs import Attempt
 from system_migration.store.times import now
 
 _T = TypeVar("_T")
-_NOTHING = ledger.Totals(0, 0, 0, 0, 0)
 
 
 @dataclass
@@ -164,7 +164,8 @@ class Undertaking:
         cancelled_by: str | None = None,
     ) -> None:
         failed = status is Status.FAILED and cancelled_by is None
-        self.log.log(logging.ERROR if failed else logging.INFO, "%s: %s", action, reason)
+        level = logging.ERROR if failed else logging.INFO
+        self.log.log(level, "%s: %s", action, reason, extra={"action": RUN_ENDED})
 
         def end(connection: Connection) -> bool:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
@@ -208,19 +209,8 @@ class Undertaking:
 
     def _report(self, attempt: Attempt, began: float, metadata: dict[str, Any]) -> RunReport:
         row = self._ask(self._row)
-        undone = attempt.kind is RunKind.ROLLBACK
-        done = _NOTHING if undone else self._ask(lambda connection: ledger.totals(connection, attempt))
-        return RunReport(
-            name=self.name,
-            kind=attempt.kind,
-            status=row.status,
-            verified=row.verified,
-            records_processed=row.records_processed,
-            issues=row.issues,
-            unchanged=done.unchanged,
-            vanished=done.vanished,
-            changed_meanwhile=done.deferred,
-            seconds=self.workspace.clock.monotonic() - began,
-            run_id=attempt.id,
-            metadata=metadata,
-        )
+        seconds = self.workspace.clock.monotonic() - began
+        if attempt.kind is RunKind.ROLLBACK:
+            return run_report(row, attempt, seconds, verified=row.verified, metadata=metadata)
+        done = self._ask(lambda connection: ledger.totals(connection, attempt))
+        return run_report(row, attempt, seconds, verified=row.verified, metadata=metadata, done=done)
