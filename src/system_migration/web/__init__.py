@@ -1,6 +1,6 @@
 """The HTTP side of the library. Each name is imported when it is first used: not every host has FastAPI.
 
-app.include_router(create_router(migrator, require_developer=developer), prefix="/migration")
+`app.include_router(create_router(migrator, require_developer=developer), prefix="/migration")` mounts the API.
 """
 
 from __future__ import annotations
