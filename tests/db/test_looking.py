@@ -119,6 +119,21 @@ def test_a_run_is_followed_from_its_committed_batches(migrator: Migrator) -> Non
     assert [each.run.id for each in migrator.follow([FIRST, SECOND])] == [FIRST]
 
 
+def test_a_rollback_is_followed_from_what_it_undid(engine: Engine) -> None:
+    class Undoable(Increment):
+        name = "003-undoable"
+        rollbackable = True
+
+    make_items(engine)
+    with Migrator(engine, Registry([Undoable]), Settings(environment="staging")) as migrator:
+        migrator.run()
+        migrator.acting_as("eve", origin=Origin("rest", FIRST)).rollback("003-undoable")
+        done, undone = (migrator.run_by_id(run.id) for run in reversed(migrator.history()))
+    assert undone.run.id == FIRST
+    assert (done.progress.rows_read, done.progress.changed, done.progress.held) == (20, 19, 1)
+    assert (undone.progress.rows_read, undone.progress.changed, undone.state) == (19, 19, "succeeded")
+
+
 def test_an_unfinished_run_tells_how_its_last_runner_was_started(migrator: Migrator) -> None:
     with gated() as gate:
         stop = migrator.request_stop
@@ -173,7 +188,7 @@ def test_held_rows_are_paged_and_looked_up(migrator: Migrator) -> None:
     assert migrator.issues_after("002-increment", held.id) == []
     assert migrator.issue_of("002-increment", "13") == held
     assert migrator.issue_of("002-increment", "14") is None
-    with pytest.raises(ValueError, match="it is no int"):
+    with pytest.raises(ValueError, match="type int"):
         migrator.issue_of("002-increment", "thirteen")
     assert migrator.issue_of("001-mark", "thirteen") is None
     with pytest.raises(UnknownMigration):

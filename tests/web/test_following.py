@@ -110,6 +110,7 @@ def test_a_hundred_streams_cost_one_question_a_tick_and_leave_the_api_answering(
         for stream in streams:
             while next(stream).kind != "state":
                 pass
+        assert client.get(f"{server.url}/migration/status", headers=headers).status_code == 200
         with counted(server.migrator) as sent:
             began = time.monotonic()
             for _ in range(20):
