@@ -174,6 +174,7 @@ def test_every_refusal_is_the_same_and_costs_one_operation(backend: Backend, cou
         assert_refused(answer)
         assert counted.take() == 1, why
         assert before is None or backend.row(username) == before, why
+    assert all(name.startswith("bcrypt") for name in counted.threads)  # the event loop never waits for one
 
 
 def test_what_an_operator_can_repair_is_logged_by_id(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
