@@ -40,7 +40,7 @@ def configuration(url: str, *, environment: str = "test", secret: str = SECRET, 
     return Configuration(
         read_app_settings(auth_secret=secret, auth_secret_old=None),
         HostSettings(**host),
-        Settings(database_url=url, environment=environment),
+        Settings(database_url=url, environment=environment, migrations="ante_backend.migrations"),
     )
 
 
