@@ -22,6 +22,8 @@ FaultCode = Literal[
     "control_character",
     "ambiguous_key",
     "unrecognised_hash",
+    "no_hash",
+    "stale_hash",
 ]
 
 # Fixed sentences, so that no message can ever carry a row's values (fault F11).
@@ -40,6 +42,8 @@ MESSAGES: Final[dict[FaultCode, str]] = {
     "control_character": "the decrypted text contains a control character",
     "ambiguous_key": "more than one key opens the row",
     "unrecognised_hash": "the stored hash is of no known form",
+    "no_hash": "without its encrypted password the account would have none: it has no hash",
+    "stale_hash": "the stored hash is not that of the encrypted password, which may be the newer one",
 }
 
 

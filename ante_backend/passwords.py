@@ -32,11 +32,26 @@ def hash_password(plain: bytes, cost: int, over_72: Over72Policy) -> str:
     """
     import bcrypt
 
+    return _hash(plain, bcrypt.gensalt(cost), cost, over_72)
+
+
+def rehash(plain: bytes, stored: str, cost: int, over_72: Over72Policy) -> str:
+    """The hash at another cost of the password that `stored` is known to be of, under the same salt.
+
+    The salt stays because it stands for the password's identity: a new one means a new password (see `salt_of`).
+    A hash of the `prehash` form keeps it. Raises RowFault as `hash_password` does.
+    """
+    salt = f"$2b${cost:02}${salt_of(stored)}".encode("ascii")
+    return _hash(plain, salt, cost, "prehash" if PREHASH_PATTERN.fullmatch(stored) else over_72)
+
+
+def _hash(plain: bytes, salt: bytes, cost: int, over_72: Over72Policy) -> str:
+    import bcrypt
+
     if not plain:
         raise RowFault("empty_plaintext")
     if b"\0" in plain:  # bcrypt would give it second valid passwords (passwords.md 2.1)
         raise RowFault("nul_byte")
-    salt = bcrypt.gensalt(cost)
     if len(plain) <= MAX_BYTES:
         return bcrypt.hashpw(plain, salt).decode()
     if over_72 == "hold":
@@ -49,7 +64,12 @@ def hash_password(plain: bytes, cost: int, over_72: Over72Policy) -> str:
 
 
 def check_password(plain: bytes, stored: str, over_72: Over72Policy) -> bool:
-    """Whether the password is the stored hash's. False, never an error, for what cannot be checked.
+    """Whether the password is the stored hash's. False, never an error, for what cannot be checked."""
+    return bool(try_password(plain, stored, over_72))
+
+
+def try_password(plain: bytes, stored: str, over_72: Over72Policy) -> bool | None:
+    """Whether the password is the stored hash's; None when it cannot be checked, which takes no time at all.
 
     That is: a hash of unknown form, an empty password, a NUL, and more than 72 bytes against plain bcrypt
     unless the policy is `truncate`.
@@ -57,7 +77,7 @@ def check_password(plain: bytes, stored: str, over_72: Over72Policy) -> bool:
     import bcrypt
 
     if not plain or b"\0" in plain or not is_recognised_hash(stored):
-        return False
+        return None
     if prehash := PREHASH_PATTERN.fullmatch(stored):
         cost, salt, digest = prehash.groups()
         plain, stored = _prehashed(plain, salt), f"$2b${int(cost):02}${salt}{digest}"
@@ -66,7 +86,35 @@ def check_password(plain: bytes, stored: str, over_72: Over72Policy) -> bool:
     try:
         return bcrypt.checkpw(plain, stored.encode("ascii"))
     except ValueError:  # over 72 bytes, or spare bits in the salt, which the pattern lets through
-        return False
+        return None
+
+
+def dummy_hash(cost: int) -> str:
+    """A hash of nobody's password, made with bcrypt itself, so that it can be neither malformed nor of another cost."""
+    import os
+
+    import bcrypt
+
+    return bcrypt.hashpw(os.urandom(16).hex().encode(), bcrypt.gensalt(cost)).decode()
+
+
+def check_nothing(dummy: str) -> None:
+    """Take the time of a check against a `dummy_hash`."""
+    import bcrypt
+
+    bcrypt.checkpw(b"nobody's password", dummy.encode("ascii"))
+
+
+def cost_of(stored: str) -> int:
+    """The cost of a recognised hash."""
+    prehash = PREHASH_PATTERN.fullmatch(stored)
+    return int(prehash["cost"]) if prehash else int(stored[4:6])
+
+
+def salt_of(stored: str) -> str:
+    """The salt of a recognised hash: 128 random bits, which `rehash` keeps, and only a new password changes."""
+    prehash = PREHASH_PATTERN.fullmatch(stored)
+    return prehash["salt"] if prehash else stored[7:29]
 
 
 def is_recognised_hash(stored: object) -> TypeGuard[str]:

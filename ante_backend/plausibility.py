@@ -145,6 +145,10 @@ class KeyRing:
         """What each of the different keys makes of the row: a text with a meaning, or the fault."""
         return tuple(_reading(cipher, ciphertext, iv) for _, _, cipher in self._keys)
 
+    def decrypted(self, ciphertext: bytes, iv: bytes) -> tuple[bytes, ...]:
+        """What each of the different keys makes of the row, with a meaning or without."""
+        return tuple(cipher.decrypt(ciphertext, iv) for _, _, cipher in self._keys)
+
     def choose(self, readings: Sequence[str | RowFault]) -> Opened:
         """The one text with a meaning among a row's readings.
 
@@ -163,6 +167,16 @@ class KeyRing:
     def open(self, ciphertext: bytes, iv: bytes) -> Opened:
         """Decrypt under the one key that gives a meaning; raises RowFault as `choose` does."""
         return self.choose(self.readings(ciphertext, iv))
+
+    def hides(self, ciphertext: bytes, iv: bytes, plain: bytes) -> bool:
+        """Whether exactly these bytes are behind the ciphertext under any of the keys.
+
+        Being equal proves the key, so no meaning is asked for. Always as long, whichever key it is.
+        """
+        import hmac
+
+        texts = [cipher.decrypt(ciphertext, iv) for _, _, cipher in self._keys]
+        return True in [hmac.compare_digest(text, plain) for text in texts]  # all of them, whichever it is
 
 
 def _reading(cipher: LegacyCipher, ciphertext: bytes, iv: bytes) -> str | RowFault:

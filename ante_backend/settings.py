@@ -10,6 +10,7 @@ from typing import Final, get_args
 from ante_backend.passwords import MAX_COST, MIN_COST, Over72Policy
 
 OWASP_COST_FLOOR: Final = 10
+MAX_OBSERVATION_DAYS: Final = 3650
 
 
 class SettingsError(Exception):
@@ -49,6 +50,7 @@ class HostSettings:
     bcrypt_cost: int = OWASP_COST_FLOOR
     over_72_bytes: Over72Policy = "hold"
     verify_sample: int = 50
+    observation_days: int = 14
     database_url: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -66,6 +68,7 @@ class HostSettings:
             bcrypt_cost=_cost(environ),
             over_72_bytes=_policy(environ),
             verify_sample=_sample(environ),
+            observation_days=_observation(environ),
             database_url=_text(environ, "DATABASE_URL"),
         )
 
@@ -142,3 +145,11 @@ def _sample(environ: Mapping[str, str]) -> int:
     if sample < 1:
         raise SettingsError("PASSWORD_VERIFY_SAMPLE", "is below 1", "set it to 1 or more")
     return sample
+
+
+def _observation(environ: Mapping[str, str]) -> int:
+    days = _whole_number(environ, "LEGACY_OBSERVATION_DAYS", 14)
+    if days > MAX_OBSERVATION_DAYS:
+        reason, limit = f"is over {MAX_OBSERVATION_DAYS}, ten years", f"set it to {MAX_OBSERVATION_DAYS} or less"
+        raise SettingsError("LEGACY_OBSERVATION_DAYS", reason, limit)
+    return days

@@ -13,7 +13,7 @@ _IV = sa.LargeBinary().with_variant(mysql.VARBINARY(255), *_MARIADB)
 _TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), *_MARIADB)
 
 
-def _now() -> datetime:
+def utc_now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
@@ -32,8 +32,8 @@ account = sa.Table(
     sa.Column("isDeveloper", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("isDeleted", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("status", sa.String(32), nullable=False, server_default="ACTIVE"),
-    sa.Column("createdAt", _TIME, nullable=False, default=_now),
-    sa.Column("updatedAt", _TIME, nullable=False, default=_now),
+    sa.Column("createdAt", _TIME, nullable=False, default=utc_now),
+    sa.Column("updatedAt", _TIME, nullable=False, default=utc_now),
     mysql_engine="InnoDB",
     mysql_charset="utf8mb4",
     mariadb_engine="InnoDB",

@@ -30,9 +30,12 @@ NAMES = [
     "RowIssue",
     "RunOptions",
     "Settings",
+    "Startup",
     "Status",
     "connect",
     "discover",
+    "migrate_on_startup",
+    "read_settings",
 ]
 
 

@@ -48,12 +48,9 @@ class PasswordBcrypt(BatchMigration):
 
     def settings(self) -> HostSettings:
         """The host's settings; raises Refused when a variable cannot be used."""
-        from ante_backend.settings import HostSettings, SettingsError
+        from ante_backend.migration_settings import host_settings
 
-        try:
-            return HostSettings.from_environment(os.environ)
-        except SettingsError as error:
-            raise Refused(str(error)) from None
+        return host_settings()
 
     def prepare(self, schema: SchemaChanges) -> None:
         schema.add_column("Account", sa.Column("passwordHash", sa.String(255), nullable=True))
@@ -83,15 +80,16 @@ class PasswordBcrypt(BatchMigration):
         """Refuse unless every key that opens rows is proven and no more rows would be held than may be."""
         from ante_backend.key_preflight import allowed_issues, judge, warnings
         from ante_backend.key_survey import Survey
+        from ante_backend.migration_settings import derived_keys, main_key
         from ante_backend.plausibility import KeyRing, single_fingerprint
 
         settings = self.settings()
         _check_hash_column(context.table.c.passwordHash.type, settings.over_72_bytes)
         if next(context.scan((), self.pending(context.table)), None) is None:
             if next(context.scan((), self._comparable(context.table)), None) is not None:
-                _main_key(settings)  # verification will want it: better refused now than failed then
+                main_key(settings)  # verification will want it: better refused now than failed then
             return
-        keys = _keys(settings)
+        keys = derived_keys(settings)
         pinned = _PIN in context.pins
         fingerprint = single_fingerprint(keys[0][1], self.name)
         if pinned:
@@ -104,7 +102,7 @@ class PasswordBcrypt(BatchMigration):
         context.allowed_issues = allowed_issues(survey.rows)
         judge(
             survey,
-            _main_key(settings),
+            main_key(settings),
             canaries=[_known(context, canary.username, canary.password, canary.line) for canary in settings.canaries],
             pinned=pinned,
             max_issues=context.max_issues,
@@ -122,10 +120,11 @@ class PasswordBcrypt(BatchMigration):
 
     def setup_worker(self) -> None:
         """Derive the keys: 30 ms each, so once a worker."""
+        from ante_backend.migration_settings import derived_keys
         from ante_backend.plausibility import KeyRing
 
         settings = self.settings()
-        self._ring = KeyRing(_keys(settings))
+        self._ring = KeyRing(derived_keys(settings))
         self._cost, self._over_72 = settings.bcrypt_cost, settings.over_72_bytes
 
     def transform(self, row: Row) -> Mapping[str, Any]:
@@ -150,12 +149,14 @@ class PasswordBcrypt(BatchMigration):
         Accounts whose ciphertext is cleared have nothing to compare with. The log names those that fail.
         """
         from ante_backend.hash_audit import HashAudit, random_sample
+        from ante_backend.migration_settings import main_key
 
         settings = self.settings()
         rows = random_sample(context.scan(self.reads, self._comparable(context.table)), settings.verify_sample)
         if not rows:
+            context.log.info("no account has both a hash and an encrypted password: nothing to compare with")
             return True
-        audit = HashAudit([_main_key(settings), *settings.encryption_keys_old], settings.over_72_bytes)
+        audit = HashAudit([main_key(settings), *settings.encryption_keys_old], settings.over_72_bytes)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # bcrypt runs beside Python
             good = pool.map(lambda found: audit.opens(found[1].password, found[1].key, found[1].passwordHash), rows)
         failed = [key[0] for (key, _), opens in zip(rows, good, strict=True) if opens is False]
@@ -163,21 +164,6 @@ class PasswordBcrypt(BatchMigration):
             context.log.error("account %s: the stored hash is not that of its encrypted password", identity)
         context.log.info("%d of %d sampled hashes open with their passwords", len(rows) - len(failed), len(rows))
         return not failed
-
-
-def _main_key(settings: HostSettings) -> str:
-    from ante_backend.settings import SettingsError, required_key
-
-    try:
-        return required_key(settings)
-    except SettingsError as error:
-        raise Refused(str(error)) from None
-
-
-def _keys(settings: HostSettings) -> list[tuple[str, bytes]]:
-    from ante_backend.legacy_cipher import named_keys
-
-    return named_keys(_main_key(settings), settings.encryption_keys_old)
 
 
 def _check_hash_column(kind: sa.types.TypeEngine[Any], over_72: str) -> None:

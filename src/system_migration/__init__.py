@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from system_migration.records import RunOptions as RunOptions
     from system_migration.registry import Registry as Registry
     from system_migration.settings import Settings as Settings
+    from system_migration.settings import read_settings as read_settings
+    from system_migration.startup import Startup as Startup
+    from system_migration.startup import migrate_on_startup as migrate_on_startup
     from system_migration.states import Status as Status
 
 _HOMES = {
@@ -47,9 +50,12 @@ _HOMES = {
     "RowIssue": "batch_migration",
     "RunOptions": "records",
     "Settings": "settings",
+    "Startup": "startup",
     "Status": "states",
     "connect": "engines",
     "discover": "discovery",
+    "migrate_on_startup": "startup",
+    "read_settings": "settings",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -25,7 +25,8 @@ def connect(url: str, *, create: bool = False) -> Engine:
             "or with `migration init`."
         )
     try:
-        return create_engine(parsed, hide_parameters=True)
+        complete = parsed.update_query_dict(dict(dialect.url_defaults) | dict(parsed.query))
+        return create_engine(complete, hide_parameters=True)
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"{dialect.product} needs the driver {error.name!r}. "

@@ -3,7 +3,8 @@
     MigrationSystemError
     ├── ConfigurationError      a setting, a command or a name is wrong
     │   ├── LoadError           migration files that do not load or contradict each other
-    │   └── UnknownMigration    a name that no migration file carries
+    │   ├── UnknownMigration    a name that no migration file carries
+    │   └── UnknownRun          an id that no recorded run has
     ├── Refused                 the start was refused; the data is as it was
     ├── HeldElsewhere           another runner holds the lease
     │   └── LeaseLost           ... and took it from us: nothing more was written
@@ -46,6 +47,14 @@ class UnknownMigration(ConfigurationError):
         self.name = name
         listing = ", ".join(known) if known else "none were found"
         super().__init__(f"There is no migration named {name!r}. Known migrations: {listing}.")
+
+
+class UnknownRun(ConfigurationError):
+    """No run has this id in this environment."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__("No run has this id in this environment. `migration history` lists the runs.")
 
 
 class Refused(MigrationSystemError):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Connection
 
     from system_migration.schema_changes import SchemaChanges
@@ -36,6 +38,13 @@ class MigrationRollbackResult:
 class Progress(Protocol):
     """Where a run reports how far it is. The command line draws it; the default ignores it."""
 
+    def started(self, migration: str, run_id: str) -> None:
+        """An attempt is on the record under this id; one that is taken over keeps the id it had.
+
+        Not told of a start that was refused, nor of a dry run of which nothing can be recorded.
+        """
+        ...
+
     def phase(self, migration: str, phase: str) -> None:
         """A new phase begins: "preflight", "migrating", "verifying", ..."""
         ...
@@ -52,6 +61,7 @@ class Progress(Protocol):
 class SilentProgress:
     """A `Progress` that says nothing."""
 
+    def started(self, migration: str, run_id: str) -> None: ...
     def phase(self, migration: str, phase: str) -> None: ...
     def rows(self, done: int, total: int | None, held: int) -> None: ...
     def waiting(self, reason: str) -> None: ...
@@ -76,6 +86,11 @@ class MigrationContext:
     executed_by: str
     report: Progress = field(default_factory=SilentProgress)
     ask: Callable[[str], str | None] = lambda prompt: None
+    completion: Callable[[str], datetime | None] = lambda name: None
+
+    def completed_at(self, name: str) -> datetime | None:
+        """When another migration's last run ended, in UTC; None unless it is COMPLETED in this environment."""
+        return self.completion(name)
 
     def progress(self, done: int, total: int | None = None) -> None:
         """Tell whoever watches that `done` of `total` records are finished."""
@@ -96,6 +111,7 @@ class Migration:
     rollbackable: ClassVar[bool] = False
     requires: ClassVar[tuple[str, ...]] = ()
     manual: ClassVar[bool] = False
+    blocks_startup: ClassVar[bool] = False
     transactional: ClassVar[bool] = True
 
     def preflight(self, context: MigrationContext) -> Awaitable[None] | None:

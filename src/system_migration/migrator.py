@@ -9,47 +9,42 @@ import builtins
 import copy
 import getpass
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from sqlalchemy import Engine
 
-from system_migration import overview, undoing
+from system_migration import overview
 from system_migration.clock import Clock, SystemClock
 from system_migration.errors import (
     HeldElsewhere,
     Interrupted,
     MigrationSystemError,
-    Paused,
     Refused,
 )
 from system_migration.lease import host_name
-from system_migration.migration import Migration, Progress, SilentProgress
+from system_migration.looking import Looking
+from system_migration.migration import Progress, SilentProgress
 from system_migration.records import (
-    Batch,
     DryRunReport,
-    Finding,
-    Issue,
-    Listed,
-    LogLine,
     MigrationStatus,
+    Origin,
     Pruned,
-    Run,
     RunOptions,
     RunReport,
-    Shown,
-    StatusReport,
     empty_report,
 )
 from system_migration.registry import Registry
 from system_migration.settings import Settings
 from system_migration.states import Status
-from system_migration.store import audit, batches, issues, runs, tracking
+from system_migration.store import tracking
 from system_migration.store.audit import Actor
 from system_migration.store.database import IDLE_SECONDS, Database
-from system_migration.store.migrations import MigrationRow, Snapshot
+from system_migration.store.migrations import MigrationRow
 from system_migration.tracked import Tracked
 
 if TYPE_CHECKING:
@@ -64,7 +59,7 @@ class _StopSignal:
     number: int | None = None
 
 
-class Migrator:
+class Migrator(Looking):
     """Runs the migrations of a registry against the database of an engine.
 
     It connects the way `engine` does, through connections of its own, which `close()` gives back (or use it as a
@@ -91,6 +86,9 @@ class Migrator:
         self._clock = clock or SystemClock()
         self._tracked = Tracked(self._database, self.settings.environment)
         self._stop = _StopSignal()
+        self._origin: Origin | None = None
+        # Not a generator: two threads that act through one migrator may ask in the same moment.
+        self._run_ids: Iterator[str] = iter(lambda: str(uuid4()), "")
 
     def __enter__(self) -> Migrator:
         return self
@@ -108,91 +106,29 @@ class Migrator:
         """Ask a run in this process to finish the batch in flight and raise `Interrupted`. Safe in a signal handler."""
         self._stop.number = signal_number
 
-    def acting_as(self, executed_by: str, progress: Progress | None = None) -> Migrator:
-        """The same migrator, its connections and its stop shared, that acts and records in another one's name."""
+    def acting_as(
+        self, executed_by: str, progress: Progress | None = None, *, origin: Origin | None = None
+    ) -> Migrator:
+        """The same migrator, its connections and its stop shared, that acts and records in another one's name.
+
+        With an `origin` it is good for one start: the record tells where it came from, and its run bears that id.
+        """
         other = copy.copy(self)
         other._actor = Actor(executed_by, self._actor.host)
         other._progress = progress or self._progress
+        if origin is not None:
+            other._origin, other._run_ids = origin, chain([origin.run_id], self._run_ids)
         return other
 
     @property
-    def environment(self) -> str:
-        """The environment's name: as given, else as the database is bound, else development (SQLite only)."""
-        return self._tracked.environment
+    def stop_asked(self) -> int | None:
+        """The signal that asked for a stop, once one has."""
+        return self._stop.number
 
-    # --- looking -------------------------------------------------------------------------------------------------
-
-    def status(self) -> StatusReport:
-        """Where every migration stands. One SELECT; writes nothing, takes no lock."""
-        snapshot = self._snapshot()
-        return overview.report(self.registry, snapshot, self.environment)
-
-    def list(self) -> builtins.list[Listed]:
-        """What the migration files declare, in the order in which they run."""
-        return self.registry.listed()
-
-    def pending(self) -> builtins.list[str]:
-        """The migrations that a plain `run` would take, in order."""
-        return overview.to_do(self.registry, self._snapshot())
-
-    def show(self, name: str) -> Shown:
-        """One migration with its runs, events and latest dry-run report."""
-        snapshot = self._snapshot()
-        status = overview.status_of(self.registry, snapshot, name)
-        row = snapshot.rows.get(name)
-        listed = next((item for item in self.registry.listed() if item.name == name), None)
-        return Shown(
-            status=status,
-            listed=listed,
-            generation=row.generation if row else 1,
-            runs=self._tracked.read(lambda c: runs.history(c, self.environment, name, 20), []),
-            events=self._tracked.read(lambda c: audit.events(c, self.environment, name, 20), []),
-            report=self._tracked.read(lambda c: runs.latest_report(c, self.environment, name), None),
-            rollback=self._tracked.read(lambda c: undoing.sentence(c, self.registry, row, name), ""),
-        )
-
-    def history(self, name: str | None = None, limit: int = 100) -> builtins.list[Run]:
-        """Attempts, newest first."""
-        if name is not None:
-            self._require_known(name)
-        return self._tracked.read(lambda c: runs.history(c, self.environment, name, limit), [])
-
-    def batches(self, name: str, *, run_id: str | None = None, limit: int = 100) -> builtins.list[Batch]:
-        """The committed batches of a migration, or of one of its runs, newest first."""
-        self._require_known(name)
-        return self._tracked.read(lambda c: batches.listing(c, self.environment, name, run_id, limit), [])
-
-    def logs(
-        self, name: str, *, run_id: str | None = None, level: str = "debug", limit: int = 200
-    ) -> builtins.list[LogLine]:
-        """The newest `limit` stored log lines of a migration at or above `level`, oldest first."""
-        self._require_known(name)
-        return self._tracked.read(lambda c: audit.lines(c, self.environment, name, run_id, level, limit), [])
-
-    def issues(self, name: str) -> builtins.list[Issue]:
-        """The held rows of a migration's current generation; after a rollback, the rows that it left as they are."""
-        row = self._require_known(name)
-        if row is None:
-            return []
-        if row.status is Status.ROLLED_BACK:
-            place = self.environment, name, row.generation - 1
-            return self._tracked.read(lambda c: issues.listing(c, *place, codes=issues.NOT_RESTORED), [])
-        return self._tracked.read(lambda c: issues.listing(c, self.environment, name, row.generation), [])
-
-    def last_completed(self) -> str | None:
-        """The migration that completed last: what a rollback without a name means."""
-        rows = [row for row in self._snapshot().rows.values() if row.status is Status.COMPLETED and row.finished_at]
-        newest = max(rows, key=lambda row: str(row.finished_at), default=None)
-        return newest.name if newest else None
-
-    def doctor(self) -> builtins.list[Finding]:
-        """Look at everything a run depends on, and say what to do about what is wrong. Writes nothing."""
-        from system_migration.running import examination
-
-        def to_do(snapshot: Snapshot) -> builtins.list[type[Migration]]:
-            return [self.registry[name] for name in overview.to_do(self.registry, snapshot)]
-
-        return examination.examine(self._database, self.settings.environment, self._snapshot, to_do)
+    @property
+    def progress(self) -> Progress:
+        """Where its runs report how far they are."""
+        return self._progress
 
     # --- running -------------------------------------------------------------------------------------------------
 
@@ -211,8 +147,6 @@ class Migrator:
                 self._tracked.ready_to_write(options.allow_environment)
             for each in names:
                 self._check_requirements(each)
-                if name is None:
-                    self._check_not_paused(each)
                 report = self._run_one(each, options, named=name is not None)
                 if report is not None:
                     reports.append(report)
@@ -255,11 +189,6 @@ class Migrator:
             if row is None or row.status not in (Status.COMPLETED, Status.SKIPPED):
                 state = row.status if row else Status.PENDING
                 raise Refused(f"Migration {name} requires {required}, which is {state}. Run {required} first.")
-
-    def _check_not_paused(self, name: str) -> None:
-        row = self._snapshot().rows.get(name)
-        if row is not None and row.status is Status.PAUSED:
-            raise Paused(name, row.error or "an operator paused it.", f"Go on with `migration run {name}`.")
 
     def dry_run(
         self, name: str | None = None, options: RunOptions | None = None, *, full: bool = False
@@ -322,7 +251,8 @@ class Migrator:
         try:
             self._check_not_required(name)
         except Refused as refusal:
-            return recording.keep(self._workspace(), migration, row, empty_report(name, refusal=str(refusal)), stored)
+            refused = empty_report(name, refusal=str(refusal))
+            return recording.kept(self._workspace(), migration, row, stored, lambda: refused)
         return recording.dry_rollback(self._workspace(), migration, row, stored=stored)
 
     def _check_not_required(self, name: str) -> None:
@@ -424,16 +354,9 @@ class Migrator:
             ask=self._ask,
             clock=self._clock,
             stop_signal=lambda: self._stop.number,
+            run_ids=self._run_ids,
+            origin=self._origin,
         )
-
-    def _snapshot(self) -> Snapshot:
-        return self._tracked.snapshot()
-
-    def _require_known(self, name: str) -> MigrationRow | None:
-        row = self._snapshot().rows.get(name)
-        if row is None:
-            self.registry[name]  # raises UnknownMigration
-        return row
 
 
 def _user() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from system_migration import code
 from system_migration.migration import Migration
 from system_migration.records import MigrationStatus, StatusReport
-from system_migration.registry import Registry
+from system_migration.registry import Registry, rank
 from system_migration.states import RunKind, Status
 from system_migration.store.migrations import PRUNED_PIN, MigrationRow, Snapshot
 
@@ -16,7 +16,19 @@ def report(registry: Registry, snapshot: Snapshot, environment: str) -> StatusRe
     """Every migration in order, then those whose code is gone; and what a plain run would take."""
     gone = sorted(name for name in snapshot.rows if name not in registry)
     statuses = [status_of(registry, snapshot, name) for name in (*registry.names, *gone)]
-    return StatusReport(environment, statuses, to_do(registry, snapshot), _warnings(snapshot, environment))
+    return StatusReport(
+        environment,
+        statuses,
+        pending=to_do(registry, snapshot),
+        warnings=_warnings(snapshot, environment),
+        in_line=to_do(registry, snapshot, in_hand=True),
+        newer=[name for name in gone if _is_later(name, registry)],
+    )
+
+
+def _is_later(name: str, registry: Registry) -> bool:
+    """Whether a migration comes after all that are known here. Files of old ones may have been deleted."""
+    return all(rank(known) < rank(name) for known in registry.names)
 
 
 def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationStatus:
@@ -42,6 +54,7 @@ def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationSta
         held_by=row.held_by if row else None,
         interrupted=bool(row and row.stale and row.interrupted),
         manual=migration.manual if migration else False,
+        blocks_startup=migration.blocks_startup if migration else False,
         code_missing=migration is None,
         request=row.request if row else None,
         requested_by=row.requested_by if row else None,

@@ -66,6 +66,7 @@ class MigrationStatus:
     held_by: str | None
     interrupted: bool = field(default=False, metadata={"json": False})
     manual: bool = field(default=False, metadata={"json": False})
+    blocks_startup: bool = field(default=False, metadata={"json": False})
     code_missing: bool = field(default=False, metadata={"json": False})
     request: str | None = field(default=None, metadata={"json": False})
     requested_by: str | None = field(default=None, metadata={"json": False})
@@ -76,12 +77,18 @@ class MigrationStatus:
 
 @dataclass(frozen=True)
 class StatusReport:
-    """Every migration of an environment in order, and the names a plain `run` would take."""
+    """Every migration of an environment in order, and the names a plain `run` would take.
+
+    `in_line` has with them those that another runner works on or that are paused: a run comes to them in this order.
+    `newer` are records of later migrations than this program has: a newer one wrote them.
+    """
 
     environment: str
     migrations: list[MigrationStatus]
     pending: list[str]
     warnings: list[str] = field(default_factory=list, metadata={"json": False})
+    in_line: list[str] = field(default_factory=list, metadata={"json": False})
+    newer: list[str] = field(default_factory=list, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,54 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """What the committed batches of a run come to, counted from the ledger: the same from whichever process it is seen.
+
+    `deferred` rows had changed under its hands and are done again. All zero where a migration works in no batches.
+    """
+
+    rows_read: int
+    changed: int
+    unchanged: int
+    held: int
+    vanished: int
+    deferred: int
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A run as it stands now. `state` is its outcome, or "running", or "stale" when its runner stopped or died.
+
+    `request` is what `requested_by` asks of it: "pause" or "cancel".
+    """
+
+    run: Run
+    state: str
+    request: str | None
+    requested_by: str | None
+    progress: Tally
+    last_line: int = field(default=0, metadata={"json": False})
+    last_event: int = field(default=0, metadata={"json": False})
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has an outcome."""
+        return self.run.outcome is not None
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run without an end, and the start that its last runner was given."""
+
+    name: str
+    kind: RunKind
+    options: RunOptions
+    named: bool
+    actor: str
+    stale: bool
+
+
+@dataclass(frozen=True)
 class Batch:
     """One committed batch, or, where old ones were compacted, what `batches` of them came to together.
 
@@ -145,6 +200,7 @@ class Issue:
     code: str
     message: str
     at: datetime
+    id: str = field(default="", metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -155,6 +211,7 @@ class LogLine:
     level: str
     message: str
     run_id: str
+    id: int = field(default=0, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -167,6 +224,7 @@ class Event:
     actor: str
     host: str
     detail: Mapping[str, Any]
+    id: int = field(default=0, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -229,7 +287,7 @@ class DryRunReport:
     `rows` is what a run would read, `examined` how many of them were transformed here; `would_change` and `unchanged`
     count among the examined, `would_hold` also what the preflight foresees of the others.
     `refusal` is the sentence with which a run would be refused; `warnings` would go to its log. `journal_bytes` is
-    about what a run's journal takes, None for a migration that keeps none.
+    about what a run's journal takes, None for a migration that keeps none; `rollback` whether it could be undone.
     """
 
     name: str
@@ -251,6 +309,7 @@ class DryRunReport:
     error: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     journal_bytes: int | None = None
+    rollback: str = ""
 
 
 def empty_report(name: str, **values: Any) -> DryRunReport:
@@ -286,6 +345,7 @@ class RunOptions:
     `workers` write at once, each with a connection of its own; `processes` transform in processes of their own.
     `max_rows` stops a run that changes more. `from_key` and `to_key` are the first and the last key, as text, of the
     rows to work on; `held_only` works on the held rows alone. `allow_scan` accepts a range query without an index.
+    An `unattended` start was asked for by nobody: it leaves FAILED ones, and what comes after them, to a person.
     """
 
     batch_size: int | None = None
@@ -300,6 +360,34 @@ class RunOptions:
     held_only: bool = False
     allow_scan: bool = False
     wait: bool = False
+    unattended: bool = False
     verbose: bool = False
     accept_code_change: bool = False
     allow_environment: bool = False
+
+    def given(self) -> dict[str, Any]:
+        """What was said, as plain JSON values; `from_given` makes the same options of it."""
+        values = {_camel(f.name): getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value is not None and value is not False}
+
+    @staticmethod
+    def from_given(said: Mapping[str, Any]) -> RunOptions:
+        """The options that `given` wrote down; names that this version does not know are left out."""
+        return RunOptions(**{f.name: said[_camel(f.name)] for f in fields(RunOptions) if _camel(f.name) in said})
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a start came from: `door` goes into its record, so that a later process can tell its own starts.
+
+    `run_id` is the id that its first run is to bear. `named` tells a start of one migration from one of all that is
+    pending.
+    """
+
+    door: str
+    run_id: str
+    named: bool = True
+
+    def detail(self) -> dict[str, Any]:
+        """What the record keeps of it."""
+        return {"door": self.door, "request": self.run_id, "named": self.named}

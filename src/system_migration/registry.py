@@ -88,6 +88,8 @@ def _contract_problems(migration: type[Migration]) -> list[str]:
         problems.append(f'{label}: requires must be a tuple of names, such as ("001-first",).')
     if migration.rollbackable and not migration.defines("down") and not issubclass(migration, BatchMigration):
         problems.append(f"{label}: rollbackable = True needs a down() method.")
+    if migration.manual and migration.blocks_startup:
+        problems.append(f"{label}: no start of the application waits for a manual migration: drop blocks_startup.")
     if not migration.transactional and not migration.defines("applied"):
         problems.append(
             f"{label}: transactional = False needs applied(context) -> bool, to tell after a crash whether it is done."
@@ -145,7 +147,7 @@ def _ordered(by_name: dict[str, type[Migration]]) -> list[str]:
     for name, required in waiting.items():
         for missing in sorted(required - set(by_name)):
             raise LoadError(f"{_label(by_name[name])}: requires {missing!r}, which does not exist.")
-    ready = [_rank(name) for name, required in waiting.items() if not required]
+    ready = [rank(name) for name, required in waiting.items() if not required]
     heapq.heapify(ready)
     ordered: list[str] = []
     while ready:
@@ -155,13 +157,14 @@ def _ordered(by_name: dict[str, type[Migration]]) -> list[str]:
             if done in required:
                 required.discard(done)
                 if not required:
-                    heapq.heappush(ready, _rank(name))
+                    heapq.heappush(ready, rank(name))
     if len(ordered) < len(by_name):
         stuck = ", ".join(_label(by_name[name]) for name in sorted(set(by_name) - set(ordered)))
         raise LoadError(f"These migrations require each other in a circle, or wait for one that does: {stuck}.")
     return ordered
 
 
-def _rank(name: str) -> tuple[float, str, str]:
+def rank(name: str) -> tuple[float, str, str]:
+    """Where a name comes among others that require nothing: by its number."""
     number = re.match(r"\d+", name)
     return (float(number.group()) if number else float("inf"), name, name)

@@ -36,6 +36,26 @@ FIELDS = (
     Field("migrations", ("MIGRATIONS",), "migrations", "Package, or path of the folder, of the migrations."),
     Field("lease_seconds", ("MIGRATION_LEASE_SECONDS",), "30", "How long a silent runner keeps its lease."),
     Field("log_format", ("LOG_FORMAT",), "text", "Log lines as text or json."),
+    Field("run_on_startup", ("RUN_MIGRATIONS_ON_STARTUP",), "false", "A start of the application looks for work."),
+    Field("auto_migrate", ("AUTO_MIGRATE",), "false", "... and runs it, in the background."),
+    Field(
+        "allow_production_auto_migrate",
+        ("ALLOW_PRODUCTION_AUTO_MIGRATE",),
+        "false",
+        "AUTO_MIGRATE holds in production too.",
+    ),
+    Field(
+        "startup_wait",
+        ("MIGRATION_STARTUP_WAIT",),
+        "false",
+        "The application serves when nothing is pending, not at once.",
+    ),
+    Field(
+        "startup_seconds",
+        ("MIGRATION_STARTUP_SECONDS",),
+        "300",
+        "How long an application that must not serve yet waits before it exits with 75.",
+    ),
 )
 
 
@@ -52,6 +72,11 @@ class Settings:
     migrations: str = "migrations"
     lease_seconds: float = 30.0
     log_format: str = "text"
+    run_on_startup: bool = False
+    auto_migrate: bool = False
+    allow_production_auto_migrate: bool = False
+    startup_wait: bool = False
+    startup_seconds: float = 300.0
 
     def required_database_url(self) -> str:
         """The URL of the database; in development a SQLite file stands in for a missing one."""
@@ -76,8 +101,13 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
         database_url=values["database_url"],
         environment=_environment_name(values["environment"]),
         migrations=values["migrations"] or "migrations",
-        lease_seconds=_lease_seconds(values["lease_seconds"] or "30"),
+        lease_seconds=_seconds("MIGRATION_LEASE_SECONDS", values["lease_seconds"] or "30", 3600),
         log_format=_log_format(values["log_format"] or "text"),
+        run_on_startup=_switch("RUN_MIGRATIONS_ON_STARTUP", values["run_on_startup"]),
+        auto_migrate=_switch("AUTO_MIGRATE", values["auto_migrate"]),
+        allow_production_auto_migrate=_switch("ALLOW_PRODUCTION_AUTO_MIGRATE", values["allow_production_auto_migrate"]),
+        startup_wait=_switch("MIGRATION_STARTUP_WAIT", values["startup_wait"]),
+        startup_seconds=_seconds("MIGRATION_STARTUP_SECONDS", values["startup_seconds"] or "300", 86_400),
     )
 
 
@@ -117,16 +147,24 @@ def _environment_name(value: str | None) -> str | None:
     return value
 
 
-def _lease_seconds(value: str) -> float:
+def _seconds(variable: str, value: str, most: int) -> float:
     try:
         seconds = float(value)
     except ValueError:
         seconds = 0.0
-    if not 0.2 <= seconds <= 3600:
-        raise ConfigurationError(
-            f"MIGRATION_LEASE_SECONDS is {value!r}; it must be a number of seconds from 0.2 to 3600."
-        )
+    if not 0.2 <= seconds <= most:
+        raise ConfigurationError(f"{variable} is {value!r}; it must be a number of seconds from 0.2 to {most}.")
     return seconds
+
+
+def _switch(variable: str, value: str | None) -> bool:
+    """Whether it is on. Nothing is guessed: a mistyped word must neither start a migration nor keep one back."""
+    match (value or "false").lower():
+        case "true" | "1":
+            return True
+        case "false" | "0":
+            return False
+    raise ConfigurationError(f"{variable} is {value!r}; it must be true, false, 1 or 0.")
 
 
 def _log_format(value: str) -> str:

@@ -204,7 +204,7 @@ class Project:
 
 
 def make_project(folder: Path, url: str) -> Project:
-    """An empty project. Nothing of the developer's environment reaches its processes but PATH."""
+    """An empty project. Nothing of the developer's environment reaches its processes but where programs are."""
     folder.mkdir()
     environ = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -213,4 +213,6 @@ def make_project(folder: Path, url: str) -> Project:
         "DATABASE_URL": url,
         "MIGRATION_ENVIRONMENT": ENVIRONMENT,
     }
+    if "PYTHONPATH" in os.environ:  # a checkout other than the installed one is tested
+        environ["PYTHONPATH"] = os.environ["PYTHONPATH"]
     return Project(folder, url, environ)

@@ -1,4 +1,4 @@
-"""`migration run` killed twenty times at random moments, with a real, short lease (issue 2, section 7)."""
+"""`migration run` killed twenty times at random moments, with a real, short lease."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing secret or personal leaves the table it belongs to (issue 2, Must show 10).
+"""Nothing secret or personal leaves the table it belongs to.
 
 The password job runs in every way an operator may run it, well and badly; then everything that any process said, and
 every table but "Account", is searched for the keys and for what the accounts hide.

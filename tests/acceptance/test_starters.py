@@ -1,4 +1,4 @@
-"""Twelve processes start the same work at once: exactly one does it (issue 2, Must show 5)."""
+"""Twelve processes start the same work at once: exactly one does it."""
 
 from __future__ import annotations
 

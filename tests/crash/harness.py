@@ -54,9 +54,9 @@ def engine_for(url: str) -> Engine:
 
 
 class Job:
-    """One call of `Migrator.run`, or of its rollback, for one migration on one database.
+    """One call of `Migrator.run`, or of its rollback or retry, for one migration on one database.
 
-    A child or the parent makes it. `undo` makes children roll back instead of run.
+    A child or the parent makes it. `undo` makes children roll back instead of run, `retry` has them retry.
     """
 
     def __init__(
@@ -70,9 +70,10 @@ class Job:
         lease_seconds: float = 30.0,
         engine: Callable[[str], Engine] = engine_for,
         undo: bool = False,
+        retry: bool = False,
         **migrator_options: Any,
     ) -> None:
-        self._work = self.roll_back if undo else self.run
+        self._work = self.roll_back if undo else self.retry if retry else self.run
         self._url, self._migration, self._engine = url, migration, engine
         self._settings = Settings(environment=ENVIRONMENT, lease_seconds=lease_seconds)
         self._options = RunOptions(workers=workers, batch_size=batch_size, wait=wait)
@@ -93,6 +94,11 @@ class Job:
         """Roll the migration back."""
         with self._migrator() as migrator:
             return [migrator.rollback(self._migration.name)]
+
+    def retry(self) -> list[RunReport]:
+        """Try the migration's held rows again."""
+        with self._migrator() as migrator:
+            return [migrator.retry(self._migration.name, self._options)]
 
     def listed(self) -> dict[Any, str]:
         """The rows that a rollback left as they are, with the reason."""

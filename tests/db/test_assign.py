@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, event
 
 from system_migration import BatchMigration, MigrationFailed, Refused, RunOptions, Status
 from system_migration.batching.commit import Batch, in_sql
@@ -14,9 +17,21 @@ from system_migration.batching.ranges import Numbers
 from system_migration.batching.resolution import resolve
 from system_migration.batching.suspicion import Suspect
 from system_migration.running.batches import BatchRun
+from system_migration.states import RunKind
+from system_migration.store import issues
 from system_migration.store.database import Database
+from system_migration.store.runs import Attempt
 from tests.db.test_batches import covered
-from tests.db.test_workbench import execute, make_numbers, make_table, migrator, rows_of, statements, stored_status
+from tests.db.test_workbench import (
+    execute,
+    make_numbers,
+    make_table,
+    migrator,
+    quick,
+    rows_of,
+    statements,
+    stored_status,
+)
 
 SMALL = RunOptions(batch_size=3, workers=1)
 
@@ -97,8 +112,8 @@ def test_a_row_that_violates_a_constraint_is_held_left_alone_and_done_by_retry(
     make_checked(engine, 15, 65, 75)
     with pytest.raises(MigrationFailed, match="rows held: 3, allowed: 0"):
         migrator(engine, form).run(options=SMALL)
-    issues = migrator(engine, form).issues(form.name)
-    assert [(issue.key, issue.code) for issue in issues] == [(key, "constraint_violation") for key in (10, 60, 70)]
+    found = migrator(engine, form).issues(form.name)
+    assert [(issue.key, issue.code) for issue in found] == [(key, "constraint_violation") for key in (10, 60, 70)]
     expected = [(key, key if key in (10, 60, 70) else key + 5) for key in range(10, 101, 10)]
     assert rows_of(engine, "SELECT id, y FROM number ORDER BY id") == expected
     if form is Capped:
@@ -114,6 +129,75 @@ def test_a_row_that_violates_a_constraint_is_held_left_alone_and_done_by_retry(
     assert (report.status, report.issues) == (Status.COMPLETED, 0)
     done = [(key, key + 6 if key in (10, 60, 70) else key + 5) for key in range(10, 101, 10)]
     assert rows_of(engine, "SELECT id, y FROM number ORDER BY id") == done
+
+
+def hold_beforehand(engine: Engine, form: type[BatchMigration], keys: Sequence[int]) -> None:
+    """Rows that an earlier run has put down as held."""
+    migrator(engine, form).init()
+    database = Database(quick(create_engine(engine.url)))
+    with database.write() as connection:
+        earlier = Attempt("00000000-0000-0000-0000-000000000001", "test", form.name, 1, RunKind.RUN, 0)
+        issues.hold(connection, earlier, [((key,), "bad", "for a reason") for key in keys])
+    database.close()
+
+
+class AddOneUndoably(AddOne):
+    """Journalled, so that each batch names its rows."""
+
+    rollbackable = True
+
+
+@pytest.mark.parametrize("form", [AddOne, AddOneUndoably])
+def test_rows_are_named_and_others_left_out_in_one_statement(engine: Engine, form: type[BatchMigration]) -> None:
+    make_numbers(engine, 8)
+    hold_beforehand(engine, form, [20, 50, 60])
+    (report,) = migrator(engine, form).run(options=RunOptions(batch_size=4, workers=1, max_issues=3))
+    assert (report.status, report.issues, report.records_processed) == (Status.COMPLETED, 3, 5)
+    assert rows_of(engine, "SELECT id FROM number WHERE y = id ORDER BY id") == [(20,), (50,), (60,)]
+
+
+@pytest.mark.parametrize("form", [AddOne, FillTwice])
+def test_more_held_rows_than_a_statement_can_name_are_left_alone(
+    engine: Engine, form: type[BatchMigration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("system_migration.batching.target.PARAMETERS", 4)
+    make_numbers(engine, 20)
+    held = [10, 40, 50, 60, 70, 80, 200]
+    hold_beforehand(engine, form, held)
+    (report,) = migrator(engine, form).run(options=RunOptions(batch_size=3, workers=1, max_issues=7))
+    assert (report.status, report.issues, report.records_processed) == (Status.COMPLETED, 7, 13)
+    assert rows_of(engine, "SELECT id FROM number WHERE y = id ORDER BY id") == [(key,) for key in held]
+    if form is AddOne:
+        assert len(covered(engine, form.name)) == 1
+
+
+@pytest.mark.databases("sqlite")
+def test_more_held_rows_than_a_statement_has_variables_do_not_stop_a_run(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of SQLite's limits that count here, at a tenth: 32,766 variables for one statement are its own."""
+    monkeypatch.setattr("system_migration.batching.target.PARAMETERS", 1_000)
+    make_numbers(engine, 3_602)
+    hold_beforehand(engine, FillTwice, range(20, 36_020, 10))
+    with few_variables(3_276):
+        options = RunOptions(batch_size=1_000, workers=1, max_issues=3_600)
+        (report,) = migrator(engine, FillTwice).run(options=options)
+    assert (report.status, report.issues, report.records_processed) == (Status.COMPLETED, 3_600, 2)
+    assert rows_of(engine, "SELECT id FROM number WHERE z IS NOT NULL") == [(10,), (36_020,)]
+
+
+@contextmanager
+def few_variables(count: int) -> Iterator[None]:
+    """SQLite's connections that are opened within the block refuse statements with more variables."""
+
+    def limit(connection: sqlite3.Connection, _: object) -> None:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, count)
+
+    event.listen(Engine, "connect", limit)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", limit)
 
 
 def test_what_leaves_pending_true_is_rolled_back(engine: Engine) -> None:

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from system_migration import BatchMigration, Refused, Row, RunOptions, Status
+from system_migration import BatchMigration, MigrationFailed, Refused, Row, RunOptions, Status
 from system_migration.running import table_guards
 from tests.db.test_batches import KEYS
 from tests.db.test_workbench import (
@@ -224,6 +224,15 @@ def test_rows_that_are_done_already_count_when_a_run_is_resumed(
         starter.run(options=RunOptions(batch_size=2, workers=1))
     (report,) = migrator(engine, migration).run(options=RunOptions(accept_code_change=True))
     assert report.records_processed == 5
+
+
+def test_a_row_that_is_made_pending_again_counts_twice_and_the_refusal_says_what_was_counted(engine: Engine) -> None:
+    make_numbers(engine, 5)
+    with pytest.raises(MigrationFailed, match="it would change more than 3 rows"):
+        migrator(engine, Expecting).run(options=RunOptions(batch_size=1, workers=1, max_rows=3))
+    execute(engine, "UPDATE number SET z = NULL WHERE id = 10")
+    with pytest.raises(Refused, match=r"expects to change 3 to 5 rows, but 3 need it and 3 were changed before\. "):
+        migrator(engine, Expecting).run()
 
 
 # --- rights ----------------------------------------------------------------------------------------------------------

@@ -109,3 +109,17 @@ def change(engine: sa.Engine, identity: str, **values: Any) -> None:
     with engine.begin() as connection:
         changed = connection.execute(sa.update(table).where(table.c.id == identity).values(values))
     assert changed.rowcount == 1
+
+
+# The contract step
+
+DROP = "002-drop-legacy-passwords"
+
+DropLegacyPasswords: Any = importlib.import_module(
+    "ante_backend.migrations.002_drop_legacy_passwords"
+).DropLegacyPasswords
+
+
+def both(engine: sa.Engine) -> Migrator:
+    """A migrator over both migrations of passwords, with the cheapest hashes there are."""
+    return Migrator(engine, Registry([QuickPasswordBcrypt, DropLegacyPasswords]), Settings(environment="test"))

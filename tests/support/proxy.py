@@ -1,13 +1,16 @@
 """A TCP proxy that cuts a connection around a COMMIT: just before it reaches the server, or just after the answer.
 
 It understands only as much of each protocol as that takes: how messages are framed, which one says COMMIT, and
-which one ends the answer. A cut closes both sides, as a pulled cable followed by a reset would.
+which one ends the answer. A cut closes both sides, as a pulled cable followed by a reset would; a silent one closes
+neither, and drops whatever arrives from then on unacknowledged, as a pulled cable alone does.
 """
 
 from __future__ import annotations
 
+import ctypes
 import re
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,17 +20,21 @@ from sqlalchemy import make_url
 
 BEFORE, AFTER = "before it arrives", "after its answer"
 
+_SO_ATTACH_FILTER = 26
+_DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+"""A filter of one instruction: of every packet, nothing."""
+
 _COMMIT = re.compile(rb"\A\s*COMMIT\b", re.IGNORECASE)
 
 
 class CuttingProxy:
     """Listens on `url`, the address of the database behind it. `cut` is asked at each COMMIT: BEFORE, AFTER or None."""
 
-    def __init__(self, behind: str, cut: Callable[[], str | None]) -> None:
+    def __init__(self, behind: str, cut: Callable[[], str | None], *, silent: bool = False) -> None:
         address = make_url(behind)
         self._server = (address.host or "127.0.0.1", address.port or 0)
         self._frames = _postgres_frame if address.get_backend_name() == "postgresql" else _mariadb_frame
-        self._cut, self.cuts = cut, 0
+        self._cut, self.cuts, self._silent = cut, 0, silent
         self._listener = socket.create_server(("127.0.0.1", 0))
         port = self._listener.getsockname()[1]
         here = address.set(host="127.0.0.1", port=port)
@@ -41,7 +48,12 @@ class CuttingProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _close(self._listener, *self._sockets)
+        _close(self._listener)
+        self.end_connections()
+
+    def end_connections(self) -> None:
+        """Close all that are open or silent. New ones are still accepted."""
+        _close(*self._sockets)
 
     def _accept(self) -> None:
         with suppress(OSError):  # closed: the end
@@ -61,7 +73,6 @@ class CuttingProxy:
         self._sockets |= {client, server}
         threading.Thread(target=self._forward, args=(pair, server, client, False), daemon=True).start()
         self._forward(pair, client, server, True)
-        self._sockets -= {client, server}
 
     def _forward(self, pair: _Pair, source: socket.socket, target: socket.socket, from_client: bool) -> None:
         """Pass messages on, one by one, until either side ends."""
@@ -78,9 +89,13 @@ class CuttingProxy:
                     answered = not from_client and self._ends_answer(message)
                     if pair.doom == (AFTER if answered else BEFORE):
                         self.cuts += 1
+                        if self._silent:
+                            pair.fall_silent()
+                            return
                         raise _Cut
                     target.sendall(message)
         _close(pair.client, pair.server)
+        self._sockets -= {pair.client, pair.server}
 
     def _is_commit(self, message: bytes) -> bool:
         if self._frames is _postgres_frame:  # Query, and Parse with an empty name
@@ -102,6 +117,11 @@ class _Pair:
         self.client, self.server = client, server
         self.doom: str | None = None
         self.is_being_set_up = False  # SQLAlchemy sends MariaDB a COMMIT after the isolation level
+
+    def fall_silent(self) -> None:
+        """From now on nothing that either side sends arrives, or is acknowledged."""
+        for each in (self.client, self.server):
+            each.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(_DROP_ALL)))
 
 
 def _postgres_frame(buffer: bytes, is_first: bool) -> int:

@@ -234,3 +234,22 @@ def test_a_database_of_another_environment_gives_a_warning() -> None:
     assert overview.report(REGISTRY, snapshot(), "staging").warnings == [
         "This database belongs to environment 'production', not 'staging'."
     ]
+
+
+def test_records_of_later_migrations_than_the_last_known_were_made_by_a_newer_program() -> None:
+    older, newer = row(name="002-b-gone"), row(name="004-from-tomorrow")
+    assert overview.report(REGISTRY, snapshot(older, newer), "production").newer == ["004-from-tomorrow"]
+
+
+def test_a_report_names_in_order_what_a_run_would_come_to() -> None:
+    paused = row(name="002-second", status=Status.PAUSED)
+    assert overview.report(REGISTRY, snapshot(paused), "production").in_line == ["001-first", "002-second"]
+
+
+def test_one_that_blocks_the_start_says_so() -> None:
+    class Blocking(Second):
+        name = "004-blocking"
+        blocks_startup = True
+
+    assert overview.status_of(Registry([Blocking]), snapshot(), "004-blocking").blocks_startup
+    assert not overview.status_of(REGISTRY, snapshot(), "001-first").blocks_startup

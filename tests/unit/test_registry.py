@@ -145,6 +145,13 @@ def test_a_good_name_is_accepted(name: str) -> None:
     assert Registry([migration(name)]).names == (name,)
 
 
+def test_a_manual_migration_cannot_block_the_start() -> None:
+    both = type("Both", (migration("001-a"),), {"manual": True, "blocks_startup": True})
+    assert refusal(both) == (
+        "test_registry.py (Both): no start of the application waits for a manual migration: drop blocks_startup."
+    )
+
+
 @pytest.mark.parametrize(
     ("members", "cure", "problem"),
     [

@@ -17,6 +17,11 @@ environment = "project"
 migrations = "project.migrations"
 lease_seconds = 3
 log_format = "json"
+run_on_startup = true
+auto_migrate = true
+allow_production_auto_migrate = 1
+startup_wait = true
+startup_seconds = 60
 """
 
 
@@ -29,7 +34,16 @@ def project(tmp_path: Path) -> Path:
 
 def test_the_defaults() -> None:
     assert read_settings({}, {}) == Settings(
-        database_url=None, environment=None, migrations="migrations", lease_seconds=30.0, log_format="text"
+        database_url=None,
+        environment=None,
+        migrations="migrations",
+        lease_seconds=30.0,
+        log_format="text",
+        run_on_startup=False,
+        auto_migrate=False,
+        allow_production_auto_migrate=False,
+        startup_wait=False,
+        startup_seconds=300.0,
     )
 
 
@@ -43,6 +57,11 @@ def test_the_defaults() -> None:
         ("migrations", "MIGRATIONS", "f", "v", "f", "v", "project.migrations", "migrations"),
         ("lease_seconds", "MIGRATION_LEASE_SECONDS", 1, "2", 1.0, 2.0, 3.0, 30.0),
         ("log_format", "LOG_FORMAT", "json", "text", "json", "text", "json", "text"),
+        ("run_on_startup", "RUN_MIGRATIONS_ON_STARTUP", "1", "0", True, False, True, False),
+        ("auto_migrate", "AUTO_MIGRATE", True, "FALSE", True, False, True, False),
+        ("allow_production_auto_migrate", "ALLOW_PRODUCTION_AUTO_MIGRATE", True, "false", True, False, True, False),
+        ("startup_wait", "MIGRATION_STARTUP_WAIT", True, "0", True, False, True, False),
+        ("startup_seconds", "MIGRATION_STARTUP_SECONDS", 1, "2", 1.0, 2.0, 60.0, 300.0),
     ],
 )  # fmt: skip
 def test_a_flag_beats_the_environment_beats_the_project_beats_the_default(
@@ -84,6 +103,26 @@ def test_a_lease_that_makes_no_sense_is_refused(value: str) -> None:
     )
 
 
+@pytest.mark.parametrize("value", ["yes", "on", "ture", "2", " true", "None"])
+@pytest.mark.parametrize(
+    "variable",
+    ["RUN_MIGRATIONS_ON_STARTUP", "AUTO_MIGRATE", "ALLOW_PRODUCTION_AUTO_MIGRATE", "MIGRATION_STARTUP_WAIT"],
+)
+def test_a_switch_is_on_or_off_and_no_other_word_is_guessed_at(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        read_settings({}, {variable: value})
+    assert str(error.value) == f"{variable} is {value!r}; it must be true, false, 1 or 0."
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "86401", "nan"])
+def test_a_deadline_that_makes_no_sense_is_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        read_settings({}, {"MIGRATION_STARTUP_SECONDS": value})
+    assert str(error.value) == (
+        f"MIGRATION_STARTUP_SECONDS is {value!r}; it must be a number of seconds from 0.2 to 86400."
+    )
+
+
 @pytest.mark.parametrize("seconds", [0.2, 3600])
 def test_the_limits_of_a_lease_are_allowed(seconds: float) -> None:
     assert read_settings({"lease_seconds": seconds}, {}).lease_seconds == seconds
@@ -112,7 +151,8 @@ def test_an_unknown_key_of_the_project_is_named_with_the_known_ones(project: Pat
         read_settings({}, {}, project)
     assert str(error.value) == (
         f"{project}: [tool.system_migration] has no setting 'migration'. "
-        "Known: database_url, environment, migrations, lease_seconds, log_format."
+        "Known: database_url, environment, migrations, lease_seconds, log_format, run_on_startup, auto_migrate, "
+        "allow_production_auto_migrate, startup_wait, startup_seconds."
     )
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from system_migration.batching.writes import same
+from system_migration.batching.writes import Sorted, _sort_by_one_column, same
 
 NAN = float("nan")
 
@@ -38,6 +38,7 @@ NAN = float("nan")
 def test_the_same(left: Any, right: Any) -> None:
     assert same((left,), (right,)) is True
     assert same((right,), (left,)) is True
+    assert _is_written(left, right) is _is_written(right, left) is False
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,7 @@ def test_the_same(left: Any, right: Any) -> None:
 def test_not_the_same(left: Any, right: Any) -> None:
     assert same((left,), (right,)) is False
     assert same((right,), (left,)) is False
+    assert _is_written(left, right) is _is_written(right, left) is True
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -86,3 +88,10 @@ def test_one_value_anywhere_in_the_row_makes_the_difference(place: int) -> None:
     assert same(tuple(row), tuple(row))
     changed = [*row[:place], "other", *row[place + 1 :]]
     assert not same(tuple(row), tuple(changed))
+
+
+def _is_written(before: Any, after: Any) -> bool:
+    """Whether a row whose only written column had one value is written when transform gives the other."""
+    found = Sorted(values=[[]])
+    _sort_by_one_column(found, ("v", 0), [(before,)], [{"v": after}])
+    return found.values == [[after]]

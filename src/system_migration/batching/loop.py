@@ -184,22 +184,17 @@ class BatchLoop:
     def _redo_deferred(self) -> None:
         """Rows that changed under a batch's hands are done again, under the same numbers of the next pass."""
         newest = self._last_pass()
-        number, finished = 1, False
-        while not finished:
-            put_off = self._put_off_in(number)
-            if number >= newest + PASSES and put_off:
+        while put_off := self._ask(lambda connection: ledger.deferred_ranges(connection, self.run)):
+            oldest = put_off[0].pass_number
+            if oldest >= newest + PASSES:
                 raise Paused(self.run.name, RESTLESS)
             for deferred in put_off:
-                self._hand_over(self._named(number + 1, deferred.numbers, tuple(deferred.keys)))
+                if deferred.pass_number == oldest:
+                    self._hand_over(self._named(oldest + 1, deferred.numbers, tuple(deferred.keys)))
             self._drain()
-            finished = not put_off and number >= newest
-            number += 1
 
     def _last_pass(self) -> int:
         return self._ask(lambda connection: ledger.last_pass(connection, self.run))
-
-    def _put_off_in(self, pass_number: int) -> list[ledger.Deferred]:
-        return self._ask(lambda connection: ledger.deferred_ranges(connection, self.run, pass_number))
 
     def _ask(self, question: Callable[[Connection], _T]) -> _T:
         return self.database.ask(question, self.progress.waiting)
@@ -221,9 +216,10 @@ class BatchLoop:
                 return
             reached = gap.upper if page.exhausted and gap.is_closed else page.reached
             kept = self._without_held(page.rows)
-            if kept or self.target.assigned is not None or self.target.pending is None or gap.is_closed:
+            if kept or self.reader.leaves_rows or self.target.pending is None or gap.is_closed:
                 numbers = gap.all_numbers() if page.exhausted else gap.next_share()
-                self._hand_over(Batch(pass_number, numbers, gap.lower, reached, kept, ()), suspect)
+                named = tuple(map(self.target.key_of, kept)) if self.reader.by_name else None
+                self._hand_over(Batch(pass_number, numbers, gap.lower, reached, kept, (), named=named), suspect)
                 gap = gap.after(numbers, reached)
             else:
                 gap = gap.beyond(reached)
@@ -250,10 +246,15 @@ class BatchLoop:
         return wanted if suspect.allowed is None else min(wanted, suspect.allowed)
 
     def _leave_out_held(self) -> None:
-        """Held rows must not be changed in SQL again. Rows that are read are left out one by one."""
+        """Held rows must not be changed in SQL again. Rows that are read are left out one by one.
+
+        Too many for one statement to name, they are: its rows are read then, and named.
+        """
         if self.target.assigned is not None and self._held_before:
             held = self._ask(lambda connection: issues.held_keys(connection, self.run))
-            self.reader.target = self.settler.target = self.target.without(held)
+            self.reader.by_name = len(held) > self.target.at_once
+            left_out = () if self.reader.by_name else held
+            self.reader.target = self.settler.target = self.target.without(left_out)
 
     def _without_held(self, rows: Sequence[RawRow]) -> Sequence[RawRow]:
         if not self._held_before or not rows:

@@ -36,16 +36,25 @@ class Page:
 
 @dataclass
 class Reader:
-    """Reads for one run. `heaviest` is the weight in bytes of its heaviest row when the run began."""
+    """Reads for one run. `heaviest` is the weight in bytes of its heaviest row when the run began.
+
+    `by_name` has also those rows read that the database itself changes, so that they can be named.
+    """
 
     database: Database
     target: Target
     progress: Progress
     heaviest: int = 0
+    by_name: bool = False
+
+    @property
+    def leaves_rows(self) -> bool:
+        """Whether rows stay where they are: the database itself changes whole ranges of them."""
+        return self.target.assigned is not None and not self.by_name
 
     def page(self, lower: Key | None, upper: Key | None, limit: int | None) -> Page:
         """Up to `limit` rows that need the change, fewer if they are heavy; at least one if there is one."""
-        if self.target.assigned is not None:
+        if self.leaves_rows:
             return self._page_to_assign(lower, upper, limit)
         if limit is not None and self.heaviest * limit > BATCH_BYTES:
             limit = self._fitting(lower, upper, limit)

@@ -43,6 +43,7 @@ _WAIT_SLICE = 0.2
 _OF_A_VALUE = (TypeError, ValueError, ArithmeticError)
 CONSTRAINT_VIOLATION = "constraint_violation"
 VALUE_REFUSED = "value_refused"
+ROW_TOO_LARGE = "row_too_large"
 
 
 @dataclass
@@ -197,8 +198,11 @@ class Settler:
         dialect = self.database.dialect
         reason = dialect.describe(error)
         match dialect.fault(error):
+            case Fault.ROW if dialect.is_too_large(error) and work.settle is exactly:
+                return [replace(work, settle=carefully)]  # which does not send the old values once more
             case Fault.ROW:
                 code = CONSTRAINT_VIOLATION if dialect.is_violation(error) else VALUE_REFUSED
+                code = ROW_TOO_LARGE if dialect.is_too_large(error) else code
                 return self._isolate(error, work, code, reason, settled)
             case Fault.RETRY:
                 return self._make_way(error, work, reason, settled)
@@ -242,7 +246,7 @@ class Settler:
 
     def _with_rows(self, batch: Batch) -> Batch:
         """The batch with its rows: a range that is changed in SQL has not read them yet."""
-        if batch.rows or self.target.assigned is None:
+        if batch.rows or batch.named is not None or self.target.assigned is None:
             return batch
         query = self.target.batch(batch.lower, batch.upper, None)
         rows = self.database.ask(lambda connection: self.target.fetch(connection, query), self.progress.waiting)

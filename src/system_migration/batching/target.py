@@ -265,7 +265,9 @@ class Target:
         """Whether the row's key is one of these."""
         if len(self.key) == 1:
             values = [key[0] for key in keys]
-            return self.key[0].in_(bindparam(OWN_NAMES + "keys", values, type_=NullType(), expanding=True))
+            # Unique, for a statement may name some rows and leave out others.
+            named = bindparam(OWN_NAMES + "keys", values, type_=NullType(), expanding=True, unique=True)
+            return self.key[0].in_(named)
         return tuple_(*self.key, types=[NullType()] * len(self.key)).in_(list(keys))
 
 

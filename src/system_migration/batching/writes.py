@@ -51,6 +51,9 @@ class Verdict:
         return len(self.written) + self.assigned
 
 
+_SIMPLE = frozenset({str, int, float, Decimal})
+
+
 @dataclass
 class Sorted:
     """The rows of a batch by what transform made of them: those to write, with their new values, and the others."""
@@ -90,8 +93,8 @@ def _sort_by_one_column(
         if outcome.__class__ is not Held:
             before = row[place]
             after = outcome.get(name, before)  # type: ignore[union-attr]
-            plain = after.__class__ is str and before.__class__ is str
-            if (after != before) if plain else not _same(after, before):
+            # Of two values, neither of them a NaN, that Python finds unequal the fine print of `_same` says no other.
+            if (after.__class__ in _SIMPLE and after != before and after == after) or not _same(after, before):
                 take_row(row)
                 take_value(after)
                 continue

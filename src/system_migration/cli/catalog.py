@@ -9,6 +9,7 @@ _RUNNING = "system_migration.cli.commands_run"
 _LOOKING = "system_migration.cli.commands_look"
 _KEEPING = "system_migration.cli.commands_keep"
 _CONTROL = "system_migration.cli.commands_control"
+_SERVING = "system_migration.cli.commands_serve"
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Look": {
@@ -28,11 +29,18 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "retry": (_CONTROL, "Work on the held rows of a migration once more, and on no others."),
         "verify": (_RUNNING, "Check completed migrations again, on a fresh connection."),
         "rollback": (_RUNNING, "Undo a migration: the one that is named, or the last completed one."),
+        "startup": (
+            "system_migration.cli.commands_startup",
+            "Do what a start of the application does about migrations, then become the server.",
+        ),
     },
     "Control": {
         "pause": (_CONTROL, "Ask a run that is going, anywhere, to stop at a clean checkpoint and wait."),
         "resume": (_CONTROL, "Continue a paused migration here."),
         "cancel": (_CONTROL, "End a run that is going or paused; only a start by name continues it."),
+    },
+    "Serve": {
+        "serve": (_SERVING, "Serve the REST API to developers whom a file, or your own code, names."),
     },
     "Keep": {
         "new": (_KEEPING, "Write the next migration file from a template that runs, and its test."),
@@ -60,8 +68,8 @@ environment (DATABASE_URL, MIGRATION_ENVIRONMENT or APP_ENV, MIGRATIONS), then f
 [tool.system_migration] in pyproject.toml.
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 work pending (status --check),
-4 another runner holds the migration, 5 refused before any write, 130 or 143 interrupted
-at a clean checkpoint."""
+4 another runner holds the migration, 5 refused before any write, 75 the application
+must not start yet (startup), 130 or 143 interrupted at a clean checkpoint."""
 
 
 def help_page() -> str:

@@ -134,11 +134,19 @@ def _run(session: Session, name: str | None, options: RunOptions, *, yes: bool) 
         if not yes and migrator.environment == PRODUCTION:
             if name is None and not migrator.pending():
                 return []
-            confirm_start(f"run {output.shown(name or 'the pending migrations')}", migrator.environment, yes=yes)
+            confirm_start(_start_of(migrator, name), migrator.environment, yes=yes)
         with stop_on_signals(migrator):
             return migrator.run(name, options)
 
     return attempt(session, work, text.run_lines, nothing=NOTHING_PENDING)
+
+
+def _start_of(migrator: Migrator, name: str | None) -> str:
+    """What would be started, in words for the person who must agree to it."""
+    if name is None:
+        return "run the pending migrations"
+    for_good = any(listed.name == name and not listed.rollbackable for listed in migrator.registry.listed())
+    return f"run {output.shown(name)}{', which cannot be rolled back,' if for_good else ''}"
 
 
 def _dry_run(session: Session, name: str | None, options: RunOptions, *, full: bool) -> int:

@@ -17,6 +17,7 @@ USAGE = 2
 WORK_PENDING = 3
 HELD = 4
 REFUSED = 5
+NOT_YET = 75
 SIGNAL = 128
 
 EXIT_CODES: dict[type[BaseException], int] = {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from system_migration.cli import output
 from system_migration.cli.text import counted, duration, speed
-from system_migration.migration import Progress
+from system_migration.migration import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -102,7 +102,7 @@ class State:
         return "  ".join(parts)
 
 
-class LineWatcher:
+class LineWatcher(SilentProgress):
     """A line at every new phase, then one at most every five seconds."""
 
     def __init__(self, write: Callable[[str], None] = output.notice, clock: Clock = time.monotonic) -> None:
@@ -140,7 +140,7 @@ class LineWatcher:
         """Nothing is left to draw."""
 
 
-class BarWatcher:
+class BarWatcher(SilentProgress):
     """A bar that is redrawn in place and leaves nothing behind. Imports rich when the first phase begins."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:

@@ -74,6 +74,8 @@ def _figures(report: DryRunReport) -> list[str]:
         rows.append(("estimate", f"{duration(report.estimated_seconds)} with {workers}"))
     if report.journal_bytes is not None:
         rows.append(("journal", f"about {size(report.journal_bytes)}, for an automatic rollback"))
+    if report.rollback:
+        rows.append(("afterwards", f"it {report.rollback}"))
     rows += [(name, value(item)) for name, item in report.metadata.items()]
     return table_without_heading(rows)
 

@@ -14,6 +14,7 @@ from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
 from system_migration.batching.crew import usable_cores
 from system_migration.batching.executors import Transformer
+from system_migration.batching.garbage import seldom_collected
 from system_migration.batching.limits import ChangeLimit
 from system_migration.batching.loop import BatchLoop, Tally
 from system_migration.batching.ranges import ordinal
@@ -70,7 +71,7 @@ class BatchRun:
         transformer = Transformer(type(self.migration), worker_count(self.options), self.options.processes)
         try:
             loop = self._loop(target, transformer, tally, total, heaviest)
-            with loop.at_work():
+            with loop.at_work(), seldom_collected():
                 self._walk(loop, last_pass)
         finally:
             transformer.close()

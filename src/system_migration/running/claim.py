@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection
@@ -42,17 +43,22 @@ Decision = Callable[[Connection, MigrationRow], RunKind | None]
 """What a row as read after winning calls for; None when there is nothing to do. Raises `Refused`."""
 
 
-def claim(workspace: Workspace, migration: type[Migration], decide: Decision) -> Claimed | None:
+def what_was_asked(workspace: Workspace, options: RunOptions) -> dict[str, Any]:
+    """What the record keeps of a start: the options, and where it came from. A later start can repeat it from this."""
+    return {"options": options.given()} | (workspace.origin.detail() if workspace.origin else {})
+
+
+def claim(workspace: Workspace, migration: type[Migration], options: RunOptions, decide: Decision) -> Claimed | None:
     """Take the lease of a migration, or raise `HeldElsewhere` or `Refused`; None when nothing is left to do.
 
     Everything known before is read again here: another runner may have finished in between. An unfinished attempt is
     put under the new fence in the same transaction, so its old runner can commit nothing any more.
     """
     with rights.needed(workspace.database.dialect, rights.ON_TRACKING):
-        return _claim(workspace, migration, decide)
+        return _claim(workspace, migration, options, decide)
 
 
-def _claim(workspace: Workspace, migration: type[Migration], decide: Decision) -> Claimed | None:
+def _claim(workspace: Workspace, migration: type[Migration], options: RunOptions, decide: Decision) -> Claimed | None:
     environment, name = workspace.environment, migration.name
     database, waiting = workspace.database, workspace.progress.waiting
     ensure_row(database, environment, name, workspace.progress.waiting)
@@ -73,7 +79,7 @@ def _claim(workspace: Workspace, migration: type[Migration], decide: Decision) -
         if kind is None:
             leases.release(connection, taken)
             return None
-        inherited = _inherit(connection, workspace, migration, row, taken, before)
+        inherited = _inherit(connection, workspace, migration, options, row, taken, before)
         return Claimed(HeldLease(database, taken, workspace.clock, anchor, waiting), row, kind, inherited)
 
     # A takeover waits for the old runner's open batch: at most until the server ends an idle transaction.
@@ -84,6 +90,7 @@ def _inherit(
     connection: Connection,
     workspace: Workspace,
     migration: type[Migration],
+    options: RunOptions,
     row: MigrationRow,
     taken: Claim,
     before: Previous,
@@ -96,7 +103,7 @@ def _inherit(
     runs.take_over(connection, attempt.id, attempt.fence, code.checksum(migration))
     if before.holder == taken.holder:
         return attempt  # an earlier attempt of this very claim has noted the takeover
-    detail = {"fence": attempt.fence, "died": not before.released}
+    detail = {"fence": attempt.fence, "died": not before.released} | what_was_asked(workspace, options)
     audit.add_event(connection, attempt.environment, attempt.name, "takeover", workspace.actor, detail, attempt.id)
     if not before.released and attempt.kind is RunKind.RUN and issubclass(migration, BatchMigration):
         _count_deaths(connection, attempt)
@@ -125,6 +132,11 @@ def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) 
                 raise Paused(row.name, row.error or "it was paused.", f"Go on with `migration run {row.name}`.")
             case Status.FAILED if not named and (row.cancelled or row.run_kind is RunKind.ROLLBACK):
                 return None
+            case Status.FAILED if options.unattended:
+                raise Refused(
+                    f"Migration {row.name} is FAILED, and a start of the application never tries again. When the "
+                    f"cause is mended, `migration run {row.name}` continues it."
+                )
             case Status.COMPLETED if not (issubclass(migration, BatchMigration) and migration.defines("pending")):
                 raise Refused(
                     f"Migration {row.name} is COMPLETED, and nothing tells which rows it missed. To do all of its "

@@ -21,6 +21,7 @@ from system_migration.running import statements
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
+from system_migration.store import migrations
 from system_migration.store.dialects import Dialect
 
 _T = TypeVar("_T")
@@ -51,6 +52,7 @@ def plain_context(
         executed_by=workspace.actor.name,
         report=workspace.progress,
         ask=workspace.ask,
+        completion=lambda name: migrations.completed_at(connection, workspace.environment, name),
     )
 
 

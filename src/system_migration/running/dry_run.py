@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from system_migration import undoing
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys, writes
 from system_migration.batching.executors import Transformer
@@ -97,7 +98,8 @@ class DryRun:
             return self._empty(error=describe(error, self.workspace.database.dialect, self.migration))
 
     def _empty(self, **values: Any) -> DryRunReport:
-        return empty_report(self.migration.name, **{"workers": worker_count(self.options)} | values)
+        known = {"workers": worker_count(self.options), "rollback": undoing.declaration(self.migration)}
+        return empty_report(self.migration.name, **known | values)
 
     def _of_batches(self, instance: BatchMigration) -> DryRunReport:
         self.workspace.progress.phase(self.migration.name, "preflight")

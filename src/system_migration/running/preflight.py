@@ -106,19 +106,23 @@ def unexpected_rows(
     """Why the number of rows to change keeps the migration from starting, or None."""
     if migration.expected_rows is None:
         return None  # counting reads the whole table
-    return expectation.unexpected(migration.name, _rows_of_generation(connection, target, row), migration.expected_rows)
+    left, changed = _rows_of_generation(connection, target, row)
+    return expectation.unexpected(migration.name, left, changed, migration.expected_rows)
 
 
-def _rows_of_generation(connection: Connection, target: Target, row: MigrationRow | None) -> int:
-    """How many rows the generation changes in all: those that are left, and those changed before it was resumed."""
+def _rows_of_generation(connection: Connection, target: Target, row: MigrationRow | None) -> tuple[int, int]:
+    """How many rows the generation has to change, and how many changes it made before it was resumed.
+
+    Without `pending` the first number is that of all rows, done or not.
+    """
     if target.pending is None:
         if row is not None and row.upper_bound == EMPTY_TABLE:
-            return 0
+            return 0, 0
         bound = keys.decode(row.upper_bound) if row is not None and row.upper_bound else None
-        return connection.execute(target.count(None, bound)).scalar_one()
+        return connection.execute(target.count(None, bound)).scalar_one(), 0
     left = connection.execute(target.count()).scalar_one()
     if row is None:
-        return left
+        return left, 0
     # Of the attempt, only what names the generation matters to the ledger.
     place = Attempt("", row.environment, row.name, row.generation, RunKind.RUN, 0)
-    return left + ledger.totals(connection, place).changed
+    return left, ledger.totals(connection, place).changed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from collections.abc import Callable
 
 from system_migration import code
 from system_migration.errors import MigrationSystemError, Refused
@@ -10,6 +10,7 @@ from system_migration.migration import Migration
 from system_migration.records import DryRunReport, RunOptions, RunReport, as_json, empty_report
 from system_migration.running import undo_dry_run, verification
 from system_migration.running.dry_run import DryRun
+from system_migration.running.reporting import run_report
 from system_migration.running.run_log import RunLog
 from system_migration.running.verification import Verdict
 from system_migration.running.workspace import Workspace
@@ -30,38 +31,49 @@ def dry_run(
 ) -> DryRunReport:
     """Make a dry run and, where something may be `stored`, keep its report with its attempt."""
     log = RunLog(migration.name)
-    report = DryRun(workspace, migration, options, log, row, full=full).report()
-    return keep(workspace, migration, row, report, stored, log)
+    look = DryRun(workspace, migration, options, log, row, full=full)
+    return kept(workspace, migration, row, stored, look.report, log)
 
 
 def dry_rollback(
     workspace: Workspace, migration: type[Migration], row: MigrationRow | None, *, stored: bool
 ) -> DryRunReport:
     """Compare what a rollback would restore and, where something may be `stored`, keep the report with its attempt."""
-    try:
-        report = undo_dry_run.dry_run(workspace, migration, row)
-    except Refused as refusal:
-        report = empty_report(migration.name, refusal=str(refusal))
-    return keep(workspace, migration, row, report, stored)
+
+    def look() -> DryRunReport:
+        try:
+            return undo_dry_run.dry_run(workspace, migration, row)
+        except Refused as refusal:
+            return empty_report(migration.name, refusal=str(refusal))
+
+    return kept(workspace, migration, row, stored, look)
 
 
-def keep(
+def kept(
     workspace: Workspace,
     migration: type[Migration],
     row: MigrationRow | None,
-    report: DryRunReport,
     stored: bool,
+    look: Callable[[], DryRunReport],
     log: RunLog | None = None,
 ) -> DryRunReport:
-    """The report, after it was stored with an attempt of its own where it may be."""
-    if stored:
-        outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
-        problem = report.refusal or report.error
-        with workspace.database.write() as connection:
-            attempt = _start(connection, workspace, migration, row, RunKind.DRY_RUN)
-            runs.finish(connection, attempt, outcome, error=problem, report=as_json(report))
-            if log is not None:
-                log.store(connection, attempt.id)
+    """The report that `look` makes, kept with an attempt of its own where something may be `stored`.
+
+    Dying half-way leaves an attempt without an outcome.
+    """
+    if not stored:
+        return look()
+    attempt = _begin(workspace, migration, row, RunKind.DRY_RUN)
+    try:
+        report = look()
+    except MigrationSystemError as reason:
+        _refuse(workspace, attempt, reason)
+        raise
+    outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
+    with workspace.database.write() as connection:
+        runs.finish(connection, attempt, outcome, error=report.refusal or report.error, report=as_json(report))
+        if log is not None:
+            log.store(connection, attempt.id)
     return report
 
 
@@ -72,16 +84,16 @@ def verify(workspace: Workspace, migration: type[Migration], row: MigrationRow) 
     """
     log, began = RunLog(migration.name), workspace.clock.monotonic()
     workspace.progress.phase(migration.name, "verifying")
-    with workspace.database.write() as connection:
-        attempt = _start(connection, workspace, migration, row, RunKind.VERIFY)
+    attempt = _begin(workspace, migration, row, RunKind.VERIFY)
     try:
         verdict = verification.verify(workspace, migration(), row, attempt, RunOptions(), log)
     except MigrationSystemError as reason:
-        with workspace.database.write() as connection:
-            runs.finish(connection, attempt, Outcome.REFUSED, error=str(reason))
+        _refuse(workspace, attempt, reason)
         raise
     _record_verdict(workspace, row, attempt, verdict, log)
-    return _verify_report(row, attempt, verdict, workspace.clock.monotonic() - began)
+    seconds = workspace.clock.monotonic() - began
+    metadata = {} if verdict.possible else {"note": "the migration brings no verify()"}
+    return run_report(row, attempt, seconds, verified=verdict.passed, metadata=metadata, error=_failure(verdict))
 
 
 def _record_verdict(workspace: Workspace, row: MigrationRow, attempt: Attempt, verdict: Verdict, log: RunLog) -> None:
@@ -100,39 +112,16 @@ def _failure(verdict: Verdict) -> str | None:
     return verdict.reason if verdict.possible and not verdict.passed else None
 
 
-def _verify_report(row: MigrationRow, attempt: Attempt, verdict: Verdict, seconds: float) -> RunReport:
-    return RunReport(
-        name=row.name,
-        kind=RunKind.VERIFY,
-        status=row.status,
-        verified=verdict.passed,
-        records_processed=row.records_processed,
-        issues=row.issues,
-        unchanged=0,
-        vanished=0,
-        changed_meanwhile=0,
-        seconds=seconds,
-        run_id=attempt.id,
-        error=_failure(verdict),
-        metadata={} if verdict.possible else {"note": "the migration brings no verify()"},
-    )
+def _begin(workspace: Workspace, migration: type[Migration], row: MigrationRow | None, kind: RunKind) -> Attempt:
+    generation = row.generation if row else 1
+    attempt = Attempt(next(workspace.run_ids), workspace.environment, migration.name, generation, kind, fence=0)
+    actor = workspace.actor
+    with workspace.database.write() as connection:
+        runs.insert_attempt(connection, attempt, code.checksum(migration), actor.name, actor.host)
+    workspace.progress.started(migration.name, attempt.id)
+    return attempt
 
 
-def _start(
-    connection: Connection,
-    workspace: Workspace,
-    migration: type[Migration],
-    row: MigrationRow | None,
-    kind: RunKind,
-) -> Attempt:
-    return runs.start(
-        connection,
-        environment=workspace.environment,
-        name=migration.name,
-        generation=row.generation if row else 1,
-        kind=kind,
-        fence=0,
-        code=code.checksum(migration),
-        executed_by=workspace.actor.name,
-        host=workspace.actor.host,
-    )
+def _refuse(workspace: Workspace, attempt: Attempt, reason: MigrationSystemError) -> None:
+    with workspace.database.write() as connection:
+        runs.finish(connection, attempt, Outcome.REFUSED, error=str(reason))

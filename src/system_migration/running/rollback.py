@@ -31,7 +31,7 @@ class Rollback(Undertaking):
         """
         if not self.migration.rollbackable:
             raise Refused(f"Migration {self.name} cannot be rolled back: it declares rollbackable = False.")
-        claimed = claim(self.workspace, self.migration, self._decide_rollback)
+        claimed = claim(self.workspace, self.migration, self.options, self._decide_rollback)
         assert claimed is not None
         with claimed.lease.beating():
             return self.go_on(claimed)

@@ -56,7 +56,7 @@ class Runner(Undertaking):
         return report
 
     def _with_lease(self, decide: Decision) -> RunReport | None:
-        claimed = claim(self.workspace, self.migration, decide)
+        claimed = claim(self.workspace, self.migration, self.options, decide)
         if claimed is None:
             return None
         with claimed.lease.beating():

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -16,9 +15,10 @@ from system_migration.batch_migration import BatchMigration
 from system_migration.errors import Cancelled, Interrupted, LeaseLost, MigrationFailed, Paused
 from system_migration.migration import Migration
 from system_migration.records import RunOptions, RunReport
-from system_migration.running.claim import Claimed
+from system_migration.running.claim import Claimed, what_was_asked
 from system_migration.running.contexts import describe
 from system_migration.running.preflight import Ready
+from system_migration.running.reporting import run_report
 from system_migration.running.run_log import RunLog
 from system_migration.running.window import NO_WINDOW, Window
 from system_migration.running.workspace import Workspace
@@ -29,7 +29,6 @@ from system_migration.store.runs import Attempt
 from system_migration.store.times import now
 
 _T = TypeVar("_T")
-_NOTHING = ledger.Totals(0, 0, 0, 0, 0)
 
 
 @dataclass
@@ -74,7 +73,9 @@ class Undertaking:
         """One that is not recorded yet. Its id, made first, tells afterwards whether the record arrived."""
         fence, generation = claimed.lease.claim.fence, claimed.row.generation
         part = window.from_key, window.to_key, self.options.held_only and kind is RunKind.RUN
-        return Attempt(str(uuid4()), self.workspace.environment, self.name, generation, kind, fence, *part)
+        return Attempt(
+            next(self.workspace.run_ids), self.workspace.environment, self.name, generation, kind, fence, *part
+        )
 
     def _insert_run(self, connection: Connection, attempt: Attempt) -> None:
         actor = self.workspace.actor
@@ -85,6 +86,7 @@ class Undertaking:
         attempt = claimed.inherited or self._start(claimed, kind, ready)
         session = f"system_migration:{attempt.id[:8]}:{attempt.fence}"
         self.workspace = replace(self.workspace, database=self.workspace.database.named(session))
+        self.workspace.progress.started(self.name, attempt.id)
         return attempt
 
     def _start(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
@@ -102,7 +104,8 @@ class Undertaking:
                 values |= {"max_issues": ready.max_issues}
                 self._release_held(connection, claimed.row, attempt)
             migrations.transition(connection, claimed.row, Status.RUNNING, **values)
-            self._event(connection, f"{kind}_started", attempt, {"status": claimed.row.status})
+            detail = {"status": claimed.row.status} | what_was_asked(self.workspace, self.options)
+            self._event(connection, f"{kind}_started", attempt, detail)
             return attempt
 
         started = self._transact(start, landed=lambda connection: runs.find(connection, attempt))
@@ -204,19 +207,8 @@ class Undertaking:
 
     def _report(self, attempt: Attempt, began: float, metadata: dict[str, Any]) -> RunReport:
         row = self._ask(self._row)
-        undone = attempt.kind is RunKind.ROLLBACK
-        done = _NOTHING if undone else self._ask(lambda connection: ledger.totals(connection, attempt))
-        return RunReport(
-            name=self.name,
-            kind=attempt.kind,
-            status=row.status,
-            verified=row.verified,
-            records_processed=row.records_processed,
-            issues=row.issues,
-            unchanged=done.unchanged,
-            vanished=done.vanished,
-            changed_meanwhile=done.deferred,
-            seconds=self.workspace.clock.monotonic() - began,
-            run_id=attempt.id,
-            metadata=metadata,
-        )
+        seconds = self.workspace.clock.monotonic() - began
+        if attempt.kind is RunKind.ROLLBACK:
+            return run_report(row, attempt, seconds, verified=row.verified, metadata=metadata)
+        done = self._ask(lambda connection: ledger.totals(connection, attempt))
+        return run_report(row, attempt, seconds, verified=row.verified, metadata=metadata, done=done)

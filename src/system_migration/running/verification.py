@@ -121,9 +121,7 @@ def _left_over(connection: Connection, target: Target, row: MigrationRow, attemp
         connection.execute(target.count(gap.lower, bound if gap.last is None else gap.upper)).scalar_one()
         for gap in gaps
     )
-    for number in range(1, ledger.last_pass(connection, attempt) + 1):
-        left += sum(len(deferred.keys) for deferred in ledger.deferred_ranges(connection, attempt, number))
-    return int(left)
+    return int(left) + sum(len(deferred.keys) for deferred in ledger.deferred_ranges(connection, attempt))
 
 
 def _first_failing(

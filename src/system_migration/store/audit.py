@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, and_, func, insert, select
 
-from system_migration.records import Event, LogLine
+from system_migration.records import Event, LogLine, Run
 from system_migration.store import tables
 from system_migration.store.times import now
 
@@ -67,10 +67,59 @@ def events(connection: Connection, environment: str, name: str, limit: int) -> l
         .order_by(event.id.desc())
         .limit(limit)
     )
-    return [
-        Event(row.at, row.name, row.action, row.actor, row.host, json.loads(row.detail))
-        for row in connection.execute(query)
-    ]
+    return [_event(row) for row in connection.execute(query)]
+
+
+def events_after(
+    connection: Connection, environment: str, name: str, run_id: str, after: int, limit: int
+) -> list[Event]:
+    """Up to `limit` entries of a run that are newer than the entry `after`, oldest first."""
+    event = tables.event.c
+    query = (
+        select(tables.event)
+        .where(event.environment == environment, event.name == name, event.run_id == run_id, event.id > after)
+        .order_by(event.id)
+        .limit(limit)
+    )
+    return [_event(row) for row in connection.execute(query)]
+
+
+STARTS = ("run_started", "rollback_started", "takeover")
+"""What a runner records when it begins, or goes on with what another began; what was asked of it is in the detail."""
+
+
+def newest_start(connection: Connection, environment: str, name: str, run_id: str) -> Event | None:
+    """How the last runner of a run began."""
+    event = tables.event.c
+    mine = and_(event.environment == environment, event.name == name, event.run_id == run_id)
+    query = select(tables.event).where(mine, event.action.in_(STARTS)).order_by(event.id.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _event(row)
+
+
+def start_by_request(connection: Connection, run: Run, environment: str, request: str) -> Event | None:
+    """How a run was begun or gone on with by the start that has this id."""
+    event = tables.event.c
+    mine = and_(event.environment == environment, event.name == run.migration, event.run_id == run.id)
+    query = select(tables.event).where(mine, event.action.in_(STARTS)).order_by(event.id)
+    starts = (_event(row) for row in connection.execute(query))
+    return next((start for start in starts if start.detail.get("request") == request), None)
+
+
+def takeovers(connection: Connection, environment: str, limit: int) -> list[tuple[str, Event]]:
+    """The newest takeovers, each with the id of the run that was gone on with."""
+    event = tables.event.c
+    query = (
+        select(tables.event)
+        .where(event.environment == environment, event.action == "takeover", event.run_id.is_not(None))
+        .order_by(event.id.desc())
+        .limit(limit)
+    )
+    return [(row.run_id, _event(row)) for row in connection.execute(query)]
+
+
+def _event(row: Any) -> Event:
+    return Event(row.at, row.name, row.action, row.actor, row.host, json.loads(row.detail), row.id)
 
 
 def add_lines(connection: Connection, run_id: str, lines: Sequence[tuple[datetime, str, str]]) -> None:
@@ -94,16 +143,36 @@ def lines(
     """The newest `limit` lines at or above `level`, oldest first."""
     log, run = tables.log.c, tables.run.c
     query = (
-        select(log.at, log.level, log.message, log.run_id)
+        select(log.at, log.level, log.message, log.run_id, log.id)
         .join_from(tables.log, tables.run, log.run_id == run.id)
         .where(
             run.environment == environment,
             run.name == name,
-            log.level.in_(LEVELS[LEVELS.index(level.upper()) :]),
+            log.level.in_(_from_level(level)),
         )
         .order_by(log.id.desc())
         .limit(limit)
     )
     if run_id is not None:
         query = query.where(log.run_id == run_id)
-    return [LogLine(row.at, row.level, row.message, row.run_id) for row in connection.execute(query)][::-1]
+    return [_line(row) for row in connection.execute(query)][::-1]
+
+
+def lines_after(connection: Connection, run_id: str, after: int, limit: int, level: str = "debug") -> list[LogLine]:
+    """Up to `limit` lines of a run, at or above `level`, that are newer than the line `after`, oldest first."""
+    log = tables.log.c
+    query = (
+        select(log.at, log.level, log.message, log.run_id, log.id)
+        .where(log.run_id == run_id, log.id > after, log.level.in_(_from_level(level)))
+        .order_by(log.id)
+        .limit(limit)
+    )
+    return [_line(row) for row in connection.execute(query)]
+
+
+def _from_level(level: str) -> Sequence[str]:
+    return LEVELS[LEVELS.index(level.upper()) :]
+
+
+def _line(row: Any) -> LogLine:
+    return LogLine(row.at, row.level, row.message, row.run_id, row.id)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, select
 
 from system_migration.batching import keys
 from system_migration.batching.keys import Key
@@ -99,12 +100,51 @@ def listing(
     connection: Connection, environment: str, name: str, generation: int, codes: Sequence[str] | None = None
 ) -> list[Issue]:
     """The held rows, in the order they were met; those held for one of these reasons if any are given."""
-    query = (
-        select(issue.key, issue.code, issue.message, issue.at)
+    return [_issue(row) for row in connection.execute(_listing(environment, name, generation, codes))]
+
+
+def page(
+    connection: Connection,
+    environment: str,
+    name: str,
+    generation: int,
+    codes: Sequence[str] | None,
+    after: str | None,
+    limit: int,
+) -> list[Issue]:
+    """Up to `limit` held rows in the order of `listing`, from behind the one whose id is `after`."""
+    query = _listing(environment, name, generation, codes).limit(limit)
+    if after is not None:
+        edge = tables.issue.alias("edge")
+        mine = and_(edge.c.environment == environment, edge.c.name == name, edge.c.generation == generation)
+        at = select(edge.c.at).where(mine, edge.c.key_digest == after).scalar_subquery()
+        query = query.where((issue.at > at) | ((issue.at == at) & (issue.key_digest > after)))
+    return [_issue(row) for row in connection.execute(query)]
+
+
+def find(
+    connection: Connection, environment: str, name: str, generation: int, codes: Sequence[str] | None, key: str
+) -> Issue | None:
+    """The held row whose key a person writes like this. Raises `ValueError` where that is no key of the table."""
+    query = _listing(environment, name, generation, codes)
+    sample = connection.execute(query.limit(1)).first()
+    if sample is None:
+        return None
+    digest = keys.digest(keys.parse(key, [type(part) for part in keys.decode(sample.key)]))
+    row = connection.execute(query.where(issue.key_digest == digest)).one_or_none()
+    return None if row is None else _issue(row)
+
+
+def _listing(environment: str, name: str, generation: int, codes: Sequence[str] | None) -> Select[Any]:
+    return (
+        select(issue.key, issue.code, issue.message, issue.at, issue.key_digest)
         .where(_generation(environment, name, generation), *_because(codes))
         .order_by(issue.at, issue.key_digest)
     )
-    return [Issue(keys.shown(keys.decode(row.key)), row.code, row.message, row.at) for row in connection.execute(query)]
+
+
+def _issue(row: Any) -> Issue:
+    return Issue(keys.shown(keys.decode(row.key)), row.code, row.message, row.at, row.key_digest)
 
 
 def _because(codes: Sequence[str] | None) -> list[ColumnElement[bool]]:

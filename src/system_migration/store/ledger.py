@@ -7,7 +7,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    RowMapping,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    outerjoin,
+    select,
+    update,
+)
 
 from system_migration.batching import keys
 from system_migration.batching.keys import Key
@@ -17,8 +31,14 @@ from system_migration.store.runs import Attempt
 from system_migration.store.times import now
 
 ledger = tables.ledger.c
-_last = case((ledger.last_range == 0, ledger["range"]), else_=ledger.last_range)
-"""A program of tracking version 1 that began before an upgrade leaves 0: its ranges had one number."""
+
+
+def _last_of(columns: Any) -> ColumnElement[int]:
+    """A program of tracking version 1 that began before an upgrade leaves 0: its ranges had one number."""
+    return case((columns.last_range == 0, columns["range"]), else_=columns.last_range)
+
+
+_last = _last_of(ledger)
 _AT_ONCE = 5_000
 _SUMS = ("batches", "rows_read", "changed", "unchanged", "held", "vanished", "deferred", "seconds")
 
@@ -169,39 +189,44 @@ def missing(connection: Connection, run: Attempt, pass_number: int) -> list[Gap]
 class Deferred:
     """Rows that a pass found changed under its hands, and the numbers under which the next pass does them."""
 
+    pass_number: int
     numbers: Numbers
     keys: Sequence[Key]
 
 
-def deferred_ranges(connection: Connection, run: Attempt, pass_number: int) -> list[Deferred]:
-    """What a pass put off and the next one has not done yet, in order."""
-    query = select(ledger["range"], _last.label("last_range"), ledger.deferred_keys).where(
-        _pass(run, pass_number), ledger.deferred > 0
+def deferred_ranges(connection: Connection, run: Attempt) -> list[Deferred]:
+    """What any pass put off and the next one has not done yet, in order.
+
+    A range is done in order, so that it can be split: what the next pass has of it ends before what is left.
+    """
+    later, redone = (tables.ledger.alias(name).c for name in ("later", "redone"))
+    newest = select(func.max(later["range"])).where(
+        *_of_pass(later, run, ledger["pass"] + 1), later["range"] <= _last_of(ledger)
     )
-    found = []
-    for row in connection.execute(query.order_by(ledger["range"])).all():
-        whole = Deferred(Numbers(row.range, row.last_range), _keys(row.deferred_keys))
-        if left := _not_done(connection, run, pass_number + 1, whole):
-            found.append(left)
-    return found
-
-
-def _not_done(connection: Connection, run: Attempt, pass_number: int, whole: Deferred) -> Deferred | None:
-    """What of a range a pass has not covered. It is done in order, so that it can be split: the rest is its end."""
-    numbers = whole.numbers
+    done = and_(*_of_pass(redone, run, ledger["pass"] + 1), redone["range"] == newest.scalar_subquery())
     query = (
-        select(_last.label("last_range"), ledger.upper)
-        .where(_pass(run, pass_number), ledger["range"] <= numbers.last)
-        .order_by(ledger["range"].desc())
-        .limit(1)
+        select(
+            ledger["pass"],
+            ledger["range"],
+            _last_of(ledger).label("last_range"),
+            ledger.deferred_keys,
+            _last_of(redone).label("done_last"),
+            redone.upper.label("done_upper"),
+        )
+        .select_from(outerjoin(tables.ledger, redone["range"].table, done))
+        .where(_generation(run), ledger.deferred > 0)
+        .where(or_(redone["range"].is_(None), _last_of(redone) < _last_of(ledger)))
     )
-    last = connection.execute(query).one_or_none()
-    if last is None or last.last_range < numbers.first:
-        return whole
-    if last.last_range >= numbers.last:
-        return None
-    done = [keys.encode(key) for key in whole.keys].index(last.upper)
-    return Deferred(Numbers(last.last_range + 1, numbers.last), whole.keys[done + 1 :])
+    rows = connection.execute(query.order_by(ledger["pass"], ledger["range"])).all()
+    return [_left_of(row) for row in rows]
+
+
+def _left_of(row: Row[Any]) -> Deferred:
+    deferred = _keys(row.deferred_keys)
+    if row.done_last is None or row.done_last < row.range:
+        return Deferred(row[0], Numbers(row.range, row.last_range), deferred)
+    done = [keys.encode(key) for key in deferred].index(row.done_upper)
+    return Deferred(row[0], Numbers(row.done_last + 1, row.last_range), deferred[done + 1 :])
 
 
 def compact(connection: Connection, run: Attempt, pass_number: int, below: int, *, keep_deferred: bool) -> int:
@@ -263,7 +288,7 @@ def _pass(run: Attempt, number: int) -> ColumnElement[bool]:
     return and_(*_of_pass(ledger, run, number))
 
 
-def _of_pass(columns: Any, run: Attempt, number: int) -> list[ColumnElement[bool]]:
+def _of_pass(columns: Any, run: Attempt, number: int | ColumnElement[int]) -> list[ColumnElement[bool]]:
     return [
         columns.environment == run.environment,
         columns.name == run.name,

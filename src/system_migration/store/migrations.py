@@ -18,6 +18,7 @@ from sqlalchemy import (
     cast,
     func,
     insert,
+    inspect,
     literal,
     null,
     select,
@@ -148,6 +149,18 @@ def _changed_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
 def read(connection: Connection, environment: str, name: str) -> MigrationRow | None:
     """The stored state of one migration, read again."""
     return snapshot(connection, environment).rows.get(name)
+
+
+def completed_at(connection: Connection, environment: str, name: str) -> datetime | None:
+    """When the last run of a migration ended, if it is COMPLETED. None also where our tables do not exist."""
+    if not inspect(connection).has_table(tables.migration.name):
+        return None  # asked first, because a failed statement would end a transaction on PostgreSQL
+    query = select(migration.finished_at).where(
+        migration.environment == environment,
+        migration.name == name,
+        migration.status == Status.COMPLETED.value,
+    )
+    return connection.scalar(query)
 
 
 def _row(found: RowMapping) -> MigrationRow:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import Connection, Select, bindparam, insert, select, update
 
@@ -19,10 +18,13 @@ from system_migration.store.dialects import Dialect
 from system_migration.store.times import now
 
 run = tables.run.c
-_SHOWN = (
-    *("id", "name", "kind", "outcome", "generation", "executed_by", "host", "started_at", "finished_at"),
-    *("records_processed", "issues", "error"),
-)
+SHOWN = [
+    run[column]  # all of these are in older tables too
+    for column in (
+        *("id", "name", "kind", "outcome", "generation", "executed_by", "host", "started_at", "finished_at"),
+        *("records_processed", "issues", "error"),
+    )
+]
 
 
 @dataclass(frozen=True)
@@ -43,26 +45,6 @@ class Attempt:
     def is_windowed(self) -> bool:
         """Whether an operator keeps it to a part of the keys."""
         return self.from_key is not None or self.to_key is not None
-
-
-def start(
-    connection: Connection,
-    *,
-    environment: str,
-    name: str,
-    generation: int,
-    kind: RunKind,
-    fence: int,
-    code: tuple[str, str],
-    executed_by: str,
-    host: str,
-    from_key: str | None = None,
-    to_key: str | None = None,
-) -> Attempt:
-    """Record a new attempt. `code` is the checksum's algorithm and value."""
-    attempt = Attempt(str(uuid4()), environment, name, generation, kind, fence, from_key, to_key)
-    insert_attempt(connection, attempt, code, executed_by, host)
-    return attempt
 
 
 def insert_attempt(
@@ -172,33 +154,52 @@ def outcome(connection: Connection, attempt: Attempt) -> Outcome | None:
     return None if found is None else Outcome(found)
 
 
-def history(connection: Connection, environment: str, name: str | None, limit: int) -> list[Run]:
-    """Attempts, newest first."""
-    query = (
-        select(*(run[column] for column in _SHOWN))  # all of these are in older tables too
-        .where(run.environment == environment)
-        .order_by(run.started_at.desc(), run.id)
-        .limit(limit)
-    )
+def history(
+    connection: Connection, environment: str, name: str | None, limit: int, before: str | None = None
+) -> list[Run]:
+    """Attempts, newest first; of those that are older than the run `before`, if one is named."""
+    query = _listing(environment).limit(limit)
     if name is not None:
         query = query.where(run.name == name)
-    return [
-        Run(
-            id=row.id,
-            migration=row.name,
-            kind=RunKind(row.kind),
-            outcome=row.outcome and Outcome(row.outcome),
-            generation=row.generation,
-            executed_by=row.executed_by,
-            host=row.host,
-            started_at=row.started_at,
-            finished_at=row.finished_at,
-            records_processed=row.records_processed,
-            issues=row.issues,
-            error=row.error,
-        )
-        for row in connection.execute(query)
-    ]
+    if before is not None:
+        edge = tables.run.alias("edge")
+        at = select(edge.c.started_at).where(edge.c.id == before).scalar_subquery()
+        query = query.where((run.started_at < at) | ((run.started_at == at) & (run.id > before)))
+    return [as_run(row) for row in connection.execute(query).mappings()]
+
+
+def find_run(connection: Connection, environment: str, run_id: str) -> Run | None:
+    """One attempt of an environment."""
+    row = connection.execute(_listing(environment).where(run.id == run_id)).mappings().one_or_none()
+    return None if row is None else as_run(row)
+
+
+def _listing(environment: str) -> Select[Any]:
+    return select(*SHOWN).where(run.environment == environment).order_by(run.started_at.desc(), run.id)
+
+
+def as_run(row: Mapping[Any, Any]) -> Run:
+    """The record of a row that has the columns `SHOWN`."""
+    return Run(
+        id=row["id"],
+        migration=row["name"],
+        kind=RunKind(row["kind"]),
+        outcome=row["outcome"] and Outcome(row["outcome"]),
+        generation=row["generation"],
+        executed_by=row["executed_by"],
+        host=row["host"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        records_processed=row["records_processed"],
+        issues=row["issues"],
+        error=row["error"],
+    )
+
+
+def report_of(connection: Connection, run_id: str) -> Any:
+    """The stored report of a dry run, as plain JSON values, or None."""
+    text = connection.execute(select(run.report).where(run.id == run_id)).scalar_one_or_none()
+    return None if text is None else json.loads(text)
 
 
 def latest_report(connection: Connection, environment: str, name: str) -> Any:

@@ -12,9 +12,15 @@ from ante_backend.passwords import (
     HASH_PATTERN,
     PREHASH_PATTERN,
     Over72Policy,
+    check_nothing,
     check_password,
+    cost_of,
+    dummy_hash,
     hash_password,
     is_recognised_hash,
+    rehash,
+    salt_of,
+    try_password,
 )
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "data" / "legacy-passwords.json").read_text("utf-8"))
@@ -200,3 +206,54 @@ def test_a_cost_that_bcrypt_cannot_do_is_an_error():
     for cost in (3, 32):
         with pytest.raises(ValueError, match="rounds"):
             hash_password(b"hunter2!", cost, "hold")
+
+
+# What a login needs besides
+
+
+@pytest.mark.parametrize(
+    ("plain", "stored"),
+    [(b"", GOOD), (b"a\0b", GOOD), (OVER, GOOD), (b"hunter2!", "junk"), (b"hunter2!", "$2x" + GOOD[3:])],
+)
+def test_what_cannot_be_checked_is_told_apart_from_what_is_wrong(plain: bytes, stored: str):
+    assert try_password(plain, stored, "hold") is None
+    assert try_password(b"wrong", GOOD, "hold") is False
+    assert try_password(b"hunter2!", GOOD, "hold") is True
+    assert try_password(b"hunter2!", spare_bits(GOOD), "hold") is None
+
+
+@pytest.mark.parametrize(
+    ("plain", "stored", "over_72"),
+    [
+        (b"hunter2!", GOOD, "hold"),
+        (b"hunter2!", "$2a" + GOOD[3:], "hold"),
+        (b"hunter2!", "$2y" + GOOD[3:], "prehash"),
+        (OVER, LONG_HASH, "prehash"),
+        (OVER, LONG_HASH, "hold"),
+        (OVER, LONG_HASH, "truncate"),  # never weaker than it is
+        (OVER, hash_password(OVER, 4, "truncate"), "truncate"),
+    ],
+)
+def test_a_higher_cost_keeps_the_salt_and_the_form(plain: bytes, stored: str, over_72: Over72Policy):
+    raised = rehash(plain, stored, 5, over_72)
+    assert (cost_of(stored), cost_of(raised), salt_of(raised)) == (4, 5, salt_of(stored))
+    assert raised.startswith("$bcrypt-sha256$" if stored is LONG_HASH else "$2b$05$")
+    assert check_password(plain, raised, over_72)
+    assert not check_password(plain[:-1] + b"?", raised, over_72) or over_72 == "truncate"
+
+
+def test_a_new_hash_has_a_new_salt():
+    assert len({salt_of(hash_password(b"hunter2!", 4, "hold")) for _ in range(5)}) == 5
+    assert len(salt_of(LONG_HASH)) == len(salt_of(GOOD)) == 22
+
+
+def test_a_dummy_is_a_real_hash_of_the_cost_and_of_no_password(monkeypatch: pytest.MonkeyPatch):
+    dummy = dummy_hash(4)
+    assert is_recognised_hash(dummy)
+    assert cost_of(dummy) == 4
+    assert dummy_hash(4) != dummy
+    checked: list[bool] = []
+    check = bcrypt.checkpw
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *args: checked.append(check(*args)))
+    check_nothing(dummy)
+    assert checked == [False]

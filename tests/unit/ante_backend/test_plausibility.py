@@ -309,6 +309,19 @@ def test_an_opened_row_shows_no_password():
     assert "horse" not in repr(KeyRing([("main", MAIN)]).open(encrypted(MAIN, b"correct horse"), IV))
 
 
+# Proof by the password itself
+
+
+@pytest.mark.parametrize("plain", [b"correct horse", b"tab\there", b"ab\0cd", "Latin-1 \u00e9".encode("latin-1"), b""])
+def test_any_key_proves_the_bytes_it_hides_and_no_others(plain: bytes):
+    ring = KeyRing([("main", MAIN), ("old", OLD)])
+    for key in (MAIN, OLD):
+        assert ring.hides(encrypted(key, plain), IV, plain)
+        assert not ring.hides(encrypted(key, plain), IV, plain + b" ")
+        assert not ring.hides(encrypted(key, plain), IV, b"another")
+    assert not plain or not ring.hides(encrypted(THIRD, plain), IV, plain)
+
+
 # Fingerprint
 
 

@@ -19,6 +19,7 @@ def test_an_empty_environment_gives_the_safe_defaults():
         bcrypt_cost=10,
         over_72_bytes="hold",
         verify_sample=50,
+        observation_days=14,
         database_url=None,
     )
 
@@ -31,12 +32,14 @@ def test_everything_given_is_read():
         BCRYPT_COST="12",
         PASSWORD_OVER_72_BYTES="prehash",
         PASSWORD_VERIFY_SAMPLE="1",
+        LEGACY_OBSERVATION_DAYS="0",
         DATABASE_URL="sqlite:///a.db",
     )
     assert settings.encryption_key == " the key\n"
     assert settings.encryption_keys_old == ("first", " second ", "third\u2028same line")
     assert settings.canaries == (Canary("ada", "pass:with:colons "), Canary("grace", " lead"))
     assert (settings.bcrypt_cost, settings.over_72_bytes, settings.verify_sample) == (12, "prehash", 1)
+    assert settings.observation_days == 0
     assert settings.database_url == "sqlite:///a.db"
 
 
@@ -66,6 +69,8 @@ def test_the_repr_shows_no_secret():
         ("BCRYPT_COST", "1" * 5000, "whole number"),
         ("PASSWORD_VERIFY_SAMPLE", "0", "below 1"),
         ("PASSWORD_VERIFY_SAMPLE", "half", "whole number"),
+        ("LEGACY_OBSERVATION_DAYS", "3651", "over 3650"),
+        ("LEGACY_OBSERVATION_DAYS", "two weeks", "whole number"),
         ("PASSWORD_OVER_72_BYTES", "cut", "known policy"),
         ("PASSWORD_OVER_72_BYTES", "Hold", "known policy"),
         ("ENCRYPTION_CANARY", f"ada:x\n{SECRET}", "line 2"),

@@ -15,7 +15,8 @@ from system_migration.settings import FIELDS
 COMMON = {"--database-url", "--environment", "--migrations", "--json"}
 EXPECTED = {
     *("run", "run-one", "status", "list", "pending", "verify", "dry-run", "rollback", "new", "init", "adopt", "show"),
-    *("logs", "history", "issues", "prune", "skip", "reset", "doctor", "pause", "resume", "cancel", "retry"),
+    *("logs", "history", "issues", "prune", "skip", "reset", "doctor", "pause", "resume", "cancel", "retry", "serve"),
+    "startup",
 }
 
 

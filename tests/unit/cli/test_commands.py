@@ -13,7 +13,7 @@ from system_migration.cli import terminal
 from system_migration.errors import Interrupted, MigrationFailed, Refused
 from system_migration.records import Finding, Issue, RunOptions, StatusReport
 from system_migration.states import RunKind, Status
-from tests.unit.cli.stub import AT, DRY_RUN, NAME, REPORT, STATUS
+from tests.unit.cli.stub import AT, DRY_RUN, LISTED, NAME, REPORT, STATUS
 
 STATUS_KEYS = [
     *("name", "version", "description", "status", "stale", "verified", "rollbackable", "executedAt", "executedBy"),
@@ -157,6 +157,11 @@ def test_an_interrupted_run_exits_by_the_signal(migrator, migration) -> None:
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         migrator.answers["run"] = Interrupted(number)
         assert migration("run").code == code
+
+
+def test_a_dry_run_tells_whether_there_is_a_way_back(migrator, migration) -> None:
+    migrator.answers["dry_run"] = [replace(DRY_RUN, rollback="cannot be rolled back: it declares so.")]
+    assert "  afterwards     it cannot be rolled back: it declares so.\n" in migration("dry-run").out
 
 
 def test_dry_run_text(migrator, migration) -> None:
@@ -305,6 +310,17 @@ def test_production_needs_a_confirmation(arguments, migrator, migration, at_term
     at_terminal(None)
     assert migration(*arguments, "--yes").code == 0
     assert migrator.verbs().count(verb) == 2
+
+
+def test_whoever_must_agree_is_told_when_there_is_no_way_back(migrator, migration, monkeypatch) -> None:
+    migrator.environment = "production"
+    back = replace(LISTED, name="004-and-back", rollbackable=True)
+    monkeypatch.setattr(migrator.registry, "listed", lambda: [replace(LISTED, name="003-forward"), back])
+    assert "to run 003-forward, which cannot be rolled back, in production, give --yes" in (
+        migration("run", "003-forward").err
+    )
+    assert "to run 004-and-back in production, give --yes" in migration("run", "004-and-back").err
+    assert "to run the pending migrations in production, give --yes" in migration("run").err
 
 
 def test_production_refusal_is_a_document_under_json(migrator, migration) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -61,6 +62,7 @@ class Dialect(ABC):
     is_server: ClassVar[bool] = True
     transactional_ddl: ClassVar[bool] = True
     lock_seconds: ClassVar[float] = 5.0
+    url_defaults: ClassVar[Mapping[str, str]] = {}
     inspection: ClassVar[Inspection]
 
     def own_engine(self, engine: Engine) -> Engine:
@@ -134,6 +136,10 @@ class Dialect(ABC):
     @abstractmethod
     def is_violation(self, error: DBAPIError) -> bool:
         """Whether an error that is a row's fault is the breach of a constraint, not a value that has no place."""
+
+    def is_too_large(self, error: DBAPIError) -> bool:
+        """Whether a statement was refused for its size alone: one with fewer rows, or with less of them, may pass."""
+        return False
 
     @abstractmethod
     def code(self, error: DBAPIError) -> str:

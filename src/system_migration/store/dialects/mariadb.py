@@ -12,6 +12,8 @@ from sqlalchemy.exc import DataError, DBAPIError
 
 from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
 from system_migration.store.dialects.inspection_mariadb import MariaDBInspection
+from system_migration.store.dialects.packets_mariadb import TOO_LARGE, refuse_large_statements
+from system_migration.store.dialects.silence import notice_silence
 
 _NO_TABLE = 1146
 # NULL where none may be, duplicate key, foreign keys (both directions), CHECK
@@ -30,7 +32,7 @@ _FAULTS: dict[Fault, set[int]] = {
     Fault.ROW: {1022, 1062, 1169, 1586, 1859, 1216, 1217, 1451, 1452, 1761, 1762}
     | {1048, 1263, 1364}
     | {1264, 1265, 1292, 1365, 1366, 1367, 1406, 1411, 1416, 1441, 1690, 1918}
-    | {1071, 1118, 1153, 1301}
+    | {1071, 1118, TOO_LARGE, 1301}
     | {3819, 4025, 1369, 1644},
     Fault.NO_TABLE: {_NO_TABLE},
 }
@@ -102,6 +104,9 @@ class MariaDB(Dialect):
     def is_violation(self, error: DBAPIError) -> bool:
         return _number(error) in _VIOLATIONS
 
+    def is_too_large(self, error: DBAPIError) -> bool:
+        return _number(error) == TOO_LARGE
+
     def code(self, error: DBAPIError) -> str:
         return str(_number(error) or type(error.orig).__name__)
 
@@ -153,6 +158,9 @@ def _session_settings(connection: Any, record: Any) -> None:
             # A schema change that waits for a reader makes everybody else wait behind it; the default is a day.
             f" lock_wait_timeout = {int(MariaDB.lock_seconds)}"
         )
+    refuse_large_statements(connection)
+    # PyMySQL has no option for it: its read_timeout would cut off statements that merely take long.
+    notice_silence(connection._sock)
 
 
 def _survive_resets(engine: Engine) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import Any
+import socket
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
 from system_migration.store.dialects.inspection_postgresql import PostgreSQLInspection
+from system_migration.store.dialects.silence import notice_silence
 
 _FAULTS: dict[str, Fault] = {
     "40001": Fault.RETRY,  # serialization failure
@@ -53,12 +57,14 @@ class PostgreSQL(Dialect):
     driver = "postgresql+psycopg"
     inspection = PostgreSQLInspection()
     extra = "postgres"
+    url_defaults: ClassVar[Mapping[str, str]] = {"connect_timeout": "10"}  # as PyMySQL; psycopg's own is 130
 
     def engine_options(self) -> dict[str, Any]:
         return {"isolation_level": "READ COMMITTED"}  # psycopg says it in each BEGIN, so poolers carry it
 
     def listen(self, engine: Engine) -> None:
         event.listen(engine, "connect", _no_prepared_names)
+        event.listen(engine, "connect", _notice_silence)
 
     def begin(self, connection: Connection, idle_seconds: float, lock_seconds: float, session: str) -> None:
         # True: until the end of the transaction, so that a pooler's next client inherits nothing.
@@ -136,3 +142,8 @@ def _fault_of_the_driver(error: DBAPIError) -> Fault:
 def _no_prepared_names(connection: Any, record: Any) -> None:
     # A pooler hands the next transaction to another backend, which has never heard of our statement's name.
     connection.prepare_threshold = None
+
+
+def _notice_silence(connection: Any, record: Any) -> None:
+    with socket.socket(fileno=os.dup(connection.fileno())) as connected:  # closes the duplicate
+        notice_silence(connected, given=connection.info.get_parameters())

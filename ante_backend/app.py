@@ -1,0 +1,98 @@
+"""The application: accounts log in at /auth, developers administer migrations at /migration.
+
+`uvicorn --factory ante_backend.app:create_app`, or `python -m ante_backend`. Of one server process: throttling counts
+and hashing threads are its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+import sqlalchemy as sa
+from fastapi import FastAPI
+
+from ante_backend.accounts import Accounts
+from ante_backend.app_settings import Configuration
+from ante_backend.attempts import Attempts
+from ante_backend.auth_api import account_dependency, create_auth_router, developer_dependency
+from ante_backend.authentication import Authentication
+from ante_backend.body_limit import BodyLimit
+from ante_backend.hashing import Hashing
+from ante_backend.legacy_cipher import named_keys
+from ante_backend.login import Judge
+from ante_backend.plausibility import KeyRing
+from ante_backend.problems import install_problem_handlers
+from ante_backend.settings import HostSettings
+from ante_backend.tokens import Tokens
+from system_migration import connect
+
+_log = logging.getLogger(__name__)
+
+#: No request of ours is longer; what is, is refused before it is read.
+MAX_BODY_BYTES: Final = 16 * 1024
+
+
+def create_app(configuration: Configuration | None = None) -> FastAPI:
+    """The application, from the environment if no configuration is given. Opens no connection yet.
+
+    Takes the time of one hash, and 30 ms for each key. Raises SettingsError or the library's ConfigurationError.
+    """
+    configuration = configuration or Configuration.from_environment()
+    authentication = _authentication(configuration)
+    app = FastAPI(
+        title="ANTE backend",
+        redirect_slashes=False,  # a redirect would be built from the Host that the client sent
+        lifespan=_closing(authentication),
+        openapi_url="/openapi.json" if configuration.is_development else None,  # and with it the pages made of it
+    )
+    app.state.authentication = authentication
+    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
+    install_problem_handlers(app)
+    current_account = account_dependency(authentication)
+    app.include_router(create_auth_router(authentication, current_account))
+    mount_migrations(app, configuration, authentication.engine, developer_dependency(current_account))
+    return app
+
+
+def mount_migrations(
+    app: FastAPI, configuration: Configuration, engine: sa.Engine, require_developer: Callable[..., str]
+) -> None:
+    """The library's routes, behind this application's own accounts."""
+
+
+def _authentication(configuration: Configuration) -> Authentication:
+    app, host = configuration.app, configuration.host
+    return Authentication(
+        engine=_engine(configuration.database_url),
+        judge=Judge(_key_ring(host), host.bcrypt_cost, host.over_72_bytes),
+        tokens=Tokens([secret for _, secret in app.secrets], 60 * app.access_token_minutes),
+        accounts=Accounts(),
+        attempts=Attempts(),
+        hashing=Hashing(),
+    )
+
+
+def _engine(url: str) -> sa.Engine:
+    address = connect(url).url  # as the library reads it, from any of the ways in which people write one
+    # PostgreSQL statements are not prepared: a pooler may give every transaction another session.
+    options = {"prepare_threshold": None} if address.get_backend_name() == "postgresql" else {}
+    return sa.create_engine(address, hide_parameters=True, pool_pre_ping=True, connect_args=options)
+
+
+def _key_ring(host: HostSettings) -> KeyRing | None:
+    if not host.encryption_key:
+        _log.warning("ENCRYPTION_KEY is not set: accounts that are not migrated yet cannot log in.")
+        return None
+    return KeyRing(named_keys(host.encryption_key, host.encryption_keys_old))
+
+
+def _closing(authentication: Authentication) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        authentication.close()
+
+    return lifespan

@@ -1,0 +1,225 @@
+"""What can be asked without starting anything: every verb that only reads. `Migrator` adds those that write."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from system_migration import overview, undoing
+from system_migration.errors import UnknownRun
+from system_migration.migration import Migration
+from system_migration.records import (
+    Batch,
+    Event,
+    Finding,
+    Followed,
+    Issue,
+    Listed,
+    LogLine,
+    Run,
+    RunOptions,
+    Shown,
+    StatusReport,
+    Unfinished,
+)
+from system_migration.registry import Registry
+from system_migration.settings import Settings
+from system_migration.states import Status
+from system_migration.store import audit, batches, following, issues, runs
+from system_migration.store.database import Database
+from system_migration.store.migrations import MigrationRow, Snapshot
+from system_migration.tracked import Tracked
+
+_TAKEOVERS = 200
+"""How far back a request is looked for among takeovers."""
+
+
+class Looking:
+    """Answers questions about the migrations of a registry. Nothing here writes or takes a lock.
+
+    Where nothing was ever written, everything is pending and the rest is empty.
+    """
+
+    registry: Registry
+    settings: Settings
+    _database: Database
+    _tracked: Tracked
+
+    @property
+    def environment(self) -> str:
+        """The environment's name: as given, else as the database is bound, else development (SQLite only)."""
+        return self._tracked.environment
+
+    def status(self) -> StatusReport:
+        """Where every migration stands. One SELECT; writes nothing, takes no lock."""
+        snapshot = self._snapshot()
+        return overview.report(self.registry, snapshot, self.environment)
+
+    def list(self) -> builtins.list[Listed]:
+        """What the migration files declare, in the order in which they run."""
+        return self.registry.listed()
+
+    def pending(self) -> builtins.list[str]:
+        """The migrations that a plain `run` would take, in order."""
+        return overview.to_do(self.registry, self._snapshot())
+
+    def show(self, name: str) -> Shown:
+        """One migration with its runs, events and latest dry-run report."""
+        snapshot = self._snapshot()
+        status = overview.status_of(self.registry, snapshot, name)
+        row = snapshot.rows.get(name)
+        listed = next((item for item in self.registry.listed() if item.name == name), None)
+        return Shown(
+            status=status,
+            listed=listed,
+            generation=row.generation if row else 1,
+            runs=self._tracked.read(lambda c: runs.history(c, self.environment, name, 20), []),
+            events=self._tracked.read(lambda c: audit.events(c, self.environment, name, 20), []),
+            report=self._tracked.read(lambda c: runs.latest_report(c, self.environment, name), None),
+            rollback=self._tracked.read(lambda c: undoing.sentence(c, self.registry, row, name), ""),
+        )
+
+    def history(self, name: str | None = None, limit: int = 100, *, before: str | None = None) -> builtins.list[Run]:
+        """Attempts, newest first; those older than the run `before`, if one is named: the last of the page before."""
+        if name is not None:
+            self._require_known(name)
+        return self._tracked.read(lambda c: runs.history(c, self.environment, name, limit, before), [])
+
+    def follow(self, run_ids: Collection[str]) -> builtins.list[Followed]:
+        """How far these runs are, whichever process works on them. One SELECT; unknown ids are left out."""
+        return self._tracked.read(lambda c: following.follow(c, self.environment, run_ids), [])
+
+    def run_by_id(self, run_id: str) -> Followed:
+        """One run as it stands now. Raises `UnknownRun`."""
+        found = self.follow([run_id])
+        if not found:
+            raise UnknownRun(run_id)
+        return found[0]
+
+    def report_of(self, run_id: str) -> Mapping[str, Any] | None:
+        """The report that a dry run was kept with, as plain JSON values; None for any other run."""
+        report: Mapping[str, Any] | None = self._tracked.read(lambda c: runs.report_of(c, run_id), None)
+        return report
+
+    def current_run(self, name: str) -> Run | None:
+        """The newest attempt that changed, or is changing, where this migration stands."""
+        row = self._snapshot().rows.get(name)
+        run_id = row.run_id if row is not None else None
+        if run_id is None:
+            return None
+        return self._tracked.read(lambda c: runs.find_run(c, self.environment, run_id), None)
+
+    def run_of_request(self, request_id: str) -> tuple[Run, tuple[Any, bool] | None] | None:
+        """The run that came of a start with this id, and what that start asked for: options, and whether by name.
+
+        It bears the id itself, unless the start went on with an unfinished run. Of a dry run or a verification it is
+        not recorded what was asked.
+        """
+
+        def find(connection: Connection) -> tuple[Run, tuple[Any, bool] | None] | None:
+            run, start = runs.find_run(connection, self.environment, request_id), None
+            if run is not None:
+                start = audit.start_by_request(connection, run, self.environment, request_id)
+            else:
+                run, start = self._taken_over(connection, request_id)
+            if run is None:
+                return None
+            return run, None if start is None else (start.detail.get("options", {}), start.detail.get("named", True))
+
+        return self._tracked.read(find, None)
+
+    def _taken_over(self, connection: Connection, request_id: str) -> tuple[Run | None, Event | None]:
+        for run_id, event in audit.takeovers(connection, self.environment, _TAKEOVERS):
+            if event.detail.get("request") == request_id:
+                return runs.find_run(connection, self.environment, run_id), event
+        return None, None
+
+    def unfinished_from(self, door: str) -> builtins.list[Unfinished]:
+        """The runs without an end whose last runner was started through this door, and how it was started."""
+        going = [row for row in self._snapshot().rows.values() if row.status is Status.RUNNING and row.run_id]
+
+        def find(connection: Connection) -> builtins.list[Unfinished]:
+            found = []
+            for row in going:
+                start = audit.newest_start(connection, self.environment, row.name, str(row.run_id))
+                if start is not None and start.detail.get("door") == door and row.run_kind is not None:
+                    options = RunOptions.from_given(start.detail.get("options", {}))
+                    named = bool(start.detail.get("named", True))
+                    found.append(Unfinished(row.name, row.run_kind, options, named, start.actor, row.stale))
+            return found
+
+        return self._tracked.read(find, []) if going else []
+
+    def lines_after(
+        self, run_id: str, after: int = 0, *, level: str = "debug", limit: int = 200
+    ) -> builtins.list[LogLine]:
+        """The log of a run from behind the line whose id is `after`, oldest first."""
+        return self._tracked.read(lambda c: audit.lines_after(c, run_id, after, limit, level), [])
+
+    def events_after(self, run: Run, after: int = 0, *, limit: int = 200) -> builtins.list[Event]:
+        """The audit entries of a run from behind the one whose id is `after`, oldest first."""
+        place = self.environment, run.migration, run.id
+        return self._tracked.read(lambda c: audit.events_after(c, *place, after, limit), [])
+
+    def batches(self, name: str, *, run_id: str | None = None, limit: int = 100) -> builtins.list[Batch]:
+        """The committed batches of a migration, or of one of its runs, newest first."""
+        self._require_known(name)
+        return self._tracked.read(lambda c: batches.listing(c, self.environment, name, run_id, limit), [])
+
+    def logs(
+        self, name: str, *, run_id: str | None = None, level: str = "debug", limit: int = 200
+    ) -> builtins.list[LogLine]:
+        """The newest `limit` stored log lines of a migration at or above `level`, oldest first."""
+        self._require_known(name)
+        return self._tracked.read(lambda c: audit.lines(c, self.environment, name, run_id, level, limit), [])
+
+    def issues(self, name: str) -> builtins.list[Issue]:
+        """The held rows of a migration's current generation; after a rollback, the rows that it left as they are."""
+        place = self._where_held(name)
+        return self._tracked.read(lambda c: issues.listing(c, *place), [])
+
+    def issues_after(self, name: str, after: str | None = None, *, limit: int = 200) -> builtins.list[Issue]:
+        """A page of `issues`: those behind the one whose id is `after`."""
+        place = self._where_held(name)
+        return self._tracked.read(lambda c: issues.page(c, *place, after, limit), [])
+
+    def issue_of(self, name: str, key: str) -> Issue | None:
+        """What is held against the row whose key is written like this; of several columns, as a JSON list.
+
+        Raises `ValueError` where it cannot be a key of this table.
+        """
+        place = self._where_held(name)
+        return self._tracked.read(lambda c: issues.find(c, *place, key), None)
+
+    def _where_held(self, name: str) -> tuple[str, str, int, tuple[str, ...] | None]:
+        row = self._require_known(name)
+        if row is not None and row.status is Status.ROLLED_BACK:
+            return self.environment, name, row.generation - 1, issues.NOT_RESTORED
+        return self.environment, name, row.generation if row is not None else 1, None
+
+    def last_completed(self) -> str | None:
+        """The migration that completed last: what a rollback without a name means."""
+        rows = [row for row in self._snapshot().rows.values() if row.status is Status.COMPLETED and row.finished_at]
+        newest = max(rows, key=lambda row: str(row.finished_at), default=None)
+        return newest.name if newest else None
+
+    def doctor(self) -> builtins.list[Finding]:
+        """Look at everything a run depends on, and say what to do about what is wrong. Writes nothing."""
+        from system_migration.running import examination
+
+        def to_do(snapshot: Snapshot) -> builtins.list[type[Migration]]:
+            return [self.registry[name] for name in overview.to_do(self.registry, snapshot)]
+
+        return examination.examine(self._database, self.settings.environment, self._snapshot, to_do)
+
+    def _snapshot(self) -> Snapshot:
+        return self._tracked.snapshot()
+
+    def _require_known(self, name: str) -> MigrationRow | None:
+        row = self._snapshot().rows.get(name)
+        if row is None:
+            self.registry[name]  # raises UnknownMigration
+        return row

@@ -1,0 +1,35 @@
+"""The HTTP side of the library. Each name is imported when it is first used: not every host has FastAPI.
+
+app.include_router(create_router(migrator, require_developer=developer), prefix="/migration")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from system_migration.web.health import create_health_router as create_health_router
+    from system_migration.web.lifespan import migrations_lifespan as migrations_lifespan
+    from system_migration.web.problems import install_problem_handlers as install_problem_handlers
+    from system_migration.web.problems import problem_response as problem_response
+    from system_migration.web.router import create_router as create_router
+    from system_migration.web.waiting import HoldUntilReady as HoldUntilReady
+
+_HOMES = {
+    "HoldUntilReady": "waiting",
+    "create_health_router": "health",
+    "create_router": "router",
+    "install_problem_handlers": "problems",
+    "migrations_lifespan": "lifespan",
+    "problem_response": "problems",
+}
+
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

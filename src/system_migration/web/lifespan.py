@@ -1,0 +1,53 @@
+"""The lifespan of an ASGI application whose start looks after migrations."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any
+
+from system_migration.startup import EXIT_NOT_YET, Startup
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
+
+
+def migrations_lifespan(startup: Startup) -> Lifespan:
+    """A lifespan for `FastAPI(lifespan=...)`, or for an `async with` in the host's own.
+
+    The server answers from the first moment: what must not be served yet is the affair of `/health/ready` and
+    `HoldUntilReady`. When the server ends, a run of this process ends at a clean checkpoint. When the deadline passes
+    before the application may serve, the server is asked to end and the process exits with 75.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        late = False
+
+        def end_server() -> None:
+            nonlocal late
+            late = True
+            os.kill(os.getpid(), signal.SIGTERM)  # the way to ask any server for a clean end
+
+        startup.begin(end_server)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(startup.stop)
+            if late:
+                _exit_not_yet()
+
+    return lifespan
+
+
+def _exit_not_yet() -> None:
+    """A server that was asked to end exits with a code of its own, whatever is raised here: so nothing is raised."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(EXIT_NOT_YET)

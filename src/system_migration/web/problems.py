@@ -1,0 +1,204 @@
+"""What goes wrong, as an answer: one table from error to status, and one form, application/problem+json (RFC 9457).
+
+An answer never carries a trace, the text of a foreign error, or what the client submitted.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from system_migration.errors import (
+    ConfigurationError,
+    HeldElsewhere,
+    Interrupted,
+    MigrationFailed,
+    MigrationSystemError,
+    Paused,
+    Refused,
+    UnknownMigration,
+    UnknownRun,
+)
+from system_migration.records import Run, as_json
+from system_migration.web.answers import Problem
+
+_log = logging.getLogger("system_migration.web")
+
+MEDIA_TYPE = "application/problem+json"
+PREFIX = "urn:system-migration:"
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+class RunGoing(MigrationSystemError):
+    """What is asked would start something while `run` goes on."""
+
+    def __init__(self, message: str, run: Run | None) -> None:
+        super().__init__(message)
+        self.run = run
+
+
+class NotConfirmed(MigrationSystemError):
+    """A start in production that does not name the environment."""
+
+
+class KeyReused(MigrationSystemError):
+    """An Idempotency-Key that belongs to another request."""
+
+
+class InvalidRequest(MigrationSystemError):
+    """A parameter that only the handler could judge."""
+
+
+class Kind(NamedTuple):
+    """How one kind of error is answered."""
+
+    status: int
+    slug: str
+    title: str
+
+
+KINDS: dict[type[BaseException], Kind] = {
+    UnknownMigration: Kind(404, "unknown-migration", "No such migration"),
+    UnknownRun: Kind(404, "unknown-run", "No such run"),
+    InvalidRequest: Kind(422, "invalid-request", "The request is not valid"),
+    RequestValidationError: Kind(422, "invalid-request", "The request is not valid"),
+    KeyReused: Kind(422, "idempotency-key-reused", "The Idempotency-Key belongs to another request"),
+    NotConfirmed: Kind(409, "not-confirmed", "The start was not confirmed"),
+    RunGoing: Kind(409, "run-going", "A run is going"),
+    HeldElsewhere: Kind(409, "run-going", "A run is going"),
+    Refused: Kind(409, "refused", "Refused"),
+    Paused: Kind(409, "paused", "The migration is paused"),
+    MigrationFailed: Kind(409, "failed", "The migration failed"),
+    Interrupted: Kind(503, "stopping", "The server is stopping"),
+    ConfigurationError: Kind(500, "configuration", "The server is not set up for this"),
+    MigrationSystemError: Kind(500, "failed", "The migration system failed"),
+    SQLAlchemyError: Kind(503, "database", "The database did not answer as it should"),
+    Exception: Kind(500, "unexpected", "Something unexpected went wrong"),
+}
+"""The nearest class that an error has in this table decides."""
+
+
+def kind_of(error: BaseException) -> Kind:
+    """The entry of the table that is nearest to the error."""
+    return next(KINDS[each] for each in type(error).__mro__ if each in KINDS)
+
+
+def problem_response(
+    status: int, slug: str, title: str, detail: str, headers: Mapping[str, str] | None = None, **members: Any
+) -> JSONResponse:
+    """A problem document. `members` are those beyond type, title, status and detail."""
+    document = {"type": PREFIX + slug, "title": title, "status": status, "detail": detail, **members}
+    return JSONResponse(document, status, {**NO_STORE, **(headers or {})}, MEDIA_TYPE)
+
+
+def problem_of(error: BaseException) -> Problem:
+    """The problem that an error is, for an answer that carries it beside other things."""
+    status, slug, title = kind_of(error)
+    return Problem(PREFIX + slug, title, status, _detail(error))
+
+
+def answer_to(error: Exception) -> JSONResponse:
+    """The answer to whatever a handler raised. What is nobody's fault but ours is also logged, without its text."""
+    if isinstance(error, HTTPException):
+        title = HTTPStatus(error.status_code).phrase
+        document = {"type": "about:blank", "title": title, "status": error.status_code, "detail": str(error.detail)}
+        return JSONResponse(document, error.status_code, {**NO_STORE, **(error.headers or {})}, MEDIA_TYPE)
+    status, slug, title = kind_of(error)
+    if not isinstance(error, MigrationSystemError | RequestValidationError):
+        _log.error("%s at %s", type(error).__name__, _place(error), extra={"action": "web.error"})
+    members: dict[str, Any] = {}
+    if isinstance(error, RequestValidationError):
+        members["errors"] = [_field_problem(each) for each in error.errors()]
+    if isinstance(error, RunGoing):
+        members["run"] = as_json(error.run)
+    headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return problem_response(status, slug, title, _detail(error), headers, **members)
+
+
+def _detail(error: BaseException) -> str:
+    """A sentence for the client. Only our own errors are quoted, and none that repeats what the client sent."""
+    if isinstance(error, UnknownMigration):
+        return "There is no migration of this name. GET /migration/list lists them."
+    if isinstance(error, RequestValidationError):
+        return "One or more parameters are missing, unknown or out of bounds; `errors` says which."
+    if isinstance(error, MigrationSystemError):
+        return str(error)
+    if isinstance(error, SQLAlchemyError):
+        return "The database could not be reached, or answered with an error; the server's log says which."
+    return "The server's log says where. Nothing of it is repeated here, as it may carry data."
+
+
+def _field_problem(error: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with one field, without its value; nor with the name of one that we do not know."""
+    place = [str(part) for part in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        place = place[:1]
+    return {"where": " ".join(place), "message": str(error["msg"])}
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
+
+
+class ProblemRoute(APIRoute):
+    """A route whose every failure is a problem document, whatever handlers the host has installed."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                response = await handle(request)
+            except Exception as error:
+                return answer_to(error)
+            response.headers.setdefault("Cache-Control", "no-store")
+            return response
+
+        return answer
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer in the same form wherever else the application fails: unknown paths, other methods, its own routes."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        return answer_to(error)
+
+    for kind in (HTTPException, RequestValidationError, MigrationSystemError, SQLAlchemyError):
+        app.add_exception_handler(kind, handle)
+    app.add_middleware(LastResort)
+
+
+class LastResort:
+    """Answers what nobody caught. A handler for `Exception` would not do: it lets the server log the error's text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = scope["type"] != "http"
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            answer = answer_to(error)  # logged in any case
+            if not begun:
+                await answer(scope, receive, send)
+            elif scope["type"] == "lifespan":
+                raise

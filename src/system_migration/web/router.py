@@ -1,0 +1,69 @@
+"""The router: every verb of `Migrator` over HTTP, for developers only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.concurrency import run_in_threadpool
+
+from system_migration.background import Background
+from system_migration.migrator import Migrator
+from system_migration.web.following import Poller
+from system_migration.web.problems import ProblemRoute
+from system_migration.web.queries import refuse_unknown
+from system_migration.web.resuming import resume_unfinished
+from system_migration.web.routes_control import add_controls
+from system_migration.web.routes_look import add_looks
+from system_migration.web.routes_start import add_starts
+from system_migration.web.starts import Starts
+from system_migration.web.stopping import also_on_stop
+
+
+def create_router(
+    migrator: Migrator, *, require_developer: Callable[..., Any], background: Background | None = None
+) -> APIRouter:
+    """The API as a router, to be included under a prefix such as `/migration`.
+
+    `require_developer` is a FastAPI dependency: it returns the name under which a developer acts, or raises
+    `HTTPException` 401 or 403. Every route is behind it. `background` is the worker of this process, if the host has
+    one already: what else it does and what is started here never go on at once.
+
+    The router's lifespan, which `include_router` joins with the application's, goes on with unfinished runs that were
+    started over HTTP by an earlier process, and at the end stops the one that is going at a clean checkpoint. The host
+    closes the migrator afterwards.
+    """
+    background = background or Background(migrator)
+    starts, poller = Starts(migrator, background), Poller(migrator)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        def stop(number: int) -> None:
+            migrator.request_stop(number)
+            poller.close()
+
+        resuming = asyncio.create_task(resume_unfinished(migrator, starts))
+        with also_on_stop(stop):
+            yield
+        poller.close()
+        resuming.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await resuming
+        await run_in_threadpool(background.stop)
+
+    def developer(request: Request, name: str = Depends(require_developer)) -> None:
+        request.state.developer = name
+
+    router = APIRouter(
+        route_class=ProblemRoute,
+        dependencies=[Depends(developer), Depends(refuse_unknown)],
+        lifespan=lifespan,
+        tags=["migration"],
+    )
+    add_looks(router, migrator, poller)
+    add_starts(router, migrator, starts)
+    add_controls(router, migrator)
+    return router

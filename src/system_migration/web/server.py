@@ -1,0 +1,63 @@
+"""A server of its own for the API, where no host application brings one."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from system_migration.errors import ConfigurationError
+from system_migration.migrator import Migrator
+from system_migration.web.problems import install_problem_handlers
+from system_migration.web.router import create_router
+
+GRACE_SECONDS = 10
+"""How long open answers are waited for at the end; event streams end at once."""
+
+
+def create_app(migrator: Migrator, require_developer: Callable[..., Any]) -> FastAPI:
+    """The API under /migration, and `GET /health/live`. Its description is closed: docs/reference has it."""
+    app = FastAPI(title="system-migration", openapi_url=None, docs_url=None, redoc_url=None)
+    install_problem_handlers(app)
+    app.include_router(create_router(migrator, require_developer=require_developer), prefix="/migration")
+
+    @app.get("/health/live")
+    async def live() -> dict[str, str]:
+        return {"status": "alive"}
+
+    return app
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises `ConfigurationError` where that cannot be."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise ConfigurationError(f"Nothing can listen on {host}, port {port} ({reason}). Choose another.") from None
+
+
+def serve(app: FastAPI, listening: socket.socket) -> None:
+    """Serve until a SIGTERM or Ctrl-C. The run that is going ends at a clean checkpoint before this returns."""
+    config = uvicorn.Config(
+        app, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
+    )
+    with _signals_are_spent():
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+@contextmanager
+def _signals_are_spent() -> Iterator[None]:
+    """The server raises the signal that ended it once more when it is done; here that must not kill us."""
+    earlier = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -1,0 +1,56 @@
+"""Keeps requests out while the application must not serve: for hosts that no balancer stands before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from system_migration.startup import Startup
+from system_migration.startup_plan import MEANING
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+RETRY_AFTER_SECONDS = 5
+_TRY_AGAIN_LATER = 1013
+
+
+class HoldUntilReady:
+    """ASGI middleware: until the application may serve, 503 for all but the paths that tell and steer.
+
+    `app.add_middleware(HoldUntilReady, startup=startup)`.
+    """
+
+    def __init__(
+        self, app: Application, startup: Startup, open_paths: tuple[str, ...] = ("/health", "/migration")
+    ) -> None:
+        self._app, self._startup, self._open_paths = app, startup, open_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or self._startup.state().ready or self._is_open(scope["path"]):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER})
+        else:
+            await self._answer(send)
+
+    def _is_open(self, path: str) -> bool:
+        return any(path == prefix or path.startswith(f"{prefix}/") for prefix in self._open_paths)
+
+    async def _answer(self, send: Send) -> None:
+        problem = {
+            "type": "about:blank",
+            "title": "Service Unavailable",
+            "status": 503,
+            "detail": f"The application waits for a migration. {MEANING[self._startup.state().stage]}",
+        }
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"retry-after", str(RETRY_AFTER_SECONDS).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(problem).encode()})

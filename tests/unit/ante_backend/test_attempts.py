@@ -1,0 +1,120 @@
+"""How often somebody may guess, in frozen time."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ante_backend.attempts import FORGOTTEN_AFTER, LONGEST_WAIT, Attempts, TooManyAttempts, network
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def fail(attempts: Attempts, times: int, name: str = "somebody", source: str = "192.0.2.1") -> None:
+    for _ in range(times):
+        attempts.begin(name, source)
+
+
+def wait(attempts: Attempts, name: str = "somebody", source: str = "192.0.2.1") -> int:
+    """How long the next attempt has to wait; 0 when it need not, and then it is made and fails."""
+    try:
+        attempts.begin(name, source)
+    except TooManyAttempts as refusal:
+        return refusal.retry_after
+    return 0
+
+
+def test_a_hundred_failures_in_a_row_are_judged_and_the_next_waits_a_minute(clock: Clock) -> None:
+    attempts = Attempts(clock=clock)
+    fail(attempts, 100)
+    assert wait(attempts) == 60
+    assert wait(attempts, name="somebody else") == 0
+    clock.now += 59.5
+    assert wait(attempts) == 1
+    clock.now += 0.5
+    assert wait(attempts) == 0
+
+
+def test_each_further_failure_waits_twice_as_long_up_to_an_hour(clock: Clock) -> None:
+    attempts = Attempts(name_limit=3, clock=clock)
+    fail(attempts, 3)
+    waits = []
+    for _ in range(9):
+        waits.append(wait(attempts))
+        clock.now += waits[-1]
+        assert wait(attempts) == 0
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+    assert waits[-1] == LONGEST_WAIT
+
+
+def test_a_success_clears_the_name_but_not_the_source(clock: Clock) -> None:
+    attempts = Attempts(name_limit=3, source_limit=5, clock=clock)
+    fail(attempts, 2)
+    attempts.begin("somebody", "192.0.2.1").succeeded()
+    fail(attempts, 2)
+    attempts.begin("my own account", "192.0.2.1").succeeded()
+    fail(attempts, 1, name="a third")
+    assert wait(attempts, name="a fourth") == 60
+    assert wait(attempts, name="a fourth", source="192.0.2.2") == 0
+
+
+def test_an_attempt_that_was_not_judged_is_not_counted(clock: Clock) -> None:
+    attempts = Attempts(name_limit=3, source_limit=3, clock=clock)
+    for _ in range(10):
+        attempts.begin("somebody", "192.0.2.1").not_judged()
+    fail(attempts, 3)
+    assert wait(attempts) == 60
+
+
+def test_many_at_once_do_not_pass_the_limit(clock: Clock) -> None:
+    attempts = Attempts(name_limit=10, clock=clock)
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(waited == 0 for waited in pool.map(lambda _: wait(attempts), range(200))) == 10
+
+
+def test_a_refusal_does_not_prolong_the_wait(clock: Clock) -> None:
+    attempts = Attempts(name_limit=3, clock=clock)
+    fail(attempts, 3)
+    assert [wait(attempts) for _ in range(50)] == [60] * 50
+
+
+def test_what_is_long_ago_is_forgotten(clock: Clock) -> None:
+    attempts = Attempts(name_limit=3, clock=clock)
+    fail(attempts, 3)
+    clock.now += FORGOTTEN_AFTER + 1
+    fail(attempts, 3)
+    assert wait(attempts) == 60
+
+
+def test_memory_is_bounded_and_names_are_not_kept(clock: Clock) -> None:
+    attempts = Attempts(name_limit=3, source_limit=10_000, capacity=50, clock=clock)
+    for number in range(1000):
+        attempts.begin("n" * 1000 + str(number), "192.0.2.1")
+        fail(attempts, number == 990, name="a recent one")
+    assert len(attempts) == 51
+    kept = attempts._names._counts
+    assert {len(key) for key in kept} == {16}
+
+
+def test_a_source_is_an_address_or_a_subscribers_network() -> None:
+    assert network("192.0.2.1") == "192.0.2.1"
+    assert network("2001:db8:1:2:3:4:5:6") == network("2001:db8:1:2::1") == "2001:db8:1:2::/64"
+    assert network("2001:db8:1:3::1") != network("2001:db8:1:2::1")
+    assert network("fe80::1%eth0") == "fe80::/64"
+    assert network("unknown") == "unknown"
+    assert network("testclient") == "testclient"
+
+
+def test_half_a_surrogate_pair_is_a_name_too(clock: Clock) -> None:
+    assert wait(Attempts(clock=clock), name="a\ud800b") == 0

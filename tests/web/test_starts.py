@@ -1,0 +1,337 @@
+"""Starts over HTTP: in the background, one at a time, confirmed in production, and once for each Idempotency-Key."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from system_migration import Migration, MigrationContext, MigrationResult, Migrator, Registry, RunOptions, Settings
+from system_migration.web import routes_start
+from tests.web.serving import (
+    ONCE,
+    PATIENCE,
+    UNTOUCHED,
+    Increment,
+    Mark,
+    Served,
+    changes,
+    gated,
+    served,
+    wait_until_ended,
+)
+
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+ONE_BY_ONE = {"batchSize": 1, "workers": 1}
+
+
+@pytest.fixture
+def server(items: sa.Engine) -> Iterator[Served]:
+    with served(items) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Served) -> Iterator[httpx.Client]:
+    with server.client() as client:
+        yield client
+
+
+def runs(client: httpx.Client, **query: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.get("/runs", params=query).json()["runs"]
+    return found
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    return answer.status_code, answer.json()["type"].removeprefix("urn:system-migration:")
+
+
+def test_a_start_answers_with_its_run_at_once_and_goes_on_in_the_background(
+    items: sa.Engine, client: httpx.Client
+) -> None:
+    with gated() as gate:
+        answer = client.post("/run/002-increment", params=ONE_BY_ONE)
+        assert answer.status_code == 202
+        run = answer.json()["run"]
+        assert answer.headers["location"] == f"/migration/runs/{run['id']}"
+        assert (run["migration"], run["kind"], run["outcome"], run["executedBy"]) == (
+            "002-increment",
+            "run",
+            None,
+            "ada",
+        )
+        assert gate.reached.wait(PATIENCE)
+        going = client.get(f"/runs/{run['id']}").json()
+        assert (going["state"], going["progress"]["changed"]) == ("running", 7)
+    assert wait_until_ended(client, run["id"])["state"] == "succeeded"
+    assert changes(items) == ONCE
+
+
+def test_whoever_waits_is_answered_with_the_result(items: sa.Engine, client: httpx.Client) -> None:
+    answer = client.post("/run", params={"wait": 30})
+    assert answer.status_code == 200
+    reports = answer.json()["reports"]
+    assert [(each["name"], each["status"], each["recordsProcessed"]) for each in reports] == [
+        ("001-mark", "COMPLETED", 20),
+        ("002-increment", "COMPLETED", 19),
+    ]
+    assert answer.json()["error"] is None
+    assert changes(items) == ONCE
+    nothing = client.post("/run")
+    assert (nothing.status_code, nothing.json()["run"], nothing.json()["reports"]) == (200, None, [])
+
+
+def test_whoever_does_not_wait_long_enough_is_answered_as_without(client: httpx.Client) -> None:
+    with gated():
+        assert client.post("/run/002-increment", params={"wait": 0.1}).status_code == 202
+
+
+def test_a_run_that_fails_is_a_result_too(engine: sa.Engine) -> None:
+    class Failing(Migration):
+        name = "001-failing"
+
+        def up(self, context: MigrationContext) -> MigrationResult:
+            return MigrationResult(success=False, error="it did not work")
+
+    with served(engine, Failing) as server, server.client() as client:
+        answer = client.post("/run", params={"wait": 30})
+    assert answer.status_code == 200
+    assert answer.json()["run"]["outcome"] == "failed"
+    assert answer.json()["error"]["type"] == "urn:system-migration:failed"
+    assert "it did not work" in answer.json()["error"]["detail"]
+
+
+@pytest.mark.databases("sqlite")
+def test_a_preflight_that_takes_long_is_not_waited_for(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = threading.Event()
+
+    class Slow(Migration):
+        name = "001-slow"
+
+        def preflight(self, context: MigrationContext) -> None:
+            assert opened.wait(PATIENCE)
+
+        def up(self, context: MigrationContext) -> MigrationResult:
+            return MigrationResult()
+
+    monkeypatch.setattr(routes_start, "BEGIN_SECONDS", 0.05)
+    with served(engine, Slow) as server, server.client() as client:
+        answer = client.post("/run")
+        opened.set()
+        assert (answer.status_code, answer.json()["run"]) == (202, None)
+        assert answer.headers["location"] == "/migration/runs"
+        assert client.get("/status").status_code == 200
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("dryrun=true", "dryRun=banana", "batchSize=0", "batchSize=-5", "batchSize=1e9", "batchSize=1000000000"),
+        *("batchSize=", "workers=0", "workers=65", "maxRate=0", "maxRate=nan", "maxRate=inf", "maxIssues=-1"),
+        *("wait=61", "wait=-1", "dryRun=true&dryRun=false", "batch_size=5", "fromKey=1", "name=x"),
+    ],
+)
+def test_what_is_not_understood_starts_nothing(api: Served, query: str) -> None:
+    with api.client() as client:
+        answer = client.post(f"/run?{query}")
+        assert problem(answer) == (422, "invalid-request")
+        assert "banana" not in answer.text
+        assert runs(client) == []
+
+
+def test_a_second_start_is_refused_with_the_run_that_is_going(client: httpx.Client) -> None:
+    with gated() as gate:
+        run = client.post("/run/002-increment").json()["run"]
+        assert gate.reached.wait(PATIENCE)
+        for path in ("/run", "/run/002-increment", "/run/001-mark", "/verify/001-mark"):
+            answer = client.post(path)
+            assert problem(answer) == (409, "run-going")
+            assert answer.json()["run"]["id"] == run["id"]
+    assert wait_until_ended(client, run["id"])["state"] == "succeeded"
+    assert len(runs(client)) == 1
+
+
+def test_a_start_is_refused_with_the_run_that_another_process_makes(items: sa.Engine, client: httpx.Client) -> None:
+    with Migrator(items, Registry([Increment]), Settings(environment="staging"), executed_by="cli") as other:
+        with gated() as gate:
+            running = threading.Thread(target=other.run, kwargs={"options": RunOptions(batch_size=1, workers=1)})
+            running.start()
+            assert gate.reached.wait(PATIENCE)
+            answer = client.post("/run/002-increment")
+            assert problem(answer) == (409, "run-going")
+            assert answer.json()["run"]["executedBy"] == "cli"
+        running.join(PATIENCE)
+    assert changes(items) == ONCE
+
+
+@pytest.mark.databases("sqlite")
+def test_production_wants_its_name(items: sa.Engine) -> None:
+    with served(items, environment="production") as server, server.client() as client:
+        for path in ("/run", "/run/001-mark", "/rollback/001-mark", "/retry/002-increment"):
+            for query in ({}, {"confirm": "staging"}):
+                answer = client.post(path, params=query)
+                assert problem(answer) == (409, "not-confirmed")
+        assert "confirm=production" in client.post("/run").json()["detail"]
+        assert runs(client) == []
+        assert client.post("/run", params={"dryRun": True, "wait": 30}).status_code == 200
+        assert changes(items) == UNTOUCHED
+        assert client.post("/run", params={"confirm": "production", "wait": 30}).status_code == 200
+    assert changes(items) == ONCE
+
+
+@pytest.mark.databases("sqlite")
+def test_the_name_of_another_environment_starts_nothing(client: httpx.Client) -> None:
+    assert problem(client.post("/run", params={"confirm": "production"})) == (409, "not-confirmed")
+    assert runs(client) == []
+
+
+def test_what_cannot_be_rolled_back_stays(items: sa.Engine, client: httpx.Client) -> None:
+    client.post("/run", params={"wait": 30})
+    before = client.get("/status").json()
+    answer = client.post("/rollback/002-increment")
+    assert problem(answer) == (409, "refused")
+    assert "cannot be rolled back" in answer.json()["detail"]
+    assert client.get("/status").json() == before
+    assert changes(items) == ONCE
+
+
+def test_what_can_be_rolled_back_is(client: httpx.Client) -> None:
+    client.post("/run/001-mark", params={"wait": 30})
+    rehearsed = client.post("/rollback/001-mark", params={"dryRun": True, "wait": 30})
+    assert rehearsed.json()["run"]["kind"] == "dry-run"
+    answer = client.post("/rollback/001-mark", params={"wait": 30})
+    assert (answer.status_code, answer.json()["reports"][0]["status"]) == (200, "ROLLED_BACK")
+    assert answer.json()["run"]["executedBy"] == "ada"
+
+
+def test_a_dry_run_can_be_looked_up_with_its_report(items: sa.Engine, client: httpx.Client) -> None:
+    answer = client.post("/run/002-increment", params={"dryRun": True, "full": True, "wait": 30})
+    assert answer.status_code == 200
+    found = client.get(answer.headers["location"].removeprefix("/migration")).json()
+    assert (found["run"]["kind"], found["state"]) == ("dry-run", "succeeded")
+    assert (found["report"]["wouldChange"], found["report"]["wouldHold"]) == (19, 1)
+    assert changes(items) == UNTOUCHED
+
+
+def test_a_key_starts_once_while_it_goes_when_it_has_ended_and_after_a_restart(items: sa.Engine) -> None:
+    key = {"Idempotency-Key": "deploy-1"}
+    with served(items) as server, server.client() as client:
+        with gated() as gate:
+            first = client.post("/run/002-increment", params=ONE_BY_ONE, headers=key)
+            again = client.post("/run/002-increment", params=ONE_BY_ONE, headers=key)
+            assert gate.reached.wait(PATIENCE)
+        assert (first.status_code, again.status_code) == (202, 202)
+        assert ("idempotent-replayed" in first.headers, again.headers["idempotent-replayed"]) == (False, "true")
+        run_id = first.json()["run"]["id"]
+        wait_until_ended(client, run_id)
+        ended = client.post("/run/002-increment", params=ONE_BY_ONE, headers=key)
+        other = client.post("/run/002-increment", params={"batchSize": 2}, headers=key)
+        elsewhere = client.post("/verify/002-increment", headers=key)
+    with served(items) as server, server.client() as client:
+        later = client.post("/run/002-increment", params=ONE_BY_ONE, headers=key)
+        assert problem(client.post("/run/002-increment", headers=key)) == (422, "idempotency-key-reused")
+        assert len(runs(client)) == 1
+    assert {each.json()["run"]["id"] for each in (first, again, ended, later)} == {run_id}
+    assert (later.status_code, later.json()["run"]["outcome"]) == (200, "succeeded")
+    assert problem(other) == problem(elsewhere) == (422, "idempotency-key-reused")
+    assert changes(items) == ONCE
+
+
+def test_a_key_belongs_to_who_sent_it(server: Served, client: httpx.Client) -> None:
+    key = {"Idempotency-Key": "deploy-1"}
+    with server.client("eve-token") as eve:
+        first = client.post("/verify/001-mark", headers=key)
+        assert first.status_code == 409  # refused, so nothing is kept for the key
+        client.post("/run/001-mark", params={"wait": 30}, headers=key)
+        other = eve.post("/verify/001-mark", params={"wait": 30}, headers=key)
+    assert (other.status_code, other.json()["run"]["executedBy"]) == (200, "eve")
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("key", ["", "x" * 256, "two words"])
+def test_a_key_that_is_none_is_refused(api: Served, key: str) -> None:
+    with api.client() as client:
+        assert client.post("/run", headers={"Idempotency-Key": key}).status_code == 422
+        assert runs(client) == []
+
+
+def test_the_same_key_in_two_processes_at_once_answers_with_one_run(items: sa.Engine) -> None:
+    key = {"Idempotency-Key": "deploy-1"}
+    with served(items) as one, served(items) as two, one.client() as first, two.client() as second:
+        with gated() as gate:
+            run = first.post("/run/002-increment", headers=key).json()["run"]
+            assert gate.reached.wait(PATIENCE)
+            replayed = second.post("/run/002-increment", headers=key)
+        assert (replayed.status_code, replayed.json()["run"]["id"]) == (202, run["id"])
+        wait_until_ended(first, run["id"])
+    assert changes(items) == ONCE
+
+
+def test_a_run_is_paused_resumed_and_cancelled(items: sa.Engine, client: httpx.Client) -> None:
+    with gated() as gate:
+        run = client.post("/run/002-increment", params=ONE_BY_ONE).json()["run"]
+        assert gate.reached.wait(PATIENCE)
+        asked = client.post(f"/runs/{run['id']}/pause")
+        assert asked.status_code == 202
+        assert client.get(f"/runs/{run['id']}").json()["requestedBy"] == "ada"
+    assert wait_until_ended(client, run["id"])["state"] == "paused"
+    with gated(row=15) as gate:
+        resumed = client.post(f"/runs/{run['id']}/resume", params=ONE_BY_ONE)
+        assert resumed.status_code == 202
+        second = resumed.json()["run"]["id"]
+        assert second != run["id"]
+        assert problem(client.post(f"/runs/{run['id']}/pause")) == (409, "refused")  # no longer the latest
+        assert gate.reached.wait(PATIENCE)
+        assert client.post(f"/runs/{second}/cancel").status_code == 202
+    assert wait_until_ended(client, second)["state"] == "failed"
+    assert problem(client.post(f"/runs/{second}/resume")) == (409, "refused")
+    assert client.post("/run", params={"wait": 30}).json()["reports"][0]["name"] == "001-mark"
+    assert changes(items) != ONCE
+    client.post("/run/002-increment", params={"wait": 30})
+    assert changes(items) == ONCE
+
+
+def test_a_pause_that_was_not_obeyed_yet_is_taken_back(client: httpx.Client) -> None:
+    with gated() as gate:
+        run = client.post("/run/002-increment", params=ONE_BY_ONE).json()["run"]
+        assert gate.reached.wait(PATIENCE)
+        client.post(f"/runs/{run['id']}/pause")
+        answer = client.post(f"/runs/{run['id']}/resume")
+        assert problem(answer) == (409, "run-going")  # it goes on in this process: only the pause could be taken back
+
+
+def test_decisions_are_recorded_in_the_name_of_who_made_them(items: sa.Engine, client: httpx.Client) -> None:
+    assert client.post("/skip/001-mark", params={"reason": "not here"}).json()["status"] == "SKIPPED"
+    assert client.post("/reset/001-mark", params={"reason": "after all"}).json()["status"] == "PENDING"
+    with Migrator(items, Registry([Mark, Increment]), Settings(environment="staging")) as looking:
+        events = [(each.action, each.actor, each.detail) for each in looking.show("001-mark").events]
+    assert events == [("reset", "ada", {"reason": "after all"}), ("skipped", "ada", {"reason": "not here"})]
+
+
+def test_held_rows_are_paged_found_by_key_and_retried(items: sa.Engine, client: httpx.Client) -> None:
+    client.post("/run/002-increment", params={"wait": 30})
+    page = client.get("/issues/002-increment", params={"limit": 1}).json()
+    assert [(each["key"], each["code"]) for each in page["issues"]] == [(13, "unlucky")]
+    assert client.get("/issues/002-increment", params={"limit": 1, "after": page["next"]}).json()["issues"] == []
+    assert client.get("/issues/002-increment", params={"key": "13"}).json()["issues"] == page["issues"]
+    assert client.get("/issues/002-increment", params={"key": "12"}).json()["issues"] == []
+    assert problem(client.get("/issues/002-increment", params={"key": "thirteen"})) == (422, "invalid-request")
+    answer = client.post("/retry/002-increment", params={"wait": 30})
+    assert (answer.status_code, answer.json()["reports"][0]["issues"]) == (200, 1)
+    assert changes(items) == ONCE
+
+
+def test_runs_are_paged_newest_first(items: sa.Engine, client: httpx.Client) -> None:
+    made = [client.post("/run/001-mark", params={"wait": 30, "dryRun": True}).json()["run"]["id"] for _ in range(3)]
+    made.append(client.post("/run/002-increment", params={"wait": 30, "dryRun": True}).json()["run"]["id"])
+    first = client.get("/runs", params={"limit": 2}).json()
+    second = client.get("/runs", params={"limit": 2, "before": first["next"]}).json()
+    assert [each["id"] for each in first["runs"] + second["runs"]] == made[::-1]
+    assert [each["id"] for each in runs(client, migration="001-mark")] == made[2::-1]
+    assert client.get("/runs", params={"migration": "nope"}).status_code == 404
