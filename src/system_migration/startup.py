@@ -125,6 +125,10 @@ class Startup:
         going = self._run is not None or state.stage in (Stage.LOOKING, Stage.RUNNING)
         return state.ready and not (to_the_end and going)
 
+    def request_stop(self, signal_number: int) -> None:
+        """Ask what goes on to end at a clean checkpoint. Returns at once; safe in a signal handler."""
+        self._migrator.request_stop(signal_number)
+
     def stop(self, timeout: float | None = None) -> bool:
         """End what goes on at a clean checkpoint; False when `timeout` seconds passed before it had ended."""
         self._stopping.set()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from statistics import quantiles
 
@@ -11,13 +13,14 @@ import pytest
 
 from tests.acceptance.command import Project, wait_until
 from tests.acceptance.conftest import MakeProject
-from tests.acceptance.serving import example, serve, serve_many
+from tests.acceptance.serving import Backend, example, serve, serve_many
 from tests.acceptance.workload import INCREMENT, ONCE, increments, prepare
 from tests.support.host import free_port
 
 BACKENDS = 12
 ROWS = 400
 ROUNDS = 30
+SEVERAL_BATCHES = 1500
 ON = {"RUN_MIGRATIONS_ON_STARTUP": "true", "AUTO_MIGRATE": "true"}
 CHECK = {"RUN_MIGRATIONS_ON_STARTUP": "true"}
 NAME = "002-increment"
@@ -55,6 +58,24 @@ class Busy(BatchMigration):
 
     def check(self, row):
         return row.y == row.origin + 1
+"""
+
+LONG_ANSWER = """
+
+import gate
+
+only_short = create_app
+
+
+def create_app():
+    app = only_short()
+
+    @app.get("/long")
+    def long():
+        gate.stop("answer")
+        return {"long": True}
+
+    return app
 """
 
 
@@ -113,16 +134,58 @@ def test_what_a_killed_server_was_doing_is_finished_by_the_next(project: Project
 
 @pytest.mark.databases("sqlite", "postgresql")
 def test_sigterm_of_a_server_ends_its_run_at_a_clean_checkpoint_and_the_next_start_continues(project: Project) -> None:
-    prepare(project, ("002_increment", INCREMENT), open_gate=False)
-    with serve(project, ON) as (running, _):
+    prepare(project, ("002_increment", INCREMENT), rows=SEVERAL_BATCHES, open_gate=False)
+    with serve(project, ON) as (running, backend):
         project.wait_at("transform", running)
         running.signal(signal.SIGTERM)
+        wait_until(lambda: not accepts_clients(backend), "the signal to arrive")
         project.open("transform")
         assert running.end().code == -signal.SIGTERM
-    assert [bool(released) for (released,) in project.sql("SELECT released FROM system_migration_lease")] == [True]
+    assert_interrupted(project)
     with serve(project, ON) as (running, backend):
         backend.come_to((200, "done"))
-    assert increments(project) == ONCE
+    assert_once(project)
+
+
+def test_a_client_that_stays_does_not_keep_a_run_from_ending(sqlite_project: Project) -> None:
+    """The server waits for open answers before it ends its application; the run is asked when the signal comes."""
+    prepare(sqlite_project, ("002_increment", INCREMENT), rows=SEVERAL_BATCHES, open_gate=False)
+    with ThreadPoolExecutor(1) as client, serve(sqlite_project, ON, LONG_ANSWER) as (running, backend):
+        sqlite_project.wait_at("transform", running)
+        answer = client.submit(backend.get, "/long")
+        sqlite_project.wait_at("answer", running)
+        running.signal(signal.SIGTERM)
+        wait_until(lambda: not accepts_clients(backend), "the signal to arrive")
+        sqlite_project.open("transform")
+        wait_until(lambda: is_released(sqlite_project), "the run to end")
+        assert not answer.done()
+        assert_interrupted(sqlite_project)
+        sqlite_project.open("answer")
+        assert answer.result() == (200, {"long": True})
+        assert running.end().code == -signal.SIGTERM
+
+
+def is_released(project: Project) -> bool:
+    return [bool(row[0]) for row in project.sql("SELECT released FROM system_migration_lease")] == [True]
+
+
+def assert_interrupted(project: Project) -> None:
+    """Ended at a clean checkpoint, with a part of the work done."""
+    assert is_released(project)
+    assert project.sql("SELECT status FROM system_migration_migration") == [("RUNNING",)]
+    done = sum(increments(project).values())
+    assert 0 < done < SEVERAL_BATCHES - 1
+
+
+def assert_once(project: Project) -> None:
+    """Every item was changed exactly once, but for the one that is held."""
+    assert increments(project) == {key: 0 if key == 13 else 1 for key in range(1, SEVERAL_BATCHES + 1)}
+
+
+def accepts_clients(backend: Backend) -> bool:
+    """Whether a new connection is taken."""
+    with closing(Backend(backend.port)) as another:
+        return another.is_live()
 
 
 def test_neither_a_failed_nor_a_cancelled_one_is_tried_again_by_a_restart(sqlite_project: Project) -> None:
@@ -238,11 +301,12 @@ def test_an_entrypoint_waits_for_what_blocks_the_start_until_its_deadline_or_a_s
 
 
 def test_at_the_deadline_a_run_of_an_entrypoint_ends_at_a_clean_checkpoint(sqlite_project: Project) -> None:
-    prepare(sqlite_project, ("002_increment", INCREMENT), open_gate=False)
+    prepare(sqlite_project, ("002_increment", INCREMENT), rows=SEVERAL_BATCHES, open_gate=False)
     with sqlite_project.start("startup", env=ON | {"MIGRATION_STARTUP_SECONDS": "1"}) as running:
         sqlite_project.wait_at("transform", running)
         running.wait_for("the deadline")
         sqlite_project.open("transform")
         assert running.end().code == 0  # nothing says that the application must not serve
+    assert_interrupted(sqlite_project)
     assert sqlite_project.run("startup", env=ON).code == 0
-    assert increments(sqlite_project) == ONCE
+    assert_once(sqlite_project)

@@ -187,7 +187,7 @@ def test_how_far_it_is_and_a_stop_at_a_clean_checkpoint_that_the_next_start_cont
     engine: Engine, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_numbers(engine, ROWS)
-    monkeypatch.setattr(Stepping, "stop_at", 10 * ROWS)  # in a batch after the first
+    monkeypatch.setattr(Stepping, "stop_at", 10 * ROWS // 3)  # in a batch after the first, and not in the last
     startup = processes.begin(Blocking)
     assert Stepping.arrived.wait(PATIENCE)
     wait_for(lambda: bool(startup.state().rows_done), PATIENCE, "rows that are done")
@@ -195,9 +195,11 @@ def test_how_far_it_is_and_a_stop_at_a_clean_checkpoint_that_the_next_start_cont
     assert (state.stage, state.ready, state.migration, state.rows_total) == (Stage.RUNNING, False, NAME, ROWS)
     ending = threading.Thread(target=startup.stop)
     ending.start()
+    wait_for(lambda: startup._migrator.stop_asked is not None, PATIENCE, "the stop to be asked")
     Stepping.go_on.set()
     ending.join(PATIENCE)
     assert startup.state().stage is Stage.STOPPED
+    assert stored_status(engine, NAME) == "RUNNING"
     come_to(processes.begin(Blocking), Stage.DONE)
     assert rows_of(engine, "SELECT id FROM number WHERE y <> id + 1") == []
 
