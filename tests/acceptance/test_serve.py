@@ -116,8 +116,8 @@ def test_a_run_is_steered_from_another_server_and_outlives_its_own(project: Proj
     assert increments(project) == ONCE
 
 
-@pytest.mark.databases("sqlite", "postgresql")
-def test_sigterm_ends_a_run_at_a_checkpoint_and_the_next_start_goes_on(project: Project, token: str) -> None:
+def test_sigterm_ends_a_run_at_a_checkpoint_and_the_next_start_goes_on(sqlite_project: Project, token: str) -> None:
+    project = sqlite_project
     prepare(project, ("001_slowly", SLOWLY), rows=ROWS)
     with serving(project, token) as (running, client):
         run = client.post(f"/run/{NAME}", params=ONE_BY_ONE).json()["run"]

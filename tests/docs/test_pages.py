@@ -24,6 +24,7 @@ PAGES: dict[str, Stage] = {
     "docs/how-to/when-it-is-slow.md": stages.phones,
     "docs/how-to/when-verification-failed.md": stages.tampered_phones,
     "docs/explanation/security.md": stages.phones,
+    "docs/reference/rest-api.md": stages.phones,
 }
 
 
