@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection
@@ -20,21 +20,18 @@ from system_migration.records import (
     Listed,
     LogLine,
     Run,
-    RunOptions,
     Shown,
+    Start,
     StatusReport,
     Unfinished,
 )
 from system_migration.registry import Registry
 from system_migration.settings import Settings
 from system_migration.states import Status
-from system_migration.store import audit, batches, following, issues, runs
+from system_migration.store import audit, batches, following, issues, runs, starts
 from system_migration.store.database import Database
 from system_migration.store.migrations import MigrationRow, Snapshot
 from system_migration.tracked import Tracked
-
-_TAKEOVERS = 200
-"""How far back a request is looked for among takeovers."""
 
 
 class Looking:
@@ -112,46 +109,21 @@ class Looking:
             return None
         return self._tracked.read(lambda c: runs.find_run(c, self.environment, run_id), None)
 
-    def run_of_request(self, request_id: str) -> tuple[Run, tuple[Any, bool] | None] | None:
-        """The run that came of a start with this id, and what that start asked for: options, and whether by name.
-
-        It bears the id itself, unless the start went on with an unfinished run. Of a dry run or a verification it is
-        not recorded what was asked.
-        """
-
-        def find(connection: Connection) -> tuple[Run, tuple[Any, bool] | None] | None:
-            run, start = runs.find_run(connection, self.environment, request_id), None
-            if run is not None:
-                start = audit.start_by_request(connection, run, self.environment, request_id)
-            else:
-                run, start = self._taken_over(connection, request_id)
-            if run is None:
-                return None
-            return run, None if start is None else (start.detail.get("options", {}), start.detail.get("named", True))
-
-        return self._tracked.read(find, None)
-
-    def _taken_over(self, connection: Connection, request_id: str) -> tuple[Run | None, Event | None]:
-        for run_id, event in audit.takeovers(connection, self.environment, _TAKEOVERS):
-            if event.detail.get("request") == request_id:
-                return runs.find_run(connection, self.environment, run_id), event
-        return None, None
+    def run_of_request(self, request_id: str) -> tuple[Run, Start | None] | None:
+        """The run that came of the start with this id, and that start; a dry run's or a verification's is not known."""
+        return self._tracked.read(lambda c: starts.by_request(c, self.environment, request_id), None)
 
     def unfinished_from(self, door: str) -> builtins.list[Unfinished]:
-        """The runs without an end whose last runner was started through this door, and how it was started."""
-        going = [row for row in self._snapshot().rows.values() if row.status is Status.RUNNING and row.run_id]
+        """The runs without an end whose last runner was started through this door."""
+        going = [row for row in self._snapshot().rows.values() if row.status is Status.RUNNING]
 
-        def find(connection: Connection) -> builtins.list[Unfinished]:
-            found = []
+        def find(connection: Connection) -> Iterator[Unfinished]:
             for row in going:
-                start = audit.newest_start(connection, self.environment, row.name, str(row.run_id))
-                if start is not None and start.detail.get("door") == door and row.run_kind is not None:
-                    options = RunOptions.from_given(start.detail.get("options", {}))
-                    named = bool(start.detail.get("named", True))
-                    found.append(Unfinished(row.name, row.run_kind, options, named, start.actor, row.stale))
-            return found
+                start = starts.newest(connection, self.environment, row.name, str(row.run_id))
+                if start is not None and start.door == door and row.run_kind is not None:
+                    yield Unfinished(row.name, row.run_kind, row.stale, start)
 
-        return self._tracked.read(find, []) if going else []
+        return self._tracked.read(lambda c: builtins.list(find(c)), []) if going else []
 
     def lines_after(
         self, run_id: str, after: int = 0, *, level: str = "debug", limit: int = 200

@@ -159,15 +159,27 @@ class Followed:
 
 
 @dataclass(frozen=True)
+class Start:
+    """How a runner began a run, or went on with it, as the record tells: who asked, through which door, for what.
+
+    `request` is the id of the start; `named` tells one of one migration from one of all that was pending.
+    """
+
+    actor: str
+    door: str | None
+    request: str | None
+    named: bool
+    options: RunOptions
+
+
+@dataclass(frozen=True)
 class Unfinished:
-    """A run without an end, and the start that its last runner was given."""
+    """A run without an end, and how its last runner was started."""
 
     name: str
     kind: RunKind
-    options: RunOptions
-    named: bool
-    actor: str
     stale: bool
+    start: Start
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from system_migration import Migrator, Registry, RunOptions, Settings
 from system_migration.errors import Interrupted, Paused, UnknownMigration, UnknownRun
 from system_migration.migration import SilentProgress
-from system_migration.records import Origin
+from system_migration.records import Origin, Start
 from system_migration.states import RunKind
 from tests.web.serving import PATIENCE, Gate, Increment, Mark, gated, make_items
 
@@ -86,7 +86,8 @@ def test_a_start_gives_its_first_run_an_id_and_says_where_it_came_from(migrator:
             "request": FIRST,
             "named": False,
         }
-    assert migrator.run_of_request(FIRST) == (mark, ({"maxIssues": 1, "workers": 1}, False))
+    asked = Start("eve", "rest", FIRST, named=False, options=RunOptions(max_issues=1, workers=1))
+    assert migrator.run_of_request(FIRST) == (mark, asked)
     assert migrator.run_of_request(SECOND) is None
 
 
@@ -141,8 +142,8 @@ def test_an_unfinished_run_tells_how_its_last_runner_was_started(migrator: Migra
         migrator.run("001-mark")
         stopped_at(migrator, gate, lambda: stop(15), origin, options=ONE_BY_ONE)
     (found,) = migrator.unfinished_from("rest")
-    assert (found.name, found.kind, found.actor) == ("002-increment", RunKind.RUN, "eve")
-    assert (found.options, found.named, found.stale) == (ONE_BY_ONE, False, True)
+    assert (found.name, found.kind, found.stale) == ("002-increment", RunKind.RUN, True)
+    assert (found.start.actor, found.start.options, found.start.named) == ("eve", ONE_BY_ONE, False)
     assert migrator.unfinished_from("elsewhere") == []
     assert migrator.run_by_id(FIRST).state == "stale"
 
@@ -157,7 +158,8 @@ def test_a_request_is_found_by_the_run_it_went_on_with(engine: Engine, migrator:
         assert told.runs == [("002-increment", FIRST)]
         found = again.run_of_request(SECOND)
         assert found is not None
-        assert (found[0].id, found[1]) == (FIRST, ({"batchSize": 1, "workers": 1}, True))
+        assert found[0].id == FIRST
+        assert found[1] == Start("eve", "rest", SECOND, named=True, options=ONE_BY_ONE)
 
 
 def test_lines_events_and_runs_go_on_behind_a_cursor(migrator: Migrator) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
-from system_migration.records import Event, LogLine, Run
+from system_migration.records import Event, LogLine
 from system_migration.store import tables
 from system_migration.store.times import now
 
@@ -82,40 +82,6 @@ def events_after(
         .limit(limit)
     )
     return [_event(row) for row in connection.execute(query)]
-
-
-STARTS = ("run_started", "rollback_started", "takeover")
-"""What a runner records when it begins, or goes on with what another began; what was asked of it is in the detail."""
-
-
-def newest_start(connection: Connection, environment: str, name: str, run_id: str) -> Event | None:
-    """How the last runner of a run began."""
-    event = tables.event.c
-    mine = and_(event.environment == environment, event.name == name, event.run_id == run_id)
-    query = select(tables.event).where(mine, event.action.in_(STARTS)).order_by(event.id.desc()).limit(1)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else _event(row)
-
-
-def start_by_request(connection: Connection, run: Run, environment: str, request: str) -> Event | None:
-    """How a run was begun or gone on with by the start that has this id."""
-    event = tables.event.c
-    mine = and_(event.environment == environment, event.name == run.migration, event.run_id == run.id)
-    query = select(tables.event).where(mine, event.action.in_(STARTS)).order_by(event.id)
-    starts = (_event(row) for row in connection.execute(query))
-    return next((start for start in starts if start.detail.get("request") == request), None)
-
-
-def takeovers(connection: Connection, environment: str, limit: int) -> list[tuple[str, Event]]:
-    """The newest takeovers, each with the id of the run that was gone on with."""
-    event = tables.event.c
-    query = (
-        select(tables.event)
-        .where(event.environment == environment, event.action == "takeover", event.run_id.is_not(None))
-        .order_by(event.id.desc())
-        .limit(limit)
-    )
-    return [(row.run_id, _event(row)) for row in connection.execute(query)]
 
 
 def _event(row: Any) -> Event:

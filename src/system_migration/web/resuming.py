@@ -48,6 +48,6 @@ async def resume_unfinished(migrator: Migrator, starts: Starts) -> None:
 
 def _begin(starts: Starts, unfinished: Unfinished) -> None:
     verb = "rollback" if unfinished.kind is RunKind.ROLLBACK else "run"
-    name = unfinished.name if unfinished.named else None
-    starts.begin(Wanted(verb, name, unfinished.options), unfinished.actor)
+    name = unfinished.name if unfinished.start.named else None
+    starts.begin(Wanted(verb, name, unfinished.start.options), unfinished.start.actor)
     _log.info("resumed %s", unfinished.name, extra={"action": "web.resume", "migration": unfinished.name})

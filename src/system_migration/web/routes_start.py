@@ -60,6 +60,10 @@ class Answering:
     def __init__(self, migrator: Migrator, starts: Starts) -> None:
         self._migrator, self._starts = migrator, starts
 
+    async def confirm(self, confirmation: str | None) -> None:
+        """Raise `NotConfirmed` where a start has to name the environment and does not."""
+        check_confirmed(await run_in_threadpool(lambda: self._migrator.environment), confirmation)
+
     async def start(self, wanted: Wanted, asker: Asker, wait: float, subject: Run | None = None) -> Response:
         """Start it, or find the run of the same request, and answer. `subject` is the run that it is about."""
         until = time.monotonic() + LETTING_GO_SECONDS
@@ -131,14 +135,15 @@ class Answering:
 def add_starts(router: APIRouter, migrator: Migrator, starts: Starts) -> None:
     """Add the routes to the router."""
     answering = Answering(migrator, starts)
+    _add_runs(router, answering)
+    _add_others(router, answering, migrator)
 
-    async def confirmed(confirm: str | None) -> None:
-        check_confirmed(await run_in_threadpool(lambda: migrator.environment), confirm)
 
+def _add_runs(router: APIRouter, answering: Answering) -> None:
     async def run_or_rehearse(name: str | None, query: RunQuery, asker: Asker) -> Response:
         if query.dry_run:
             return await answering.start(Wanted("dry-run", name, query.options(), query.full), asker, query.wait)
-        await confirmed(query.confirm)
+        await answering.confirm(query.confirm)
         return await answering.start(Wanted("run", name, query.options()), asker, query.wait)
 
     @router.post("/run", summary="Run all pending migrations", status_code=202, responses=_ANSWERS)
@@ -151,6 +156,8 @@ def add_starts(router: APIRouter, migrator: Migrator, starts: Starts) -> None:
         """Also goes on with an unfinished one; of a completed one, looks for rows it missed."""
         return await run_or_rehearse(name, query, asker)
 
+
+def _add_others(router: APIRouter, answering: Answering, migrator: Migrator) -> None:
     @router.post("/verify/{name}", summary="Verify a completed migration again", status_code=202, responses=_ANSWERS)
     async def verify(name: Name, asker: AskerOf, query: Annotated[VerifyQuery, Query()]) -> Response:
         return await answering.start(Wanted("verify", name), asker, query.wait)
@@ -160,18 +167,18 @@ def add_starts(router: APIRouter, migrator: Migrator, starts: Starts) -> None:
         """Refused where the migration says that it cannot be undone; nothing changes then."""
         if query.dry_run:
             return await answering.start(Wanted("dry-rollback", name, query.options()), asker, query.wait)
-        await confirmed(query.confirm)
+        await answering.confirm(query.confirm)
         return await answering.start(Wanted("rollback", name, query.options()), asker, query.wait)
 
     @router.post("/retry/{name}", summary="Work on the held rows again", status_code=202, responses=_ANSWERS)
     async def retry(name: Name, asker: AskerOf, query: Annotated[ContinueQuery, Query()]) -> Response:
-        await confirmed(query.confirm)
+        await answering.confirm(query.confirm)
         return await answering.start(held_only(Wanted("retry", name, query.options())), asker, query.wait)
 
     @router.post("/runs/{id}/resume", summary="Go on with a paused run", status_code=202, responses=_ANSWERS)
     async def resume(id: RunId, asker: AskerOf, query: Annotated[ContinueQuery, Query()]) -> Response:
         """Starts the next run of the migration. A pause that was not obeyed yet is taken back instead: 200."""
-        await confirmed(query.confirm)
+        await answering.confirm(query.confirm)
         followed = await run_in_threadpool(latest, migrator, id)
         wanted = Wanted("resume", followed.run.migration, query.options())
         return await answering.start(wanted, asker, query.wait, followed.run)

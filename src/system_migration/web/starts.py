@@ -168,8 +168,8 @@ class Starts:
         found = self._migrator.run_of_request(request_id)
         if found is None:
             return None
-        run, asked = found
-        same = asked is None or asked == (wanted.options.given(), wanted.name is not None)
+        run, start = found
+        same = start is None or (start.options, start.named) == (wanted.options, wanted.name is not None)
         if not (same and wanted.is_kept_by(run)):
             raise _reused()
         return run
