@@ -115,8 +115,10 @@ class Developers:
 
     names: dict[str, str] = field(default_factory=lambda: {"ada-token": "ada", "eve-token": "eve"})
     accounts: set[str] = field(default_factory=lambda: {"bob-token"})
+    asked: int = 0
 
     def require(self, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+        self.asked += 1
         token = given.credentials if given is not None else ""
         if token in self.names:
             return self.names[token]

@@ -16,6 +16,7 @@ from system_migration.background import Background
 from system_migration.errors import Refused
 from system_migration.running import requests
 from system_migration.web import routes_start
+from tests.support.host import wait_for
 from tests.web.serving import (
     ONCE,
     PATIENCE,
@@ -93,6 +94,25 @@ def test_whoever_waits_is_answered_with_the_result(items: sa.Engine, client: htt
 def test_whoever_does_not_wait_long_enough_is_answered_as_without(client: httpx.Client) -> None:
     with gated():
         assert client.post("/run/002-increment", params={"wait": 0.1}).status_code == 202
+
+
+@pytest.mark.databases("sqlite")
+def test_any_number_may_wait_and_leave_the_api_answering(server: Served, client: httpx.Client) -> None:
+    key, waiting = {"Idempotency-Key": "deploy-1"}, 50  # more than there are threads for handlers
+
+    def wait(_: int) -> httpx.Response:
+        with server.client() as mine:
+            return mine.post("/run/002-increment", params={"wait": 30}, headers=key)
+
+    with ThreadPoolExecutor(waiting) as pool:
+        with gated() as gate:
+            answers = pool.map(wait, range(waiting))
+            assert gate.reached.wait(PATIENCE)
+            wait_for(lambda: server.developers.asked >= waiting, PATIENCE, "all who wait")
+            for _ in range(10):
+                assert client.get("/status").status_code == 200
+        assert {(each.status_code, each.json()["run"]["outcome"]) for each in answers} == {(200, "succeeded")}
+    assert len(runs(client)) == 1
 
 
 def test_a_run_that_fails_is_a_result_too(engine: sa.Engine) -> None:
