@@ -35,7 +35,6 @@ from system_migration.web import (
     install_problem_handlers,
     migrations_lifespan,
 )
-from system_migration.web.problems import ProblemRoute
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +59,6 @@ def create_app(configuration: Configuration | None = None) -> FastAPI:
         lifespan=_lifespan(authentication, migrator, startup),
         openapi_url="/openapi.json" if configuration.is_development else None,  # and with it the pages made of it
     )
-    app.router.route_class = ProblemRoute  # an error that the server logged would carry what was submitted
     install_problem_handlers(app)
     app.state.authentication = authentication
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)

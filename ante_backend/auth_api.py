@@ -125,6 +125,7 @@ def developer_dependency(current_account: Callable[..., Account]) -> Callable[..
 
 def create_auth_router(authentication: Authentication, current_account: Callable[..., Account]) -> APIRouter:
     """The routes under /auth."""
+    # The class also forbids that an answer is stored, a token not less than a refusal.
     router = APIRouter(prefix="/auth", tags=["auth"], route_class=ProblemRoute)
 
     @router.post("/login", responses=_problems(400, 401, 413, 422, 429, 500, 503))

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
+from tests.acceptance.forking import LANG, Forked, can_fork
 from tests.support.databases import application_engine
 
 COMMAND = Path(sys.executable).with_name("migration")
@@ -61,14 +62,25 @@ class Running:
     """A process that goes on while the test does. Killed, if need be, when the block is left."""
 
     def __init__(
-        self, arguments: tuple[str, ...], folder: Path, environ: Mapping[str, str], said: Path, keep: list[Ended]
+        self,
+        arguments: tuple[str, ...],
+        folder: Path,
+        environ: Mapping[str, str],
+        said: Path,
+        keep: list[Ended],
+        *,
+        fork: bool,
     ) -> None:
         self.arguments, self._keep, self._ended = arguments, keep, None
         self._out, self._err = said.with_suffix(".out"), said.with_suffix(".err")
+        self.process: subprocess.Popen[bytes] | Forked
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                arguments, cwd=folder, env=dict(environ), stdin=subprocess.DEVNULL, stdout=out, stderr=err
-            )
+            if fork:
+                self.process = Forked(arguments, folder, environ, out.fileno(), err.fileno())
+            else:
+                self.process = subprocess.Popen(
+                    arguments, cwd=folder, env=dict(environ), stdin=subprocess.DEVNULL, stdout=out, stderr=err
+                )
 
     _ended: Ended | None
 
@@ -122,11 +134,15 @@ class Running:
 
 @dataclass
 class Project:
-    """A folder with migrations, a database, and the environment variables that a process is given."""
+    """A folder with migrations, a database, and the environment variables that a process is given.
+
+    Its commands are forked from a process that has loaded the libraries, or, unless `forks`, are started from nothing.
+    """
 
     folder: Path
     url: str
     environ: dict[str, str]
+    forks: bool = True
     said: list[Ended] = field(default_factory=list)
     _started: int = 0
 
@@ -143,7 +159,8 @@ class Project:
         variables = {name: value for name, value in {**self.environ, **(env or {})}.items() if value is not None}
         said = self.folder / "said" / f"{self._started:04}"
         said.parent.mkdir(exist_ok=True)
-        return Running((str(program), *arguments), self.folder, variables, said, self.said)
+        fork = self.forks and program == COMMAND and can_fork(variables)
+        return Running((str(program), *arguments), self.folder, variables, said, self.said, fork=fork)
 
     def run(self, *arguments: str, code: int = 0, env: Environ | None = None, program: Path = COMMAND) -> Ended:
         """`migration ARGUMENTS` from start to end, which must be with `code`."""
@@ -192,7 +209,7 @@ def make_project(folder: Path, url: str) -> Project:
     environ = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(folder),
-        "LANG": "C.UTF-8",
+        "LANG": LANG,
         "DATABASE_URL": url,
         "MIGRATION_ENVIRONMENT": ENVIRONMENT,
     }

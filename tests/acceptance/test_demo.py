@@ -83,7 +83,7 @@ def test_the_demo_tells_its_story_and_starts_afresh_the_second_time(copy: Path, 
 
     text = demo.read_text()
     assert text.count("--accounts 200") == 4
-    demo.write_text(text.replace("--accounts 200", "--accounts 60"))  # as good a second time, and sooner over
-    check(project.run(program=demo), 60)
+    demo.write_text(text.replace("--accounts 200", "--accounts 20"))  # as good a second time, and sooner over
+    check(project.run(program=demo), 20)
     assert (copy / "demo.db").exists()
     assert not list(scratch.glob("*.db"))

