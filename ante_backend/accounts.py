@@ -4,7 +4,8 @@ Every write is a compare-and-set on the three columns that hold a password, the 
 second changes nothing and is told so. Functions take a connection and never commit.
 
 Until migration 001 has added `passwordHash` the column is read as NULL and nothing can be written: no account is
-upgraded, no password changed, every legacy login works. The application changes no schema and needs no restart.
+upgraded, no password changed, every legacy login works. The application changes no schema and needs no restart. Where
+the legacy columns have been dropped one day, an application that is started afterwards does without them.
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ class Account:
 
 
 class Accounts:
-    """The accounts of one database; it remembers only whether migration 001 has added its column."""
+    """The accounts of one database; it remembers only which columns there are."""
 
     def __init__(self) -> None:
-        self._has_hash_column = False
+        self._columns: frozenset[str] = frozenset()
 
     def named(self, connection: sa.Connection, name: str) -> list[Account]:
         """Those whose e-mail or username is exactly this text, character by character, on every database.
@@ -83,7 +84,7 @@ class Accounts:
 
         A row that somebody holds locked is passed over, so that no login waits for it: the next one tries again.
         """
-        query = sa.select(_account.c.id).where(_unchanged(read)).with_for_update(skip_locked=True)
+        query = sa.select(_account.c.id).where(self._unchanged(read)).with_for_update(skip_locked=True)
         if connection.execute(query).first() is None:
             return False
         return self._update(connection, read, {_HASH: new_hash})
@@ -94,18 +95,23 @@ class Accounts:
         False when the row is not what was read any more; nothing is changed then.
         """
         values = {_HASH: new_hash, "password": None, "key": None, "updatedAt": utc_now()}
-        return self._update(connection, read, values)
+        return self._update(connection, read, {name: values[name] for name in values.keys() & self._columns})
 
     def _update(self, connection: sa.Connection, read: Account, values: dict[str, Any]) -> bool:
-        return connection.execute(sa.update(_account).where(_unchanged(read)).values(values)).rowcount == 1
+        return connection.execute(sa.update(_account).where(self._unchanged(read)).values(values)).rowcount == 1
+
+    def _unchanged(self, read: Account) -> sa.ColumnElement[bool]:
+        """The guard: the row still has the password columns that were read."""
+        secrets = zip(_SECRETS, (read.ciphertext, read.iv, read.stored_hash), strict=True)
+        same = (_account.c[name].is_not_distinct_from(value) for name, value in secrets if name in self._columns)
+        return sa.and_(_account.c.id == read.id, *same)
 
     def _select(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[Account]:
-        if not self._has_hash_column:  # looked for until it is there
-            columns = sa.inspect(connection).get_columns(_account.name)
-            self._has_hash_column = any(column["name"] == _HASH for column in columns)
-        columns_read = [column for column in _account.c if column.name != _HASH or self._has_hash_column]
+        if _HASH not in self._columns:  # looked for until it is there
+            self._columns = frozenset(column["name"] for column in sa.inspect(connection).get_columns(_account.name))
+        columns_read = [column for column in _account.c if column.name in self._columns]
         rows = connection.execute(sa.select(*columns_read).where(which)).mappings()
-        return [_account_from(row.get, self._has_hash_column) for row in rows]
+        return [_account_from(row.get, _HASH in self._columns) for row in rows]
 
 
 def _account_from(value: Callable[[str], Any], can_store_hash: bool) -> Account:
@@ -120,12 +126,6 @@ def _account_from(value: Callable[[str], Any], can_store_hash: bool) -> Account:
         stored_hash=value(_HASH),
         can_store_hash=can_store_hash,
     )
-
-
-def _unchanged(read: Account) -> sa.ColumnElement[bool]:
-    """The guard: the row still has the password columns that were read."""
-    values = zip(_SECRETS, (read.ciphertext, read.iv, read.stored_hash), strict=True)
-    return sa.and_(_account.c.id == read.id, *(_account.c[name].is_not_distinct_from(value) for name, value in values))
 
 
 def _bytes(value: Any) -> bytes:

@@ -24,10 +24,17 @@ from ante_backend.hashing import Hashing
 from ante_backend.legacy_cipher import named_keys
 from ante_backend.login import Judge
 from ante_backend.plausibility import KeyRing
-from ante_backend.problems import install_problem_handlers
 from ante_backend.settings import HostSettings
 from ante_backend.tokens import Tokens
-from system_migration import connect
+from system_migration import Migrator, Startup, connect, discover
+from system_migration.background import Background
+from system_migration.web import (
+    HoldUntilReady,
+    create_health_router,
+    create_router,
+    install_problem_handlers,
+    migrations_lifespan,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -42,25 +49,40 @@ def create_app(configuration: Configuration | None = None) -> FastAPI:
     """
     configuration = configuration or Configuration.from_environment()
     authentication = _authentication(configuration)
+    engine = authentication.engine
+    migrator = Migrator(engine, discover(configuration.library.migrations), configuration.library)
+    background = Background(migrator)  # one for what a start runs and what developers start
+    startup = Startup(migrator, background)
     app = FastAPI(
         title="ANTE backend",
         redirect_slashes=False,  # a redirect would be built from the Host that the client sent
-        lifespan=_closing(authentication),
+        lifespan=_lifespan(authentication, migrator, startup),
         openapi_url="/openapi.json" if configuration.is_development else None,  # and with it the pages made of it
     )
+    install_problem_handlers(app)
     app.state.authentication = authentication
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
-    install_problem_handlers(app)
     current_account = account_dependency(authentication)
     app.include_router(create_auth_router(authentication, current_account))
-    mount_migrations(app, configuration, authentication.engine, developer_dependency(current_account))
+    mount_migrations(app, migrator, background, startup, developer_dependency(current_account))
     return app
 
 
 def mount_migrations(
-    app: FastAPI, configuration: Configuration, engine: sa.Engine, require_developer: Callable[..., str]
+    app: FastAPI,
+    migrator: Migrator,
+    background: Background,
+    startup: Startup,
+    require_developer: Callable[..., str],
 ) -> None:
-    """The library's routes, behind this application's own accounts."""
+    """The library's routes: health for whoever probes, the rest behind this application's own accounts.
+
+    While a migration keeps the application from serving, developers can log in and look after it.
+    """
+    app.include_router(create_health_router(startup))
+    api = create_router(migrator, require_developer=require_developer, background=background)
+    app.include_router(api, prefix="/migration")
+    app.add_middleware(HoldUntilReady, startup=startup, open_paths=("/health", "/migration", "/auth"))
 
 
 def _authentication(configuration: Configuration) -> Authentication:
@@ -89,10 +111,16 @@ def _key_ring(host: HostSettings) -> KeyRing | None:
     return KeyRing(named_keys(host.encryption_key, host.encryption_keys_old))
 
 
-def _closing(authentication: Authentication) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    authentication: Authentication, migrator: Migrator, startup: Startup
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        authentication.close()
+        try:
+            async with migrations_lifespan(startup)(app):
+                yield
+        finally:
+            migrator.close()
+            authentication.close()
 
     return lifespan

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,7 +18,10 @@ from ante_backend.tokens import MIN_SECRET_BYTES
 from system_migration import Settings
 from system_migration.settings import DEVELOPMENT, read_settings
 
-_NEW_SECRET = "set it to what `python -c 'import secrets; print(secrets.token_urlsafe(48))'` prints"
+#: Wherever the application is started from, it knows its own.
+OWN_MIGRATIONS: Final = "ante_backend.migrations"
+
+_NEW_SECRET: Final = "set it to what `python -c 'import secrets; print(secrets.token_urlsafe(48))'` prints"
 
 
 class AppSettings(BaseSettings):
@@ -63,7 +66,8 @@ class Configuration:
     def from_environment(cls) -> Configuration:
         """Read and check every variable. Raises SettingsError or the library's ConfigurationError."""
         host = HostSettings.from_environment(os.environ)
-        library = read_settings({}, os.environ, Path("pyproject.toml"))
+        migrations = os.environ.get("MIGRATIONS") or OWN_MIGRATIONS
+        library = read_settings({}, os.environ | {"MIGRATIONS": migrations}, Path("pyproject.toml"))
         return cls(read_app_settings(), host, library)
 
     @property

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, field_validator
 from pydantic.alias_generators import to_camel
 
 from ante_backend.accounts import Account
@@ -17,6 +17,8 @@ from ante_backend.authentication import Authentication, CannotStore, ChangedMean
 from ante_backend.faults import RowFault
 from ante_backend.hashing import Busy
 from ante_backend.tokens import InvalidToken
+from system_migration.web.answers import Problem
+from system_migration.web.problems import MEDIA_TYPE, ProblemRoute
 
 MAX_NAME: Final = 320
 MAX_PASSWORD: Final = 1_024
@@ -24,6 +26,17 @@ MAX_PASSWORD: Final = 1_024
 MIN_NEW_PASSWORD: Final = 8
 
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+_DESCRIPTIONS: Final = {
+    400: "The request is not UTF-8",
+    401: "Not logged in, or not with this name and password",
+    403: "The current password is wrong",
+    409: "The password was changed meanwhile",
+    413: "The request is too long",
+    422: "The request is not valid, or the new password cannot be used",
+    429: "Too many attempts, or too many people at once",
+    500: "Something unexpected went wrong; the server's log says where",
+    503: "The database is away, or cannot store passwords yet",
+}
 _REFUSED: Final = "The name or the password is wrong."
 
 #: Not judged yet, only not too long to be; empty ones are judged like any other.
@@ -112,9 +125,10 @@ def developer_dependency(current_account: Callable[..., Account]) -> Callable[..
 
 def create_auth_router(authentication: Authentication, current_account: Callable[..., Account]) -> APIRouter:
     """The routes under /auth."""
-    router = APIRouter(prefix="/auth", tags=["auth"])
+    # The class also forbids that an answer is stored, a token not less than a refusal.
+    router = APIRouter(prefix="/auth", tags=["auth"], route_class=ProblemRoute)
 
-    @router.post("/login")
+    @router.post("/login", responses=_problems(400, 401, 413, 422, 429, 500, 503))
     async def login(body: LoginBody, request: Request) -> TokenAnswer:
         """A token for the account. Every refusal is the same 401, whatever its reason."""
         with _refusals():
@@ -123,12 +137,12 @@ def create_auth_router(authentication: Authentication, current_account: Callable
             raise HTTPException(401, _REFUSED, _CHALLENGE)
         return _token(authentication, account)
 
-    @router.get("/me")
+    @router.get("/me", responses=_problems(401, 500, 503))
     def me(account: Annotated[Account, Depends(current_account)]) -> MeAnswer:
         """Who the token belongs to."""
         return MeAnswer(id=account.id, username=account.username, is_developer=account.is_developer)
 
-    @router.post("/password")
+    @router.post("/password", responses=_problems(400, 401, 403, 409, 413, 422, 429, 500, 503))
     async def password(
         body: PasswordBody, request: Request, account: Annotated[Account, Depends(current_account)]
     ) -> TokenAnswer:
@@ -141,6 +155,15 @@ def create_auth_router(authentication: Authentication, current_account: Callable
         return _token(authentication, changed)
 
     return router
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the description of a route says about its refusals."""
+    schema = TypeAdapter(Problem).json_schema() | {"additionalProperties": True}
+    return {
+        status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
 
 
 def _token(authentication: Authentication, account: Account) -> TokenAnswer:

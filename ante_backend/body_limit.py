@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ante_backend.problems import problem
+from system_migration.web import problem_response
 
 
 class BodyLimit:
@@ -23,7 +23,8 @@ class BodyLimit:
             return await self._app(scope, receive, send)
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > self._limit:
-            return await problem(413, self._refusal)(scope, receive, send)
+            answer = problem_response(413, "content-too-large", "Content Too Large", self._refusal)
+            return await answer(scope, receive, send)
         read = 0
 
         async def receive_within_limit() -> Message:

@@ -22,6 +22,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 
+RUN_ENDED = "run.ended"
+"""The `action` of the log record that tells why a run ended early. Whoever called learns the same by an exception."""
+
 
 class MigrationSystemError(Exception):
     """The base of every error this library raises on purpose.

@@ -197,6 +197,8 @@ class Migrator(Looking):
         from system_migration.running import recording
 
         options = options or RunOptions()
+        if options.from_key is not None or options.to_key is not None:
+            raise Refused("A dry run looks at the whole table. Leave out the range of keys.")
         snapshot = self._snapshot()
         names = [self.registry[name].name] if name else overview.to_do(self.registry, snapshot)
         stored = bool(names) and self._tracked.ready_to_report(options.allow_environment)

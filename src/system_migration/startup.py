@@ -16,20 +16,22 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-
 from system_migration.background import Background
-from system_migration.errors import (
-    ConfigurationError,
-    HeldElsewhere,
-    Interrupted,
-    MigrationSystemError,
-    Refused,
-)
+from system_migration.errors import Interrupted, Refused
 from system_migration.lease import host_name
 from system_migration.migrator import Migrator
 from system_migration.records import RunOptions, RunReport
-from system_migration.startup_plan import MEANING, Plan, Stage, decide, may_block, without_looking
+from system_migration.startup_plan import (
+    MEANING,
+    Plan,
+    Stage,
+    after_failed_look,
+    decide,
+    may_block,
+    passes,
+    without_looking,
+    words,
+)
 
 EXIT_NOT_YET = 75
 """`EX_TEMPFAIL`: the deadline passed and the application must not serve yet. Start the process again."""
@@ -77,6 +79,7 @@ class Startup:
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._run: Future[list[RunReport]] | None = None
+        self._run_sentence = ""
         self._given_up: str | None = None
         self._late: Callable[[], None] | None = None
         self._deadline = 0.0
@@ -119,7 +122,12 @@ class Startup:
         state = self._state
         if state.stage in (Stage.STOPPED, Stage.MISCONFIGURED):
             return True
-        return state.ready and not (to_the_end and state.stage in (Stage.LOOKING, Stage.RUNNING))
+        going = self._run is not None or state.stage in (Stage.LOOKING, Stage.RUNNING)
+        return state.ready and not (to_the_end and going)
+
+    def request_stop(self, signal_number: int) -> None:
+        """Ask what goes on to end at a clean checkpoint. Returns at once; safe in a signal handler."""
+        self._migrator.request_stop(signal_number)
 
     def stop(self, timeout: float | None = None) -> bool:
         """End what goes on at a clean checkpoint; False when `timeout` seconds passed before it had ended."""
@@ -157,11 +165,11 @@ class Startup:
             plan = decide(self._migrator.status(), self._settings)
             return self._act(plan)
         except Exception as error:  # whatever it is, the application starts
-            return _plan_for(error)
+            return after_failed_look(error)
 
     def _act(self, plan: Plan) -> Plan:
         if self._run is not None:
-            return replace(plan, stage=Stage.RUNNING, sentence=self._state.sentence)
+            return replace(plan, stage=Stage.RUNNING, sentence=self._run_sentence)
         if plan.stage is not Stage.RUNNING:
             if plan.stage is Stage.FOLLOWING:
                 self._migrator.progress.waiting(plan.sentence)
@@ -172,20 +180,21 @@ class Startup:
             self._run = self._background.start(lambda: self._acting.run(options=RunOptions(unattended=True)))
         except Refused as busy:  # by a run that was started over HTTP
             return replace(plan, stage=Stage.FOLLOWING, sentence=str(busy))
+        self._run_sentence = plan.sentence
         self._run.add_done_callback(self._look_at_once_if_it_matters)
         return plan
 
     def _look_at_once_if_it_matters(self, run: Future[list[RunReport]]) -> None:
         """After a run that left all as it was there is time: else two looks and a start would chase each other."""
         error = run.exception()
-        if not _passes(error) if error is not None else run.result():
+        if not passes(error) if error is not None else run.result():
             self._wake.set()
 
     def _note_end(self, run: Future[list[RunReport]]) -> None:
         """Whether this process may run something again: after any failure it only follows, so nothing is retried."""
         error = run.exception()
-        if error is not None and not _passes(error) and not isinstance(error, Interrupted):
-            self._given_up = f"{_words(error)} This process starts nothing more."
+        if error is not None and not passes(error) and not isinstance(error, Interrupted):
+            self._given_up = f"{words(error)} This process starts nothing more."
 
     # --- what is told --------------------------------------------------------------------------------------------
 
@@ -242,31 +251,6 @@ class _Told:
 
     def waiting(self, reason: str) -> None:
         self._next.waiting(reason)
-
-
-_AWAY = (OperationalError, InterfaceError)
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether a run that ended like this may be started again by the same process."""
-    return isinstance(error, (HeldElsewhere, *_AWAY))
-
-
-def _plan_for(error: Exception) -> Plan:
-    if isinstance(error, _AWAY):
-        return Plan(Stage.DATABASE_AWAY, f"{_words(error)} It is asked again.", ready=False)
-    if isinstance(error, ConfigurationError):
-        return Plan(Stage.MISCONFIGURED, _words(error), ready=False)
-    return Plan(Stage.ATTENTION, _words(error), ready=False)
-
-
-def _words(error: BaseException) -> str:
-    """Only our own errors are quoted: the text of any other may carry a row's values or a password."""
-    if isinstance(error, MigrationSystemError):
-        return str(error)
-    if isinstance(error, DBAPIError):
-        return f"The database does not answer as it should ({type(error.orig).__name__})."
-    return f"Looking for migrations ended with an unexpected {type(error).__name__}."
 
 
 def migrate_on_startup(migrator: Migrator, background: Background | None = None) -> Startup:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from system_migration.errors import ConfigurationError, HeldElsewhere, MigrationSystemError
 from system_migration.records import MigrationStatus, StatusReport
 from system_migration.settings import PRODUCTION, Settings
 from system_migration.states import Status
@@ -129,3 +132,31 @@ def _needs_a_person(status: MigrationStatus) -> str:
     if status.undoing:
         return f"The rollback of {name} failed{reason} `migration rollback {name}` ends it; no start does."
     return f"{name} is FAILED{reason} A start never tries again; `migration run {name}` does, when the cause is mended."
+
+
+# What went wrong
+
+_AWAY = (OperationalError, InterfaceError)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether a run that ended like this may be started again by the same process."""
+    return isinstance(error, (HeldElsewhere, *_AWAY))
+
+
+def after_failed_look(error: Exception) -> Plan:
+    """Where a start is that could not see where migrations stand."""
+    if isinstance(error, _AWAY):
+        return Plan(Stage.DATABASE_AWAY, f"{words(error)} It is asked again.", ready=False)
+    if isinstance(error, ConfigurationError):
+        return Plan(Stage.MISCONFIGURED, words(error), ready=False)
+    return Plan(Stage.ATTENTION, words(error), ready=False)
+
+
+def words(error: BaseException) -> str:
+    """Only our own errors are quoted: the text of any other may carry a row's values or a password."""
+    if isinstance(error, MigrationSystemError):
+        return str(error)
+    if isinstance(error, DBAPIError):
+        return f"The database does not answer as it should ({type(error.orig).__name__})."
+    return f"Looking for migrations ended with an unexpected {type(error).__name__}."

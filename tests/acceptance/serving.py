@@ -102,9 +102,9 @@ class Backend:
 
 
 @contextmanager
-def serve(project: Project, env: Environ | None = None) -> Iterator[tuple[Running, Backend]]:
-    """One backend under uvicorn, and its process."""
-    (project.folder / "app.py").write_text(example("app.py"), encoding="utf-8")
+def serve(project: Project, env: Environ | None = None, more: str = "") -> Iterator[tuple[Running, Backend]]:
+    """One backend under uvicorn, and its process. `more` is added to its code."""
+    (project.folder / "app.py").write_text(example("app.py") + more, encoding="utf-8")
     backend = Backend(free_port())
     arguments = ("-m", "uvicorn", "--factory", "app:create_app", "--port", str(backend.port))
     arguments += ("--log-level", "warning", "--timeout-keep-alive", "120")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ante_backend.app import create_app
+from ante_backend.login import Judge
 from ante_backend.passwords import hash_password
 from tests.support.backend import COST, Backend, Counted, account_database, configuration
 
@@ -18,26 +19,23 @@ RIGHT = "the right password"
 @pytest.fixture(scope="module")
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     with account_database("sqlite", tmp_path_factory.mktemp("answers"), request) as url:
-        config = configuration(url, environment="production")
-        app = create_app(config)
-
-        @app.get("/broken")
-        def broken() -> None:
-            raise KeyError(RIGHT)
-
-        with Backend(config, app) as backend:
+        with Backend(configuration(url, environment="production")) as backend:
             yield backend
 
 
 def test_an_unexpected_error_is_answered_and_logged_without_its_words(
-    backend: Backend, caplog: pytest.LogCaptureFixture
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = backend.client.get("/broken")
+    def broken(judge: Judge, accounts: object, password: str) -> None:
+        raise KeyError(password)
+
+    monkeypatch.setattr(Judge, "judge", broken)
+    with Backend(backend.config) as another:  # which has said all it says when it has ended
+        answer = another.log_in("somebody", RIGHT)
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "Traceback" not in answer.text
     assert RIGHT not in answer.text + caplog.text
-    assert "GET /broken failed with KeyError" in caplog.text
-    assert "in broken" in caplog.text
+    assert f"KeyError at {__file__}:" in caplog.text
 
 
 def test_a_database_that_is_away_is_a_503(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

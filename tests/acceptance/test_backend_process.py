@@ -13,7 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.accounts import KEY, insert, make
 from tests.support.backend import SECRET, account_database
+from tests.support.databases import application_engine
 from tests.support.host import free_port, wait_for
 
 MODULE = [sys.executable, "-m", "ante_backend"]
@@ -37,7 +39,7 @@ def served(command: list[str], environ: dict[str, str], port: int) -> Iterator[s
 
 def answers(client: httpx.Client, port: int) -> bool:
     try:
-        return client.get(f"http://127.0.0.1:{port}/auth/me").status_code == 401
+        return client.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
     except httpx.TransportError:
         return False
 
@@ -60,6 +62,28 @@ def test_it_serves_until_sigterm_and_ends_cleanly(database: Path, factory: bool)
     assert "Application shutdown complete." in said
     assert "Traceback" not in said
     assert "ENCRYPTION_KEY is not set: accounts that are not migrated yet cannot log in." in said
+
+
+def test_it_migrates_at_its_start_where_it_is_told_to_and_both_passwords_open(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    with account_database("sqlite", tmp_path, request, hash_column=False) as url:
+        engine = application_engine(url)
+        insert(engine, [make(number, f"password {number}") for number in range(1, 13)])
+        engine.dispose()
+    port = free_port()
+    automatic = {"RUN_MIGRATIONS_ON_STARTUP": "true", "AUTO_MIGRATE": "true"}
+    settings = environ(tmp_path, AUTH_SECRET=SECRET, PORT=str(port), ENCRYPTION_KEY=KEY, **automatic)
+    with served(MODULE, settings, port), httpx.Client(base_url=f"http://127.0.0.1:{port}", verify=False) as client:
+
+        def log_in(number: int) -> int:
+            body = {"username": f"person{number}", "password": f"password {number}"}
+            return client.post("/auth/login", json=body).status_code
+
+        assert log_in(1) == 200  # migrated or not
+        wait_for(lambda: client.get("/health/ready").json()["state"] == "done", 60, "the migration")
+        assert client.get("/health/ready").status_code == 200
+        assert [log_in(number) for number in (1, 2, 12)] == [200, 200, 200]
 
 
 @pytest.mark.parametrize(

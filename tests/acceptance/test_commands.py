@@ -18,6 +18,24 @@ from tests.acceptance.workload import INCREMENT, MARK, ONCE, ROWS, increments, p
 MARK_FILE = ("001_mark", MARK)
 INCREMENT_FILE = ("002_increment", INCREMENT)
 
+JSON_LINES = {"LOG_FORMAT": "json"}
+PENDING = """
+from system_migration import BatchMigration
+
+
+class Fill(BatchMigration):
+    name = "001-fill"
+    table = "item"
+    reads = ("id",)
+    writes = ("note",)
+
+    def pending(self, t):
+        return t.c.note.is_(None)
+
+    def transform(self, row):
+        return {"note": "filled"}
+"""
+
 STATUS_FIELDS = [
     *("name", "version", "description", "status", "stale", "verified", "rollbackable", "executedAt", "executedBy"),
     *("finishedAt", "recordsProcessed", "issues", "error", "codeChanged", "heldBy"),
@@ -273,7 +291,28 @@ def test_more_held_rows_than_allowed_fail_the_run_and_can_be_accepted(sqlite_pro
     assert increments(project) == ONCE
 
 
+def test_a_failure_is_told_once_on_stderr_and_completely_in_json_lines(sqlite_project: Project) -> None:
+    project, reason = sqlite_project, "half of it was missing"
+    prepare(project, ("001_sad", failing("001-sad", f'return MigrationResult(success=False, error="{reason}")')))
+    assert project.run("run", code=1).err.count(reason) == 1
+    records = [
+        json.loads(line) for line in project.run("run", code=1, env=JSON_LINES).err.splitlines() if line[0] == "{"
+    ]
+    (ended,) = [record for record in records if reason in record["message"]]
+    assert (ended["level"], ended["action"], ended["migration"]) == ("error", "run.ended", "001-sad")
+    with_document = project.run("run", "--json", code=1)
+    assert reason in with_document.err  # no sentence stands there
+    assert reason in with_document.document["error"]["message"]
+
+
 # Exit code 2
+
+
+def test_a_key_that_is_none_is_a_mistake_in_the_command(sqlite_project: Project) -> None:
+    prepare(sqlite_project, ("001_fill", PENDING))
+    ended = sqlite_project.run("run", "001-fill", "--from-key", "abc", code=2)
+    assert "--from-key cannot be read as a key of table 'item': a value of type int is expected." in ended.err
+    assert sqlite_project.status("001-fill")["status"] == "PENDING"
 
 
 @pytest.mark.parametrize(

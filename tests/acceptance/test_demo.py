@@ -46,10 +46,15 @@ def check(ended: Ended, accounts: int) -> None:
     """Every section says what it must, in the order of the story."""
     good = accounts - 3
     said = sections(ended)
+    before, after = (said[command] for command in said if "ante_backend.visit" in command)
     assert [command.split()[-1] if "-m" not in command else command.split()[2] for command in said] == [
-        *("ante_backend.seed", "status", "dry-run", "run", "verify", "again", "001-password-bcrypt"),
-        "ante_backend.proof",
+        *("ante_backend.seed", "ante_backend", "ante_backend.visit"),
+        *("status", "dry-run", "run", "verify", "again", "001-password-bcrypt"),
+        *("ante_backend.proof", "ante_backend.visit"),
     ]
+    for visit, status in ((before, "PENDING"), (after, "COMPLETED")):
+        assert re.findall(r" (\d{3})$", visit, flags=re.MULTILINE) == ["401", "200", "200", "401", "403", "200"]
+        assert f"001-password-bcrypt: {status}\n" in visit
     assert "PENDING" in said["migration status"]
     rehearsal = said["migration dry-run"]
     assert re.search(rf"rows to read +{accounts}\n", rehearsal)
@@ -77,7 +82,7 @@ def test_the_demo_tells_its_story_and_starts_afresh_the_second_time(copy: Path, 
     check(project.run(program=demo), 200)
 
     text = demo.read_text()
-    assert text.count("--accounts 200") == 2
+    assert text.count("--accounts 200") == 4
     demo.write_text(text.replace("--accounts 200", "--accounts 20"))  # as good a second time, and sooner over
     check(project.run(program=demo), 20)
     assert (copy / "demo.db").exists()

@@ -104,12 +104,12 @@ def test_a_higher_cost_is_kept(backend: Backend, counted: Counted) -> None:
 )  # fmt: skip
 def test_every_character_counts(backend: Backend, password: str) -> None:
     username = backend.add(password)
-    for wrong in (password + " ", password + "\n", password.swapcase() + "x", password[:-1]):
+    for wrong in (password + " ", password[:-1]):
         assert_refused(backend.log_in(username, wrong))
     for _ in range(2):  # from the ciphertext, then from the hash
         assert backend.log_in(username, password).status_code == 200
     assert check_password(password.encode(), backend.row(username)["passwordHash"], "hold")
-    for wrong in (password + " ", password + "\n", password.swapcase() + "x", password[:-1]):
+    for wrong in (password + "\n", password[:-1]):
         assert_refused(backend.log_in(username, wrong))
 
 
@@ -174,6 +174,7 @@ def test_every_refusal_is_the_same_and_costs_one_operation(backend: Backend, cou
         assert_refused(answer)
         assert counted.take() == 1, why
         assert before is None or backend.row(username) == before, why
+    assert all(name.startswith("bcrypt") for name in counted.threads)  # the event loop never waits for one
 
 
 def test_what_an_operator_can_repair_is_logged_by_id(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:

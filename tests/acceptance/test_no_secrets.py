@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ante_backend.legacy_cipher import derive_key
 from ante_backend.seed import make_accounts
 from tests.acceptance.command import Environ, Project
-from tests.support.accounts import NAME, create_table, insert, make
+from tests.support.accounts import DROP, NAME, create_table, insert, make
 from tests.support.databases import application_engine
 
 SHORTEST = 8
@@ -155,6 +155,14 @@ def test_the_password_job_tells_no_secret(sqlite_project: Project, vectors: dict
     project.run("verify", "--verbose", code=1, env={**ring, "PASSWORD_VERIFY_SAMPLE": "500"})
     project.run("verify", "--verbose", code=5, env={**ring, "ENCRYPTION_KEY": None})
     project.json("show", NAME)
+
+    # The contract step: too early, too many held, then for some accounts
+    project.run("run", DROP, "--verbose", code=5, env=ring)
+    now: Environ = {**ring, "LEGACY_OBSERVATION_DAYS": "0"}
+    assert "--max-issues" in project.run("run", DROP, "--verbose", code=5, env=now).err
+    assert "PAUSED" in project.run("run", DROP, "--verbose", "--max-issues", "60", "--to-key", "11", env=now).out
+    assert "stale_hash" in project.run("issues", DROP).out
+    project.json("show", DROP)
     engine.dispose()
 
     assert len(project.said) > 25

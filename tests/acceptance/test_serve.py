@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from system_migration.web.server import GRACE_SECONDS
 from system_migration.web.tokens import make_token
 from tests.acceptance.command import PATIENCE, Project, Running, wait_until
 from tests.acceptance.workload import increments, prepare
@@ -19,6 +21,9 @@ from tests.web.serving import messages
 
 NAME = "001-slowly"
 SLOWLY = """
+import os
+import time
+
 import gate
 
 from system_migration import BatchMigration
@@ -31,15 +36,17 @@ class Slowly(BatchMigration):
     writes = ("y",)
 
     def transform(self, row):
-        if row.origin in (8, 15):
+        if str(row.origin) in os.environ.get("GATES", "8").split():
             gate.stop(str(row.origin))
+        time.sleep(0.02)
         return {"y": row.y + 1}
 
     def check(self, row):
         return row.y == row.origin + 1
 """
-"""In place. It waits at the gates "8" and "15" in the rows of these numbers."""
-ONCE = dict.fromkeys(range(1, 21), 1)
+"""In place. It waits at the gates that GATES names, in the rows of these numbers."""
+ROWS = 60
+ONCE = dict.fromkeys(range(1, ROWS + 1), 1)
 ONE_BY_ONE = {"batchSize": 1, "workers": 1}
 SHORT_LEASE = {"MIGRATION_LEASE_SECONDS": "1"}
 
@@ -77,10 +84,10 @@ def until_changed(told: Iterator[Any], rows: int) -> None:
 
 @pytest.mark.databases("sqlite", "postgresql")
 def test_a_run_is_steered_from_another_server_and_outlives_its_own(project: Project, token: str) -> None:
-    prepare(project, ("001_slowly", SLOWLY))
+    prepare(project, ("001_slowly", SLOWLY), rows=ROWS)
     with ExitStack() as stack:
         _, first = stack.enter_context(serving(project, token, **SHORT_LEASE))
-        two, second = stack.enter_context(serving(project, token, **SHORT_LEASE))
+        two, second = stack.enter_context(serving(project, token, GATES="50", **SHORT_LEASE))
 
         # Started at the first server, followed and paused at the second
         run = first.post(f"/run/{NAME}", params=ONE_BY_ONE).json()["run"]
@@ -95,9 +102,8 @@ def test_a_run_is_steered_from_another_server_and_outlives_its_own(project: Proj
         # Resumed at the second, which is killed; the next server to start goes on with it, as it was asked for
         answer = second.post(f"/runs/{run['id']}/resume", params=ONE_BY_ONE)
         resumed = answer.json()["run"]
-        project.wait_at("15", two)
+        project.wait_at("50", two)
         two.kill()
-        project.open("15")
         with first.stream("GET", f"/runs/{resumed['id']}/events") as response:
             told = messages(response)
             stack.enter_context(serving(project, token, **SHORT_LEASE))
@@ -112,20 +118,21 @@ def test_a_run_is_steered_from_another_server_and_outlives_its_own(project: Proj
 
 @pytest.mark.databases("sqlite", "postgresql")
 def test_sigterm_ends_a_run_at_a_checkpoint_and_the_next_start_goes_on(project: Project, token: str) -> None:
-    prepare(project, ("001_slowly", SLOWLY))
-    project.open("15")
+    prepare(project, ("001_slowly", SLOWLY), rows=ROWS)
     with serving(project, token) as (running, client):
         run = client.post(f"/run/{NAME}", params=ONE_BY_ONE).json()["run"]
         with client.stream("GET", f"/runs/{run['id']}/events") as response:
             told = messages(response)
             until_changed(told, 7)
             running.signal(signal.SIGTERM)
+            began = time.monotonic()
             assert "end" not in [message.kind for message in told]  # the stream ends although the run does not yet
+            assert time.monotonic() - began < GRACE_SECONDS  # and before the server would end it
         project.open("8")
         assert running.end().code == 0
     status = project.status(NAME)
     assert (status["status"], status["stale"]) == ("RUNNING", True)
-    assert 8 <= sum(increments(project).values()) < 20
+    assert 8 <= sum(increments(project).values()) < ROWS
     with serving(project, token) as (_, client):
         wait_until(lambda: client.get(f"/runs/{run['id']}").json()["state"] == "succeeded", "the end of the run")
     assert increments(project) == ONCE
@@ -133,16 +140,17 @@ def test_sigterm_ends_a_run_at_a_checkpoint_and_the_next_start_goes_on(project: 
 
 def test_a_run_that_the_command_line_made_is_left_to_it(sqlite_project: Project, token: str) -> None:
     project = sqlite_project
-    prepare(project, ("001_slowly", SLOWLY))
+    prepare(project, ("001_slowly", SLOWLY), rows=ROWS)
     with project.start("run", "--batch-size", "1", "--workers", "1", env=SHORT_LEASE) as running:
         project.wait_at("8", running)
         running.signal(signal.SIGTERM)
+        running.wait_for("stopping after the batch in flight")
         project.open("8")
         assert running.end().code == 143
     with serving(project, token, **SHORT_LEASE) as (_, client):
         assert client.get("/status").json()["migrations"][0]["stale"]
         assert client.post("/verify/nope").status_code == 404  # the worker is free
-    assert sum(increments(project).values()) < 20
+    assert sum(increments(project).values()) < ROWS
 
 
 HOST = """
@@ -158,7 +166,7 @@ def developer(x_account: str | None = Header(None)) -> str:
 
 def test_a_host_brings_its_own_developers(sqlite_project: Project) -> None:
     project = sqlite_project
-    prepare(project, ("001_slowly", SLOWLY))
+    prepare(project, ("001_slowly", SLOWLY), rows=ROWS)
     (project.folder / "host.py").write_text(HOST, encoding="utf-8")
     with project.start("serve", "--port", "0", "--developer", "host:developer") as running:
         running.wait_for("Serving acceptance on ")

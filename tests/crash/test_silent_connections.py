@@ -14,7 +14,7 @@ from system_migration.store.database import Database
 from system_migration.store.dialects import silence
 from tests.crash.harness import Job, engine_for
 from tests.crash.subjects import InPlace, Items
-from tests.support.proxy import AFTER, BEFORE, CuttingProxy
+from tests.support.proxy import AFTER, BEFORE, HANGING, PULLED, CuttingProxy
 
 TOO_LONG = 30.0
 """By itself TCP would give up after a quarter of an hour."""
@@ -27,25 +27,45 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(silence, name, 1)
 
 
+def first_transform(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Something in it as soon as a row was transformed: what is committed next is a batch."""
+    transformed: list[int] = []
+    monkeypatch.setattr(InPlace, "before_transform", lambda *_: transformed.append(1))
+    return transformed
+
+
+def expect_completed_soon(items: Items, proxy: CuttingProxy, url: str) -> None:
+    """A run through the proxy ends well, and without the help that comes when it takes too long."""
+    rescue = threading.Timer(TOO_LONG, proxy.end_connections)
+    rescue.start()
+    began = time.monotonic()
+    (report,) = Job(url, InPlace, lease_seconds=2.0).run()
+    took = time.monotonic() - began
+    rescue.cancel()
+    assert (items.values(), items.status(), report.verified) == (items.migrated, "COMPLETED", True)
+    assert (proxy.cuts, items.runs()) == (1, 1)
+    assert took < TOO_LONG
+
+
 @pytest.mark.databases("postgresql", "mariadb")
 @pytest.mark.parametrize("decision", [BEFORE, AFTER])
 def test_a_connection_that_falls_silent_at_a_commit_does_not_hold_the_run(
     items: Items, impatient: None, monkeypatch: pytest.MonkeyPatch, decision: str
 ) -> None:
     """What it had locked the server sets free when its transaction has idled for as long as a lease lasts."""
-    transformed: list[int] = []
-    monkeypatch.setattr(InPlace, "before_transform", lambda *_: transformed.append(1))
+    transformed = first_transform(monkeypatch)
     Job(items.url, InPlace).init()
-    with CuttingProxy(items.url, lambda: decision if transformed and not proxy.cuts else None, silent=True) as proxy:
-        rescue = threading.Timer(TOO_LONG, proxy.end_connections)
-        rescue.start()
-        began = time.monotonic()
-        (report,) = Job(proxy.url, InPlace, lease_seconds=2.0).run()
-        took = time.monotonic() - began
-        rescue.cancel()
-    assert (items.values(), items.status(), report.verified) == (items.migrated, "COMPLETED", True)
-    assert (proxy.cuts, items.runs()) == (1, 1)
-    assert took < TOO_LONG
+    with CuttingProxy(items.url, lambda: decision if transformed and not proxy.cuts else None, PULLED) as proxy:
+        expect_completed_soon(items, proxy, proxy.url)
+
+
+@pytest.mark.databases("mariadb")
+def test_a_read_timeout_in_the_url_gives_up_a_proxy_that_hangs(items: Items, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It acknowledges everything, so that the system's probes find nothing wrong."""
+    transformed = first_transform(monkeypatch)
+    Job(items.url, InPlace).init()
+    with CuttingProxy(items.url, lambda: AFTER if transformed and not proxy.cuts else None, HANGING) as proxy:
+        expect_completed_soon(items, proxy, f"{proxy.url}?read_timeout=2")
 
 
 @pytest.mark.databases("postgresql", "mariadb")

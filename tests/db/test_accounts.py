@@ -132,6 +132,23 @@ def test_until_there_is_a_column_for_hashes_none_is_read(engine: sa.Engine, acco
     assert one(engine, accounts).stored_hash == HASH
 
 
+def test_without_the_legacy_columns_hashes_are_read_and_written(table: sa.Engine, accounts: Accounts) -> None:
+    change(table, ONE, passwordHash=OTHER)
+    with table.begin() as connection:
+        for column in ("password", "key"):
+            quoted = table.dialect.identifier_preparer.quote_identifier(column)
+            connection.execute(sa.text(f"ALTER TABLE {_quoted(table)} DROP COLUMN {quoted}"))
+    account = one(table, accounts)
+    assert (account.ciphertext, account.iv, account.stored_hash) == (None, None, OTHER)
+    with table.begin() as connection:
+        assert accounts.upgrade(connection, account, HASH)
+        assert not accounts.change_password(connection, account, HASH)
+    account = one(table, accounts)
+    with table.begin() as connection:
+        assert accounts.change_password(connection, account, OTHER)
+    assert one(table, accounts).stored_hash == OTHER
+
+
 def _hash_column(engine: sa.Engine) -> str:
     return engine.dialect.identifier_preparer.quote_identifier("passwordHash")
 

@@ -141,6 +141,43 @@ def hold_beforehand(engine: Engine, form: type[BatchMigration], keys: Sequence[i
     database.close()
 
 
+class CappedUndoably(CappedFill):
+    rollbackable = True
+
+
+def test_the_journal_has_no_image_of_a_held_row_that_the_application_did_itself(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_checked(engine, 15, 65)
+    with pytest.raises(MigrationFailed, match="rows held: 2, allowed: 0"):
+        migrator(engine, CappedUndoably).run(options=SMALL)
+    execute(engine, "UPDATE number SET y = 1, z = 1 WHERE id = 10")
+    monkeypatch.setattr(Capped, "step", 6)
+    running = migrator(engine, CappedUndoably)
+    report = running.retry(CappedUndoably.name)
+    assert (report.status, report.issues, report.records_processed) == (Status.COMPLETED, 0, 9)
+    running.rollback(CappedUndoably.name)
+    expected = [(10, 1), *((key, key) for key in range(20, 101, 10))]
+    assert rows_of(engine, "SELECT id, y FROM number ORDER BY id") == expected
+
+
+IGNORES = {
+    "sqlite": "CREATE TRIGGER skips BEFORE UPDATE ON number WHEN old.id = 20 BEGIN SELECT RAISE(IGNORE); END",
+    "postgresql": "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
+    "CREATE TRIGGER skips BEFORE UPDATE ON number FOR EACH ROW WHEN (old.id = 20) EXECUTE FUNCTION skip()",
+}
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_row_that_was_to_be_changed_and_was_not_is_noticed(engine: Engine) -> None:
+    """Its image would stand in the journal as if it had been."""
+    make_numbers(engine, 4)
+    execute(engine, IGNORES[engine.dialect.name])
+    with pytest.raises(MigrationFailed, match="4 rows of 'number' were locked, but 3 were written"):
+        migrator(engine, AddOneUndoably).run(options=RunOptions(batch_size=4, workers=1))
+    assert rows_of(engine, "SELECT COUNT(*) FROM number WHERE y = id") == [(4,)]
+
+
 class AddOneUndoably(AddOne):
     """Journalled, so that each batch names its rows."""
 

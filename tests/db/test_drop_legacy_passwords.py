@@ -329,14 +329,14 @@ def test_it_cannot_be_undone_and_says_so_before_it_starts(engine: sa.Engine, cap
     with both(engine) as m:
         (dry,) = m.dry_run(DROP)
         assert dry.rollback == "cannot be rolled back: it declares rollbackable = False."
-        assert "a reversible password is deleted for good, of 12 accounts" in caplog.text
+        assert "this deletes the reversible passwords of 12 accounts for good" in caplog.text
         caplog.clear()
         assert dry.refusal is None
         assert {value for sample in dry.samples for value in {**sample.before, **sample.after}.values()} == {"***"}
         m.run(DROP)
         messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
         assert messages == [
-            "a reversible password is deleted for good, of 12 accounts: no rollback brings it back, only a backup"
+            "this deletes the reversible passwords of 12 accounts for good: no rollback brings them back, only a backup"
         ]
         with pytest.raises(Refused, match="cannot be rolled back"):
             m.rollback(DROP)

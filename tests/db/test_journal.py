@@ -276,6 +276,44 @@ def test_what_the_driver_reads_with_a_loss_comes_back_exactly(engine: Engine) ->
     assert rows_of(engine, "SELECT id, j::text, i::text, f::text FROM thing ORDER BY id") == before
 
 
+SPELLINGS = {
+    "DATETIME": ["2024-01-02 03:04:05", "2024-01-02T03:04:05.5", "2024-01-02 03:04", "2024-01-02 03:04:05.000000"],
+    "DATE": ["2024-01-02", "2024-W01-2"],
+    "TIME": ["03:04", "03:04:05.25"],
+    "NUMERIC(20, 4)": [1, 1.5, 0.123456789012345],
+    "BOOLEAN": [1, 0],
+    "FLOAT": [0.1, 1e300],
+    "BLOB": [b"\0\xff"],
+    "JSON": ['{"a" :1.0,  "a": 2}'],
+}
+"""What a SQLite file may hold in a column, much of which SQLAlchemy would spell otherwise."""
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("kind", SPELLINGS)
+def test_a_file_has_again_what_was_stored_in_it(engine: Engine, kind: str) -> None:
+    class Empty(BatchMigration):
+        name = "001-empty"
+        table = "thing"
+        reads = ("v",)
+        writes = ("v",)
+        rollbackable = True
+
+        def transform(self, row: Row) -> dict[str, Any]:
+            return {"v": None}
+
+    execute(engine, f"CREATE TABLE thing (id INTEGER PRIMARY KEY, v {kind})")
+    for value in SPELLINGS[kind]:
+        execute(engine, "INSERT INTO thing (v) VALUES (:value)", value=value)
+    before = as_text(engine)
+    found = migrator(engine, Empty)
+    (report,) = found.run(options=BATCHES_OF_TWO)
+    assert report.records_processed == len(before)
+    found.rollback(Empty.name)
+    assert as_text(engine) == before
+    assert found.issues(Empty.name) == []
+
+
 # --- the application meanwhile ---------------------------------------------------------------------------------------
 
 

@@ -187,7 +187,7 @@ def test_how_far_it_is_and_a_stop_at_a_clean_checkpoint_that_the_next_start_cont
     engine: Engine, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_numbers(engine, ROWS)
-    monkeypatch.setattr(Stepping, "stop_at", 10 * ROWS)  # in a batch after the first
+    monkeypatch.setattr(Stepping, "stop_at", 10 * ROWS // 3)  # in a batch after the first, and not in the last
     startup = processes.begin(Blocking)
     assert Stepping.arrived.wait(PATIENCE)
     wait_for(lambda: bool(startup.state().rows_done), PATIENCE, "rows that are done")
@@ -195,9 +195,11 @@ def test_how_far_it_is_and_a_stop_at_a_clean_checkpoint_that_the_next_start_cont
     assert (state.stage, state.ready, state.migration, state.rows_total) == (Stage.RUNNING, False, NAME, ROWS)
     ending = threading.Thread(target=startup.stop)
     ending.start()
+    wait_for(lambda: startup._migrator.stop_asked is not None, PATIENCE, "the stop to be asked")
     Stepping.go_on.set()
     ending.join(PATIENCE)
     assert startup.state().stage is Stage.STOPPED
+    assert stored_status(engine, NAME) == "RUNNING"
     come_to(processes.begin(Blocking), Stage.DONE)
     assert rows_of(engine, "SELECT id FROM number WHERE y <> id + 1") == []
 
@@ -423,15 +425,27 @@ def test_a_server_database_without_a_named_environment_is_a_wrong_setting(postgr
         assert "Set MIGRATION_ENVIRONMENT" in state.sentence
 
 
-def test_a_database_that_is_away_is_asked_again_until_it_answers(mortal_postgres: Server) -> None:
+def test_a_database_that_is_away_is_asked_again_until_it_answers(
+    mortal_postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with fresh_database(mortal_postgres.url) as url, ExitStack() as stack:
         engine = application_engine(url)
         make_numbers(engine, 3)
         mortal_postgres.kill()
-        startup = Processes(engine, stack).begin(Blocking)
-        assert not come_to(startup, Stage.DATABASE_AWAY).ready
+        monkeypatch.setattr(Stepping, "stop_at", 20)
+        startup = Processes(engine, stack).begin()
+        come_to(startup, Stage.DATABASE_AWAY)
         mortal_postgres.start()
-        assert come_to(startup, Stage.DONE).ready
+        assert Stepping.arrived.wait(PATIENCE)
+        mortal_postgres.kill()  # the run waits for it, so what waits for the end of the run does too
+        come_to(startup, Stage.DATABASE_AWAY)
+        waiting = Background(startup._migrator).start(lambda: startup.wait(to_the_end=True))
+        mortal_postgres.start()
+        come_to(startup, Stage.RUNNING)
+        assert not waiting.done()
+        Stepping.go_on.set()
+        assert waiting.result(PATIENCE)
+        assert startup.state().stage is Stage.DONE
         assert rows_of(engine, "SELECT id FROM number WHERE y <> id + 1") == []
 
 

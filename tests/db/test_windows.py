@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from system_migration import BatchMigration, Migration, MigrationContext, MigrationResult, Refused, RunOptions, Status
-from system_migration.errors import Interrupted
+from system_migration.errors import ConfigurationError, Interrupted, MigrationSystemError
 from tests.db.test_workbench import Fill, Increment, execute, make_numbers, make_table, migrator, rows_of
 
 FILLED = "SELECT id FROM number WHERE z = y * 10 ORDER BY id"
@@ -96,19 +96,20 @@ def test_without_pending_a_part_cannot_be_told_from_the_whole(engine: Engine) ->
     assert rows_of(engine, "SELECT COUNT(*) FROM number WHERE y = id") == [(3,)]
 
 
-UNREADABLE = [
-    (window("ten", None), r"--from-key cannot be read as a key of this table: it is no int\."),
-    (window(None, "1.5"), r"--to-key cannot be read as a key of this table: it is no int\."),
-    (window("20", "10"), "--from-key lies behind --to-key"),
-]
+NO_INT = r"cannot be read as a key of table 'number': a value of type int is expected\."
+SENSELESS: dict[str, tuple[RunOptions, type[MigrationSystemError], str]] = {
+    "word": (window("ten", None), ConfigurationError, f"--from-key {NO_INT}"),
+    "fraction": (window(None, "1.5"), ConfigurationError, f"--to-key {NO_INT}"),
+    "reversed": (window("20", "10"), Refused, "--from-key lies behind --to-key"),
+}
 
 
-@pytest.mark.parametrize(("options", "sentence"), UNREADABLE, ids=["word", "fraction", "reversed"])
+@pytest.mark.parametrize(("options", "kind", "sentence"), SENSELESS.values(), ids=list(SENSELESS))
 def test_keys_that_make_no_sense_are_refused_before_any_write(
-    engine: Engine, options: RunOptions, sentence: str
+    engine: Engine, options: RunOptions, kind: type[MigrationSystemError], sentence: str
 ) -> None:
     make_numbers(engine, 3)
-    with pytest.raises(Refused, match=sentence):
+    with pytest.raises(kind, match=sentence):
         migrator(engine, Fill).run("001-fill", options)
     assert rows_of(engine, FILLED) == []
     assert migrator(engine, Fill).status().migrations[0].status is Status.PENDING
@@ -145,7 +146,7 @@ def test_a_key_of_several_columns_is_a_list(engine: Engine) -> None:
         sa.Column("z", sa.Integer()),
         rows=[{"a": a, "b": b, "y": 1} for a in (1, 2) for b in "xyz"],
     )
-    with pytest.raises(Refused, match="the key has 2 columns: write it as a JSON list of 2 values"):
+    with pytest.raises(ConfigurationError, match="the key has 2 columns: write it as a JSON list of 2 values"):
         migrator(engine, Named).run("001-named", window("1", None))
     migrator(engine, Named).run("001-named", window('[1, "y"]', '[2, "x"]'))
     done = rows_of(engine, "SELECT a, b FROM named WHERE z IS NOT NULL ORDER BY a, b")

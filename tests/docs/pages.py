@@ -15,7 +15,10 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from string import Template
 
 from system_migration.cli.main import main
@@ -98,8 +101,20 @@ def _assignments(words: list[str]) -> int:
     return next(number for number, word in enumerate(words) if "=" not in word)
 
 
+@cache
+def _load() -> None:
+    """What every child would else load for itself."""
+    for name in ("cli", "running", "batching", "store"):
+        package = import_module(f"system_migration.{name}")
+        for found in walk_packages(package.__path__, package.__name__ + "."):
+            import_module(found.name)
+    for name in ("alembic.operations", "bcrypt", "cryptography.hazmat.primitives.ciphers.modes", "rich.progress"):
+        import_module(name)
+
+
 def _forked(arguments: tuple[str, ...], project: Project, environ: Mapping[str, str]) -> Ended:
     """A process of its own without the time that a start costs: a page has many commands."""
+    _load()
     out, err = project.folder / "said.out", project.folder / "said.err"
     child = os.fork()
     if child == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.acceptance.command import Project
 from tests.docs import stages
 from tests.docs.pages import ROOT, Events, Step, check_said, follow, perform, steps_of
+from tests.support.host import BinaryMissing, program
 
 Stage = Callable[[pytest.FixtureRequest, Path], tuple[Project, Events]]
 
@@ -25,10 +27,32 @@ PAGES: dict[str, Stage] = {
 }
 
 
+PROGRAMS = {
+    "sqlite3": "sqlite3",
+    "pg_dump": "postgresql-client",
+    "mariadb-dump": "mariadb-client",
+}
+"""What the pages need beside Python, and the package that brings it."""
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[Path(page).stem for page in PAGES])
 def test_what_a_page_says_works(page: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    need_programs(page)
     project, events = PAGES[page](request, tmp_path)
     follow(page, project, events)
+
+
+def need_programs(page: str) -> None:
+    """Skip, as loudly as for a database, or fail where databases are required, when a program is not installed."""
+    said = (ROOT / page).read_text(encoding="utf-8")
+    try:
+        for name, package in PROGRAMS.items():
+            if f"$ {name} " in said:
+                program(name, package)
+    except BinaryMissing as missing:
+        if os.environ.get("REQUIRE_DATABASES") == "1":
+            pytest.fail(f"DATABASE NOT TESTED: {missing}", pytrace=False)
+        pytest.skip(f"DATABASE NOT TESTED: {missing}")
 
 
 def test_every_page_with_commands_is_followed() -> None:

@@ -64,6 +64,21 @@ def test_the_example_that_has_a_way_back_goes_back(project: Path) -> None:
     assert rows(project, "region") == [("N",), ("NE",), ("NE",), ("S",)]
 
 
+VISIT = """
+from fastapi.testclient import TestClient
+import api
+with TestClient(api.app) as client:
+    for sent in ({}, {"Authorization": "Bearer let me in"}):
+        answer = client.get("/migration/status", headers=sent)
+        print(answer.status_code, answer.json().get("pending"))
+"""
+
+
+def test_the_example_of_the_api_lets_developers_in(project: Path) -> None:
+    ran = subprocess.run([sys.executable, "-c", VISIT], cwd=project, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["401 None", "200 ['001-normalize-phones', '002-merge-regions']"]
+
+
 def test_every_command_is_in_the_readme() -> None:
     missing = [name for name in COMMANDS if not re.search(rf"`(migration )?{name}\b", README)]
     assert missing == []

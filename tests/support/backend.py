@@ -40,7 +40,7 @@ def configuration(url: str, *, environment: str = "test", secret: str = SECRET, 
     return Configuration(
         read_app_settings(auth_secret=secret, auth_secret_old=None),
         HostSettings(**host),
-        Settings(database_url=url, environment=environment),
+        Settings(database_url=url, environment=environment, migrations="ante_backend.migrations"),
     )
 
 
@@ -149,6 +149,7 @@ class Counted:
         import bcrypt
 
         self.operations = 0
+        self.threads: set[str] = set()
         self._lock = threading.Lock()
         for name in ("hashpw", "checkpw"):
             monkeypatch.setattr(bcrypt, name, self._counting(getattr(bcrypt, name)))
@@ -159,6 +160,7 @@ class Counted:
             if threading.current_thread() is not threading.main_thread():
                 with self._lock:
                     self.operations += 1
+                    self.threads.add(threading.current_thread().name)
             return result
 
         return counted

@@ -1,8 +1,9 @@
 """A TCP proxy that cuts a connection around a COMMIT: just before it reaches the server, or just after the answer.
 
 It understands only as much of each protocol as that takes: how messages are framed, which one says COMMIT, and
-which one ends the answer. A cut closes both sides, as a pulled cable followed by a reset would; a silent one closes
-neither, and drops whatever arrives from then on unacknowledged, as a pulled cable alone does.
+which one ends the answer. A cut closes both sides, as a pulled cable followed by a reset would. A silent one closes
+neither: it drops whatever arrives from then on, as a pulled cable alone does, or acknowledges it and does nothing more,
+as a proxy that hangs does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Self
 from sqlalchemy import make_url
 
 BEFORE, AFTER = "before it arrives", "after its answer"
+CLOSED, PULLED, HANGING = "closed", "pulled", "hanging"
+"""What becomes of a connection that is cut."""
 
 _SO_ATTACH_FILTER = 26
 _DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
@@ -30,11 +33,11 @@ _COMMIT = re.compile(rb"\A\s*COMMIT\b", re.IGNORECASE)
 class CuttingProxy:
     """Listens on `url`, the address of the database behind it. `cut` is asked at each COMMIT: BEFORE, AFTER or None."""
 
-    def __init__(self, behind: str, cut: Callable[[], str | None], *, silent: bool = False) -> None:
+    def __init__(self, behind: str, cut: Callable[[], str | None], left: str = CLOSED) -> None:
         address = make_url(behind)
         self._server = (address.host or "127.0.0.1", address.port or 0)
         self._frames = _postgres_frame if address.get_backend_name() == "postgresql" else _mariadb_frame
-        self._cut, self.cuts, self._silent = cut, 0, silent
+        self._cut, self.cuts, self._left = cut, 0, left
         self._listener = socket.create_server(("127.0.0.1", 0))
         port = self._listener.getsockname()[1]
         here = address.set(host="127.0.0.1", port=port)
@@ -89,10 +92,13 @@ class CuttingProxy:
                     answered = not from_client and self._ends_answer(message)
                     if pair.doom == (AFTER if answered else BEFORE):
                         self.cuts += 1
-                        if self._silent:
-                            pair.fall_silent()
-                            return
-                        raise _Cut
+                        if self._left == CLOSED:
+                            raise _Cut
+                        if self._left == PULLED:
+                            pair.pull()
+                        pair.hangs = True
+                    if pair.hangs:
+                        return
                     target.sendall(message)
         _close(pair.client, pair.server)
         self._sockets -= {pair.client, pair.server}
@@ -118,7 +124,9 @@ class _Pair:
         self.doom: str | None = None
         self.is_being_set_up = False  # SQLAlchemy sends MariaDB a COMMIT after the isolation level
 
-    def fall_silent(self) -> None:
+        self.hangs = False
+
+    def pull(self) -> None:
         """From now on nothing that either side sends arrives, or is acknowledged."""
         for each in (self.client, self.server):
             each.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(_DROP_ALL)))

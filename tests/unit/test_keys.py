@@ -128,16 +128,16 @@ def test_a_key_that_a_person_writes_is_read_in_the_key_s_types(text: str, types:
 @pytest.mark.parametrize(
     ("text", "types", "words"),
     [
-        ("twelve", [int], "it is no int"),
-        ("1.5", [int], "it is no int"),
-        ("x", [Decimal], "it is no Decimal"),
-        ("yesterday", [date], "it is no date"),
-        ("0", [bool], "it is no bool"),
-        ("xyz", [bytes], "it is no bytes"),
+        ("twelve", [int], "a value of type int is expected"),
+        ("1.5", [int], "a value of type int is expected"),
+        ("x", [Decimal], "a value of type Decimal is expected"),
+        ("yesterday", [date], "a value of type date is expected"),
+        ("0", [bool], "a value of type bool is expected"),
+        ("xyz", [bytes], "a value of type bytes is expected"),
         ("1", [int, str], "the key has 2 columns: write it as a JSON list of 2 values"),
         ("[1]", [int, str], "the key has 2 columns"),
         ('{"a": 1}', [int, str], "the key has 2 columns"),
-        ('["x", "a"]', [int, str], "it is no int"),
+        ('["x", "a"]', [int, str], "a value of type int is expected"),
         ("PT1H", [timedelta], "a key of type timedelta cannot be written as text"),
     ],
 )

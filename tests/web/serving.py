@@ -26,6 +26,7 @@ from system_migration import (
     RowIssue,
     Settings,
 )
+from system_migration.background import Background
 from system_migration.web import create_router, install_problem_handlers
 from tests.support.host import wait_for
 
@@ -144,15 +145,20 @@ class Served:
 
 @contextmanager
 def served(
-    engine: sa.Engine, *migrations: type[Migration], environment: str = "staging", **more: Any
+    engine: sa.Engine,
+    *migrations: type[Migration],
+    environment: str = "staging",
+    make_background: type[Background] = Background,
 ) -> Iterator[Served]:
     """Serve a migrator of these migrations until the block is left."""
-    settings = Settings(environment=environment, lease_seconds=more.pop("lease_seconds", 30.0))
+    settings = Settings(environment=environment)
     with Migrator(engine, Registry(list(migrations or (Mark, Increment))), settings, executed_by="server") as migrator:
         developers = Developers()
         app = FastAPI()
         install_problem_handlers(app)
-        app.include_router(create_router(migrator, require_developer=developers.require, **more), prefix="/migration")
+        background = make_background(migrator)
+        router = create_router(migrator, require_developer=developers.require, background=background)
+        app.include_router(router, prefix="/migration")
         with listening(app) as url:
             yield Served(url, migrator, app, developers)
 

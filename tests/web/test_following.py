@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from system_migration import Migrator, Registry, RunOptions, Settings
+from system_migration.errors import Paused
 from system_migration.web import following
 from system_migration.web.following import Cursor, Poller, parse_cursor
 from system_migration.web.problems import InvalidRequest
@@ -29,8 +30,12 @@ def running_elsewhere(engine: sa.Engine) -> Iterator[str]:
     """A run by somebody else that stands at the gate; it ends with the block. The value is its id."""
     with Migrator(engine, Registry([Increment]), Settings(environment="staging"), executed_by="cli") as other:
         with gated() as gate:
-            options = RunOptions(batch_size=1, workers=1)
-            thread = threading.Thread(target=other.run, kwargs={"options": options})
+
+            def work() -> None:
+                with suppress(Paused):
+                    other.run(options=RunOptions(batch_size=1, workers=1))
+
+            thread = threading.Thread(target=work)
             thread.start()
             assert gate.reached.wait(PATIENCE)
             yield other.history()[0].id
@@ -114,6 +119,12 @@ def test_a_hundred_streams_cost_one_question_a_tick_and_leave_the_api_answering(
         questions = [each for each in sent if "system_migration_ledger" in each]
         assert 1 <= len(questions) <= ticks + 1
         assert sent == questions
+        with counted(server.migrator) as sent:
+            assert client.post(f"{server.url}/migration/runs/{run_id}/pause", headers=headers).status_code == 202
+            for stream in streams:
+                assert next(each for each in stream if each.kind == "event").data["action"] == "pause_asked"
+        read = [each for each in sent if "system_migration_event.id > " in each]
+        assert len(read) == 1  # for all of them
 
 
 def test_nothing_is_asked_while_nobody_listens(items: sa.Engine) -> None:

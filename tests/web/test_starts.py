@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -11,6 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from system_migration import Migration, MigrationContext, MigrationResult, Migrator, Registry, RunOptions, Settings
+from system_migration.background import Background
+from system_migration.errors import Refused
+from system_migration.running import requests
 from system_migration.web import routes_start
 from tests.web.serving import (
     ONCE,
@@ -219,6 +223,19 @@ def test_a_dry_run_can_be_looked_up_with_its_report(items: sa.Engine, client: ht
     assert changes(items) == UNTOUCHED
 
 
+@pytest.mark.databases("sqlite")
+def test_a_dry_run_of_a_part_is_refused(client: httpx.Client) -> None:
+    answer = client.post("/run/002-increment", params={"dryRun": True, "fromKey": "5"})
+    assert problem(answer) == (409, "refused")
+    assert runs(client) == []
+
+
+def test_a_range_that_cannot_be_is_refused(items: sa.Engine, client: httpx.Client) -> None:
+    answer = client.post("/run/002-increment", params={"fromKey": "five"})
+    assert problem(answer) == (409, "refused")
+    assert changes(items) == UNTOUCHED
+
+
 def test_a_key_starts_once_while_it_goes_when_it_has_ended_and_after_a_restart(items: sa.Engine) -> None:
     key = {"Idempotency-Key": "deploy-1"}
     with served(items) as server, server.client() as client:
@@ -253,6 +270,55 @@ def test_a_key_belongs_to_who_sent_it(server: Served, client: httpx.Client) -> N
     assert (other.status_code, other.json()["run"]["executedBy"]) == (200, "eve")
 
 
+def test_a_start_that_was_refused_keeps_no_key(engine: sa.Engine) -> None:
+    ready = threading.Event()
+
+    class Picky(Migration):
+        name = "001-picky"
+
+        def preflight(self, context: MigrationContext) -> None:
+            if not ready.is_set():
+                raise Refused("Not yet.")
+
+        def up(self, context: MigrationContext) -> MigrationResult:
+            return MigrationResult()
+
+    key = {"Idempotency-Key": "deploy-1"}
+    with served(engine, Picky) as server, server.client() as client:
+        for _ in range(2):
+            assert problem(client.post("/run", headers=key)) == (409, "refused")
+        ready.set()
+        assert client.post("/run", params={"wait": 30}, headers=key).json()["run"]["outcome"] == "succeeded"
+        assert [run["outcome"] for run in runs(client)] == ["succeeded", "refused", "refused"]
+
+
+def test_a_run_that_has_ended_and_is_just_letting_go_is_waited_for(items: sa.Engine) -> None:
+    refused, gone = threading.Event(), threading.Event()
+
+    class Lingering(Background):
+        """Its work ends on the record before it ends."""
+
+        def start(self, work: Callable[[], Any]) -> Future[Any]:
+            def linger() -> Any:
+                result = work()
+                assert gone.wait(PATIENCE)
+                return result
+
+            try:
+                return super().start(linger)
+            except Refused:
+                refused.set()
+                raise
+
+    with served(items, make_background=Lingering) as server, server.client() as client:
+        wait_until_ended(client, client.post("/run/001-mark").json()["run"]["id"])
+        with ThreadPoolExecutor() as pool:
+            second = pool.submit(client.post, "/run/002-increment")
+            assert refused.wait(PATIENCE)
+            gone.set()
+            assert second.result().status_code == 202
+
+
 @pytest.mark.databases("sqlite")
 @pytest.mark.parametrize("key", ["", "x" * 256, "two words"])
 def test_a_key_that_is_none_is_refused(api: Served, key: str) -> None:
@@ -273,7 +339,10 @@ def test_the_same_key_in_two_processes_at_once_answers_with_one_run(items: sa.En
     assert changes(items) == ONCE
 
 
-def test_a_run_is_paused_resumed_and_cancelled(items: sa.Engine, client: httpx.Client) -> None:
+def test_a_run_is_paused_resumed_and_cancelled(
+    items: sa.Engine, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "EVERY_SECONDS", 0.0)  # so that the run need not be slower than its runner's look
     with gated() as gate:
         run = client.post("/run/002-increment", params=ONE_BY_ONE).json()["run"]
         assert gate.reached.wait(PATIENCE)

@@ -113,16 +113,23 @@ def around_locks(connection: Connection, dialect: Dialect, target: Target, batch
 
 def in_sql(connection: Connection, dialect: Dialect, target: Target, batch: Batch) -> Verdict:
     """Let the database compute the new values, by key range, from the rows as they are now."""
-    named = batch.named
-    if named is None and not target.journalled:
+    if not target.journalled and batch.named is None:
         return writes.assign(connection, target, batch.lower, batch.upper)
-    if named is None:
-        found = connection.execute(dialect.lock_rows(target.keys_todo(batch.lower, batch.upper)))
-        named = tuple(tuple(key) for key in found)
-    # Just these rows: what somebody adds to the range meanwhile has no image.
-    before = images.read(connection, target, named, lock=dialect) if target.journalled else {}
-    keys = [key for key in named if key in before] if target.journalled else named
-    return Verdict(assigned=writes.assign_named(connection, target, keys), before=before)
+    if not target.journalled:
+        return Verdict(assigned=writes.assign_named(connection, target, batch.named or ()))
+    # Just these rows: what somebody adds to the range meanwhile has no image, and what needs no change must have none.
+    keys = _lock_todo(connection, dialect, target, batch)
+    before = images.read(connection, target, keys, lock=dialect)
+    return Verdict(assigned=writes.assign_locked(connection, target, keys), before=before)
+
+
+def _lock_todo(connection: Connection, dialect: Dialect, target: Target, batch: Batch) -> list[Key]:
+    """The keys of those rows of the batch that need the change, locked."""
+    if batch.named is None:
+        queries = [target.keys_todo(batch.lower, batch.upper)]
+    else:
+        queries = [target.keys_todo(None, None).where(target.is_one_of(some)) for some in target.portions(batch.named)]
+    return [tuple(key) for query in queries for key in connection.execute(dialect.lock_rows(query))]
 
 
 def _entry(batch: Batch, verdict: Verdict, attempt: str) -> Entry:

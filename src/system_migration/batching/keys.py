@@ -79,7 +79,8 @@ def _parse_part(text: str, kind: type) -> Any:
     try:
         return _READERS[kind](text)
     except (ValueError, ArithmeticError, KeyError):
-        raise ValueError(f"it is no {kind.__name__}") from None  # without its text: a key may be personal
+        # Without its text: a key may be personal.
+        raise ValueError(f"a value of type {kind.__name__} is expected") from None
 
 
 def _readable(part: Any) -> str:

@@ -11,8 +11,6 @@ from sqlalchemy import (
     JSON,
     ColumnElement,
     Connection,
-    Double,
-    Float,
     FromClause,
     LargeBinary,
     Select,
@@ -20,7 +18,6 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
-    cast,
     func,
     literal,
     not_,
@@ -29,7 +26,7 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.types import NullType, TypeEngine
+from sqlalchemy.types import NullType
 
 from system_migration.batch_migration import Row
 from system_migration.batching.keys import Key
@@ -152,7 +149,7 @@ class Target:
 
     @cached_property
     def _exact(self) -> list[ColumnElement[Any]]:
-        return _exact_forms(self._declared)
+        return self._exact_forms(self._declared)
 
     @cached_property
     def _wide(self) -> list[ColumnElement[Any]]:
@@ -216,12 +213,12 @@ class Target:
     @cached_property
     def exact_writes(self) -> tuple[str, ...]:
         """Those of the written columns that have an exact form."""
-        return tuple(name for name in self.writes if _exact_forms([self.table.c[name]]))
+        return tuple(name for name in self.writes if self._has_exact_form(name))
 
     def images_by_key(self, keys: Sequence[Key]) -> Select[Any]:
         """Key, written columns and their exact forms of named rows, in key order."""
         written = [self.table.c[name] for name in self.writes]
-        return select(*self.key, *written, *_exact_forms(written)).where(self.is_one_of(keys)).order_by(*self.key)
+        return select(*self.key, *written, *self._exact_forms(written)).where(self.is_one_of(keys)).order_by(*self.key)
 
     def image(self, row: Sequence[Any]) -> tuple[Any, ...]:
         """Of a selected row, what `images_by_key` has of it after the key."""
@@ -229,8 +226,15 @@ class Target:
 
     @cached_property
     def _image_at(self) -> tuple[int, ...]:
-        forms = [name for name in self.columns if _exact_forms([self.table.c[name]])]
+        forms = [name for name in self.columns if self._has_exact_form(name)]
         return *self.written_at, *(self.values_end + forms.index(name) for name in self.exact_writes)
+
+    def _exact_forms(self, columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+        forms = [form for form in map(self.writer.exact_form, columns) if form is not None]
+        return [form.label(f"{OWN_NAMES}exact_{number}") for number, form in enumerate(forms)]
+
+    def _has_exact_form(self, name: str) -> bool:
+        return self.writer.exact_form(self.table.c[name]) is not None
 
     def between(self, lower: Key | None, upper: Key | None) -> list[ColumnElement[bool]]:
         """Above `lower` and up to `upper`, in the database's own order."""
@@ -271,27 +275,11 @@ class Target:
         return tuple_(*self.key, types=[NullType()] * len(self.key)).in_(list(keys))
 
 
-def _exact_forms(columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
-    """What tells values apart that the driver decodes to the same: intervals, JSON numbers, single-precision floats."""
-    forms: list[ColumnElement[Any]] = []
-    for column in columns:
-        if _is_interval(column.type) or isinstance(column.type, JSON):
-            forms.append(cast(column, String))
-        elif isinstance(column.type, Float) and not isinstance(column.type, Double):
-            forms.append(cast(column, Double))
-    return [form.label(f"{OWN_NAMES}exact_{number}") for number, form in enumerate(forms)]
-
-
 def _is_wide(column: ColumnElement[Any]) -> bool:
     """Whether a row can outgrow a batch by this column: text and bytes without a length, or with a large one."""
     if isinstance(column.type, String | LargeBinary):
         return column.type.length is None or column.type.length > WIDE_LENGTH
     return isinstance(column.type, JSON)
-
-
-def _is_interval(kind: TypeEngine[Any]) -> bool:
-    # By name: PostgreSQL's own INTERVAL, as it is reflected, is no subclass of Interval.
-    return kind.__visit_name__ in ("interval", "INTERVAL")
 
 
 def _untyped(value: Any) -> ColumnElement[Any]:

@@ -150,6 +150,13 @@ def assign_named(connection: Connection, target: Target, keys: Sequence[Key]) ->
     return sum(_assign(connection, target, [*todo, target.is_one_of(some)]) for some in target.portions(keys))
 
 
+def assign_locked(connection: Connection, target: Target, keys: Sequence[Key]) -> int:
+    """As `assign_named`, for rows that are locked and need the change: every one of them must be changed."""
+    changed = assign_named(connection, target, keys)
+    _demand_done(target, len(keys), Written(changed))
+    return changed
+
+
 def _assign(connection: Connection, target: Target, todo: Sequence[ColumnElement[bool]]) -> int:
     assert target.assigned is not None
     written = target.writer.assign(connection, todo, target.assigned)

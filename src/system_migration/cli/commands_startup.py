@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import click
@@ -56,6 +57,7 @@ def _begin(session: Session, migrator: Migrator) -> tuple[StartupState, int | No
         startup.wait(to_the_end=True)
         state, signal_number = startup.state(), migrator.stop_asked
         if state.stage is Stage.RUNNING and signal_number is None:
+            startup.request_stop(signal.SIGTERM)
             output.notice("the deadline has passed: stopping after the batch in flight; the next start continues")
         startup.stop()
     return state, signal_number

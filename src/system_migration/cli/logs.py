@@ -9,21 +9,30 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from system_migration.cli import output
+from system_migration.errors import RUN_ENDED
 
 _EXTRAS = {"action": "action", "migration": "migration", "run_id": "runId"}
 
 
-def configure_logging(log_format: str, *, verbose: bool) -> None:
-    """Set up the root logger, once: warnings, or with `verbose` every step."""
+def configure_logging(log_format: str, *, verbose: bool, tells_endings: bool = False) -> None:
+    """Set up the root logger, once: warnings, or with `verbose` every step.
+
+    A command that `tells_endings` says on stderr itself how its run ended; text leaves out the line that says the same.
+    """
     root = logging.getLogger()
     if not any(isinstance(handler, StderrHandler) for handler in root.handlers):
         root.addHandler(StderrHandler())
     for handler in root.handlers:
         if isinstance(handler, StderrHandler):
             handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
+            handler.filters = [_is_no_ending] if tells_endings and log_format == "text" else []
     root.setLevel(logging.INFO if verbose else logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.raiseExceptions = False
+
+
+def _is_no_ending(record: logging.LogRecord) -> bool:
+    return getattr(record, "action", None) != RUN_ENDED
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):

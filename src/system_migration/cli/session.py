@@ -39,7 +39,7 @@ class Session:
         no migration. Whatever a migration prints meanwhile goes to stderr: stdout is for the result, so a command
         prints after this block.
         """
-        self._configure_logging()
+        self._configure_logging(tells_endings=watched and not self.json)
         watcher = _watcher() if watched else None
         with contextlib.redirect_stdout(sys.stderr):
             migrator = open_migrator(self, watcher, create=create, files=files)
@@ -58,10 +58,10 @@ class Session:
         with contextlib.redirect_stdout(sys.stderr):
             return open_registry(self)
 
-    def _configure_logging(self) -> None:
+    def _configure_logging(self, *, tells_endings: bool = False) -> None:
         from system_migration.cli.logs import configure_logging
 
-        configure_logging(self.settings.log_format, verbose=self.verbose)
+        configure_logging(self.settings.log_format, verbose=self.verbose, tells_endings=tells_endings)
 
 
 def open_migrator(

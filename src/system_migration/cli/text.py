@@ -73,6 +73,8 @@ def value(item: Any) -> str:
             return "0x" + bytes(item).hex()
         case list() | tuple():
             return ", ".join(map(value, item))
+        case Mapping():
+            return ", ".join(f"{shown(name)} {value(each)}" for name, each in item.items())
     return shown(item)
 
 

@@ -45,7 +45,8 @@ Decision = Callable[[Connection, MigrationRow], RunKind | None]
 
 def what_was_asked(workspace: Workspace, options: RunOptions) -> dict[str, Any]:
     """What the record keeps of a start: the options, and where it came from. A later start can repeat it from this."""
-    return {"options": options.given()} | (workspace.origin.detail() if workspace.origin else {})
+    given = options.given()
+    return ({"options": given} if given else {}) | (workspace.origin.detail() if workspace.origin else {})
 
 
 def claim(workspace: Workspace, migration: type[Migration], options: RunOptions, decide: Decision) -> Claimed | None:

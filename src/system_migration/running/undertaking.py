@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from system_migration import code
 from system_migration.batch_migration import BatchMigration
-from system_migration.errors import Cancelled, Interrupted, LeaseLost, MigrationFailed, Paused
+from system_migration.errors import RUN_ENDED, Cancelled, Interrupted, LeaseLost, MigrationFailed, Paused
 from system_migration.migration import Migration
 from system_migration.records import RunOptions, RunReport
 from system_migration.running.claim import Claimed, what_was_asked
@@ -54,7 +55,8 @@ class Undertaking:
         return self.migration.name
 
     def _record_no_start(self, claimed: Claimed, outcome: Outcome, reason: str, kind: RunKind = RunKind.RUN) -> None:
-        attempt = self._new_attempt(claimed, kind)
+        # Not the id that was asked for: a later start of the same request may still begin, and then bears it.
+        attempt = self._new_attempt(claimed, kind, str(uuid4()))
 
         def record(connection: Connection) -> Attempt:
             self._insert_run(connection, attempt)
@@ -69,13 +71,11 @@ class Undertaking:
             # Nothing began, so nothing is missing but the note; why nothing began must still be told.
             self.log.error("not recorded: %s", self.workspace.database.dialect.describe(error))
 
-    def _new_attempt(self, claimed: Claimed, kind: RunKind, window: Window = NO_WINDOW) -> Attempt:
+    def _new_attempt(self, claimed: Claimed, kind: RunKind, run_id: str, window: Window = NO_WINDOW) -> Attempt:
         """One that is not recorded yet. Its id, made first, tells afterwards whether the record arrived."""
         fence, generation = claimed.lease.claim.fence, claimed.row.generation
         part = window.from_key, window.to_key, self.options.held_only and kind is RunKind.RUN
-        return Attempt(
-            next(self.workspace.run_ids), self.workspace.environment, self.name, generation, kind, fence, *part
-        )
+        return Attempt(run_id, self.workspace.environment, self.name, generation, kind, fence, *part)
 
     def _insert_run(self, connection: Connection, attempt: Attempt) -> None:
         actor = self.workspace.actor
@@ -91,7 +91,8 @@ class Undertaking:
 
     def _start(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
         """Record the attempt and make the migration RUNNING, if the lease is still ours."""
-        attempt = self._new_attempt(claimed, kind, ready.window if ready else NO_WINDOW)
+        window = ready.window if ready else NO_WINDOW
+        attempt = self._new_attempt(claimed, kind, next(self.workspace.run_ids), window)
 
         def start(connection: Connection) -> Attempt:
             if not leases.renew(connection, claimed.lease.claim):
@@ -163,7 +164,8 @@ class Undertaking:
         cancelled_by: str | None = None,
     ) -> None:
         failed = status is Status.FAILED and cancelled_by is None
-        self.log.log(logging.ERROR if failed else logging.INFO, "%s: %s", action, reason)
+        level = logging.ERROR if failed else logging.INFO
+        self.log.log(level, "%s: %s", action, reason, extra={"action": RUN_ENDED})
 
         def end(connection: Connection) -> bool:
             runs.check_fence(connection, self.workspace.database.dialect, attempt)

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from typing import Any
 
 from system_migration.startup import EXIT_NOT_YET, Startup
+from system_migration.web.stopping import also_on_stop
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 
@@ -35,7 +36,8 @@ def migrations_lifespan(startup: Startup) -> Lifespan:
 
         startup.begin(end_server)
         try:
-            yield
+            with also_on_stop(startup.request_stop):
+                yield
         finally:
             await asyncio.to_thread(startup.stop)
             if late:

@@ -54,8 +54,8 @@ def create_router(
             await resuming
         await run_in_threadpool(background.stop)
 
-    def developer(request: Request, name: str = Depends(require_developer)) -> None:
-        request.state.developer = name
+    def developer(request: Request, name: object = Depends(require_developer)) -> None:
+        request.state.developer = str(name)
 
     router = APIRouter(
         route_class=ProblemRoute,

@@ -8,9 +8,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from system_migration.errors import HeldElsewhere, Refused
+from system_migration.errors import HeldElsewhere, MigrationSystemError, Refused
 from system_migration.migrator import Migrator
 from system_migration.records import Followed, Run, as_json
 from system_migration.web.answers import Started
@@ -81,7 +82,8 @@ class Answering:
         try:
             job = await run_in_threadpool(self._starts.begin, wanted, asker.name, request_id)
             return await self._answer(job, asker, wait, subject)
-        except RunGoing:  # perhaps because of the same request, which came in the same moment
+        except (MigrationSystemError, SQLAlchemyError):
+            # Perhaps because of the same request, which came to another process in the same moment.
             if again := await self._again(request_id, wanted, asker, wait):
                 return again
             raise

@@ -10,14 +10,19 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     Column,
     ColumnElement,
     Connection,
     Dialect,
+    Double,
+    Float,
     Select,
+    String,
     Table,
     and_,
     bindparam,
+    cast,
     func,
     literal_column,
     select,
@@ -110,6 +115,15 @@ class Writer(ABC):
     def weight(self, column: ColumnElement[Any]) -> ColumnElement[int]:
         """How many bytes a value of the column takes."""
         return func.octet_length(column)
+
+    def exact_form(self, of: ColumnElement[Any]) -> ColumnElement[Any] | None:
+        """What tells values apart that are decoded to the same, and brings back what was there; None: they tell it.
+
+        Needed for intervals, JSON numbers and single-precision floats.
+        """
+        if _is_interval(of.type) or isinstance(of.type, JSON):
+            return cast(of, String)
+        return cast(of, Double) if isinstance(of.type, Float) and not isinstance(of.type, Double) else None
 
     def bound(self, values: Columns) -> list[Sequence[Any]]:
         """The values of each written column, as the driver takes them. Raises `BadValue`."""
@@ -212,6 +226,11 @@ class Writer(ABC):
 
 def _bind_processor(column: ColumnElement[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     return column.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _is_interval(kind: TypeEngine[Any]) -> bool:
+    # By name: PostgreSQL's own INTERVAL, as it is reflected, is no subclass of Interval.
+    return kind.__visit_name__ in ("interval", "INTERVAL")
 
 
 STORED_TYPE = "system_migration_stored_type"

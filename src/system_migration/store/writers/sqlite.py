@@ -6,7 +6,21 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Enum, Integer, LargeBinary, String, cast, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Enum,
+    Integer,
+    LargeBinary,
+    String,
+    cast,
+    func,
+    select,
+    type_coerce,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.types import NullType
 
 from system_migration.store.writers.base import Columns, Missed, Rows, Writer, Written, stored_type
 
@@ -21,6 +35,18 @@ class SQLiteWriter(Writer):
 
     def weight(self, column: ColumnElement[Any]) -> ColumnElement[int]:
         return func.length(cast(column, LargeBinary))  # octet_length is younger than many a SQLite
+
+    def exact_form(self, of: ColumnElement[Any]) -> ColumnElement[Any] | None:
+        # The stored value itself: a file may hold a date, say, in many spellings, of which SQLAlchemy writes one.
+        return type_coerce(of, NullType()) if self._is_decoded(of) else None
+
+    def _is_decoded(self, of: ColumnElement[Any]) -> bool:
+        if isinstance(of.type, LargeBinary):
+            return False  # its bytes are the stored ones
+        try:
+            return of.type.dialect_impl(self.dialect).result_processor(self.dialect, None) is not None
+        except (SQLAlchemyError, TypeError):
+            return True  # it depends on what the driver will say of the result
 
     def write_guarded(self, connection: Connection, rows: Rows, values: Columns) -> Written:
         first, last = len(self.shape.key), len(self.shape.key) + len(self.shape.guarded)
