@@ -18,9 +18,11 @@ from pathlib import Path
 
 SERVER = Path(__file__).with_name("fork_server.py")
 NUMBER = struct.calcsize("i")
-MADE_AT_THE_START = ("PYTHON", "LC_", "LANG")
+READ_AT_THE_START = ("PYTHON", "LC_", "LANG")
 """How variables begin that an interpreter reads before a program does: the server has read its own."""
 LANG = "C.UTF-8"
+AT_THE_START = {"LANG": LANG} | {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+"""What the server has read, and whoever is forked from it must be given."""
 
 
 class Forked:
@@ -79,8 +81,8 @@ class Forked:
 
 def can_fork(environ: Mapping[str, str]) -> bool:
     """Whether the server can start what a new interpreter would be with these variables."""
-    special = {name: value for name, value in environ.items() if name.startswith(MADE_AT_THE_START)}
-    return sys.platform == "linux" and special == {"LANG": LANG}
+    special = {name: value for name, value in environ.items() if name.startswith(READ_AT_THE_START)}
+    return sys.platform == "linux" and special == AT_THE_START
 
 
 def _process(pid: int) -> int | None:
@@ -96,7 +98,7 @@ def _server() -> socket.socket:
     """The server, started when the first process is. It ends with us: then its input is closed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        environ = {"PATH": os.environ.get("PATH", os.defpath), "LANG": LANG}
+        environ = {"PATH": os.environ.get("PATH", os.defpath)} | AT_THE_START
         command = [sys.executable, str(SERVER)]
         server = subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=environ)
 

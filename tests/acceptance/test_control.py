@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from system_migration.running.requests import EVERY_SECONDS
 from tests.acceptance.command import Project
 from tests.acceptance.workload import INCREMENT, ONCE, increments, prepare
 
@@ -11,14 +14,21 @@ NAME = "002-increment"
 RUN = ("run", "--batch-size", "1", "--workers", "1", "--executed-by", "anna")
 
 
+def open_when_a_look_is_due(project: Project, stood: float) -> None:
+    """Let the runner go on that stood at the gate at this time: it looked before, and looks again after its batch."""
+    time.sleep(max(0.0, stood + EVERY_SECONDS - time.monotonic()))
+    project.open("transform")
+
+
 def test_a_run_is_paused_from_elsewhere_and_resumed_exactly(project: Project) -> None:
     prepare(project, ("002_increment", INCREMENT), open_gate=False)
     with project.start(*RUN) as running:
         project.wait_at("transform", running)
+        stood = time.monotonic()
         told = project.run("pause", NAME, "--executed-by", "ada")
         assert told.out.startswith(f"{NAME} was asked to pause; its runner obeys within a batch. If it died")
         assert "RUNNING (pause asked for by ada" in project.run("status").out
-        project.open("transform")
+        open_when_a_look_is_due(project, stood)
         ended = running.end()
     assert ended.code == 1
     assert f"Migration {NAME} paused: ada asked for it. Go on with `migration resume {NAME}`." in ended.err
@@ -34,8 +44,9 @@ def test_a_cancelled_run_is_left_alone_until_it_is_named(project: Project) -> No
     prepare(project, ("002_increment", INCREMENT), open_gate=False)
     with project.start(*RUN) as running:
         project.wait_at("transform", running)
+        stood = time.monotonic()
         project.run("cancel", NAME, "--executed-by", "ada")
-        project.open("transform")
+        open_when_a_look_is_due(project, stood)
         ended = running.end()
     assert ended.code == 1
     assert f"Migration {NAME} was cancelled by ada." in ended.err

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.command import wait_until
-from tests.acceptance.forking import LANG, Forked, can_fork
+from tests.acceptance.command import Project, wait_until
+from tests.acceptance.forking import AT_THE_START, Forked, can_fork
 
 Start = Callable[..., Forked]
-ENVIRON = {"PATH": os.defpath, "LANG": LANG, "TZ": "Asia/Kathmandu", "ODD": "ä=b\nc"}
+ENVIRON = {"PATH": os.defpath, "TZ": "Asia/Kathmandu", "ODD": "ä=b\nc"} | AT_THE_START
 
 ALL_IT_SEES = """
 import json, os, signal, sys, threading, time
@@ -105,7 +105,14 @@ def test_a_signal_reaches_it(start: Start, tmp_path: Path) -> None:
     forked.kill()  # does nothing
 
 
+def test_the_commands_of_a_project_are_forked(sqlite_project: Project) -> None:
+    assert can_fork(sqlite_project.environ) is (sys.platform == "linux")
+    with sqlite_project.start("--version") as running:
+        assert isinstance(running.process, Forked)
+        assert running.end().code == 0
+
+
 def test_what_only_a_new_interpreter_heeds_is_left_to_one() -> None:
     assert can_fork(ENVIRON) is (sys.platform == "linux")
     for name in ("PYTHONPATH", "LC_ALL", "LANG"):
-        assert not can_fork({**ENVIRON, name: "C"})
+        assert not can_fork({**ENVIRON, name: "other"})
