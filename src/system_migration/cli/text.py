@@ -135,10 +135,12 @@ def _next_step(report: StatusReport) -> str:
     standing = {m.name: m for m in report.migrations}
     blocked = {name: m.waits_for for name in report.pending if (m := standing.get(name)) and m.waits_for}
     steps = [f"{_step(standing.get(name))} {shown(name)}" for name in report.pending if name not in blocked]
-    told = f"`migration run` would {', then '.join(steps)}" if steps else "nothing; `migration run` has no work"
+    told = [f"`migration run` would {', then '.join(steps)}"] if steps else []
+    told += [f"{shown(name)} waits for {', '.join(map(shown, others))}" for name, others in blocked.items()]
+    told = told or ["nothing; `migration run` has no work"]
     waiting = ", ".join(map(shown, needs_a_person(report)))
     told += "".join(f"; {shown(name)} waits for {', '.join(map(shown, others))}" for name, others in blocked.items())
-    return f"Next: {told}." + (f" Half-done, and waiting for you to name it: {waiting}." if waiting else "")
+    return f"Next: {'; '.join(told)}." + (f" Half-done, and waiting for you to name it: {waiting}." if waiting else "")
 
 
 def _step(m: MigrationStatus | None) -> str:

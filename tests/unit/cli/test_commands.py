@@ -73,7 +73,7 @@ def test_the_next_step_names_no_migration_that_waits_for_another(migrator, migra
     waiting = replace(STATUS, name="002-b", status=Status.PENDING, waits_for=("001-a",))
     migrator.answers["status"] = StatusReport("staging", [waiting], ["002-b"])
     told = migration("status")
-    assert told.out.splitlines()[-1] == "Next: nothing; `migration run` has no work; 002-b waits for 001-a."
+    assert told.out.splitlines()[-1] == "Next: 002-b waits for 001-a."
 
 
 def test_one_held_row_is_looked_up_by_its_key(migrator, migration) -> None:
