@@ -5,11 +5,22 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Connection, Engine, event, make_url, text
 
-from system_migration import connect
+from system_migration import (
+    Migration,
+    MigrationContext,
+    MigrationResult,
+    MigrationRollbackResult,
+    Migrator,
+    Registry,
+    Settings,
+    connect,
+)
 from system_migration.store.database import Database
 from system_migration.store.dialects import silence
 from tests.crash.harness import Job, engine_for
@@ -18,6 +29,15 @@ from tests.support.proxy import AFTER, BEFORE, HANGING, PULLED, CuttingProxy
 
 TOO_LONG = 30.0
 """By itself TCP would give up after a quarter of an hour."""
+
+
+def tcp_options(connection: Connection) -> dict[str, int]:
+    """The options of a connection's socket."""
+    names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+    driver: Any = connection.connection.dbapi_connection
+    descriptor = driver.fileno() if hasattr(driver, "fileno") else driver._sock.fileno()
+    with socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as copy:
+        return {name: copy.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names}
 
 
 @pytest.fixture
@@ -76,6 +96,95 @@ def test_a_statement_that_merely_takes_long_is_not_cut_off(items: Items, impatie
     database.close()
 
 
+class SlowToRead(Migration):
+    """Sends 20 MB while the server still works at what came first: the driver does not wait for each answer."""
+
+    name = "001-slow-to-read"
+
+    def up(self, context: MigrationContext) -> MigrationResult:
+        insert = text("INSERT INTO long_text SELECT :body FROM (SELECT pg_sleep(:seconds)) AS slept")
+        rows = [{"body": "", "seconds": 3}, *({"body": "x" * 100_000, "seconds": 0} for _ in range(200))]
+        context.connection.execute(text("CREATE TEMPORARY TABLE long_text (body text) ON COMMIT DROP"))
+        context.connection.execute(insert, rows)
+        return MigrationResult()
+
+
+@pytest.mark.databases("postgresql")
+def test_what_the_server_is_slow_to_read_from_a_migration_is_not_cut_off(items: Items, impatient: None) -> None:
+    """It accepts nothing for longer than a silence may last, and yet it answers every probe."""
+    Job(items.url, SlowToRead).run()
+    assert items.status() == "COMPLETED"
+
+
+class Noting(Migration):
+    """Notes, each time it has a connection, what the limit on that is."""
+
+    name = "001-noting"
+    rollbackable = True
+    limits: ClassVar[set[tuple[str, int]]]
+
+    def note(self, method: str, context: MigrationContext) -> None:
+        self.limits.add((method, tcp_options(context.connection)["TCP_USER_TIMEOUT"]))
+
+    def up(self, context: MigrationContext) -> MigrationResult:
+        self.note("up", context)
+        return MigrationResult()
+
+    def applied(self, context: MigrationContext) -> bool:
+        self.note("applied", context)
+        return True
+
+    def verify(self, context: MigrationContext) -> bool:
+        self.note("verify", context)
+        return True
+
+    def down(self, context: MigrationContext) -> MigrationRollbackResult:
+        self.note("down", context)
+        return MigrationRollbackResult()
+
+
+class NotingUnprotected(Noting):
+    transactional = False
+
+
+@pytest.fixture
+def limits_at_commit() -> Iterator[set[int]]:
+    """The limits of all connections on which something was committed."""
+    found: set[int] = set()
+
+    def note(connection: Connection) -> None:
+        found.add(tcp_options(connection)["TCP_USER_TIMEOUT"])
+
+    event.listen(Engine, "commit", note)
+    yield found
+    event.remove(Engine, "commit", note)
+
+
+@pytest.mark.databases("postgresql", "mariadb")
+@pytest.mark.parametrize("migration", [Noting, NotingUnprotected])
+def test_only_what_up_and_down_send_may_wait_without_limit(
+    items: Items, monkeypatch: pytest.MonkeyPatch, limits_at_commit: set[int], migration: type[Noting]
+) -> None:
+    limits: set[tuple[str, int]] = set()
+    monkeypatch.setattr(Noting, "limits", limits, raising=False)
+    with Migrator(engine_for(items.url), Registry([migration]), Settings(environment="crash")) as migrator:
+        migrator.dry_run()
+        migrator.run()
+        migrator.rollback(migration.name)
+    applied = set() if migration.transactional else {("applied", 20_000)}
+    assert limits == {("up", 0), ("down", 0), ("verify", 20_000)} | applied
+    assert limits_at_commit == {20_000}
+
+
+@pytest.mark.databases("postgresql")
+def test_a_limit_in_the_url_counts_there_too(items: Items, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: set[tuple[str, int]] = set()
+    monkeypatch.setattr(Noting, "limits", limits, raising=False)
+    url = make_url(items.url).update_query_dict({"tcp_user_timeout": "90000"}).render_as_string(hide_password=False)
+    Job(url, Noting).run()
+    assert limits == {("up", 90_000), ("verify", 90_000)}
+
+
 # Whose settings they are
 
 
@@ -88,25 +197,21 @@ def test_who_connects_to_postgresql_waits_for_ten_seconds_or_as_the_url_says() -
     assert connect("mysql://host/name").url.query == {}
 
 
-def tcp_options(engine: Engine) -> dict[str, int]:
+def first_options(engine: Engine) -> dict[str, int]:
     """The options of the first connection that the engine makes."""
-    names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
     with engine.connect() as connection:
-        driver = connection.connection.dbapi_connection
-        descriptor = driver.fileno() if hasattr(driver, "fileno") else driver._sock.fileno()  # type: ignore[union-attr]
-        with socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as copy:
-            return {name: copy.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names}
+        return tcp_options(connection)
 
 
 @pytest.mark.databases("postgresql", "mariadb")
 def test_our_connections_notice_silence_and_the_applications_are_left_alone(items: Items) -> None:
     application = engine_for(items.url)
-    as_before = tcp_options(application)
+    as_before = first_options(application)
     database = Database(application)
     ours = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": 20_000}
-    assert tcp_options(database.engine) == ours
+    assert first_options(database.engine) == ours
     application.dispose()
-    assert tcp_options(application) == as_before != ours
+    assert first_options(application) == as_before != ours
     database.close()
     application.dispose()
 
@@ -115,6 +220,6 @@ def test_our_connections_notice_silence_and_the_applications_are_left_alone(item
 def test_what_the_url_says_about_it_counts(items: Items) -> None:
     given = {"tcp_user_timeout": "90000", "keepalives_idle": "77"}
     database = Database(engine_for(make_url(items.url).update_query_dict(given).render_as_string(hide_password=False)))
-    found = tcp_options(database.engine)
+    found = first_options(database.engine)
     assert (found["TCP_USER_TIMEOUT"], found["TCP_KEEPIDLE"], found["TCP_KEEPINTVL"]) == (90_000, 77, 5)
     database.close()

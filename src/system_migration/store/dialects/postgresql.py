@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
 from system_migration.store.dialects.inspection_postgresql import PostgreSQLInspection
-from system_migration.store.dialects.silence import notice_silence
+from system_migration.store.dialects.silence import LIMITED, notice_silence
 
 _FAULTS: dict[str, Fault] = {
     "40001": Fault.RETRY,  # serialization failure
@@ -64,7 +64,14 @@ class PostgreSQL(Dialect):
 
     def listen(self, engine: Engine) -> None:
         event.listen(engine, "connect", _no_prepared_names)
-        event.listen(engine, "connect", _notice_silence)
+        event.listen(engine, "connect", self._notice_silence)
+
+    def wire(self, driver: Any) -> socket.socket:
+        return socket.socket(fileno=os.dup(driver.fileno()))
+
+    def _notice_silence(self, connection: Any, record: Any) -> None:
+        with self.wire(connection) as connected:
+            record.info[LIMITED] = notice_silence(connected, given=connection.info.get_parameters())
 
     def begin(self, connection: Connection, idle_seconds: float, lock_seconds: float, session: str) -> None:
         # True: until the end of the transaction, so that a pooler's next client inherits nothing.
@@ -142,8 +149,3 @@ def _fault_of_the_driver(error: DBAPIError) -> Fault:
 def _no_prepared_names(connection: Any, record: Any) -> None:
     # A pooler hands the next transaction to another backend, which has never heard of our statement's name.
     connection.prepare_threshold = None
-
-
-def _notice_silence(connection: Any, record: Any) -> None:
-    with socket.socket(fileno=os.dup(connection.fileno())) as connected:  # closes the duplicate
-        notice_silence(connected, given=connection.info.get_parameters())
