@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -222,4 +223,52 @@ def test_what_the_url_says_about_it_counts(items: Items) -> None:
     database = Database(engine_for(make_url(items.url).update_query_dict(given).render_as_string(hide_password=False)))
     found = first_options(database.engine)
     assert (found["TCP_USER_TIMEOUT"], found["TCP_KEEPIDLE"], found["TCP_KEEPINTVL"]) == (90_000, 77, 5)
+    database.close()
+
+
+# Other systems
+
+
+def test_what_a_system_calls_otherwise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS the time before the first probe bears the name that elsewhere stands for the whole."""
+    with socket.socket() as connected:
+        monkeypatch.setattr(socket, "TCP_KEEPALIVE", socket.TCP_KEEPIDLE, raising=False)
+        for name in ("TCP_KEEPIDLE", "TCP_USER_TIMEOUT"):
+            monkeypatch.delattr(socket, name)
+        assert silence.notice_silence(connected) is False
+        assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPALIVE) == silence.IDLE_SECONDS  # type: ignore[attr-defined,unused-ignore]
+
+
+def test_a_socket_that_has_no_such_options_is_left_as_it_is() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as connected:
+        assert silence.notice_silence(connected) is False
+
+
+@pytest.mark.databases("postgresql")
+def test_a_connection_needs_neither_a_descriptor_of_a_file_nor_a_home(
+    items: Items, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows a socket's number is no file's; and a user of a container need not be in its list of users."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    database = Database(engine_for(items.url))
+    monkeypatch.setattr("os.dup", fail)
+    monkeypatch.setattr("pathlib.Path.home", fail)
+    assert first_options(database.engine)["TCP_USER_TIMEOUT"] == 20_000
+    database.close()
+
+
+@pytest.mark.databases("postgresql")
+def test_a_process_out_of_descriptors_connects_nevertheless(items: Items, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes without what a descriptor is needed for."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    database = Database(engine_for(items.url))
+    monkeypatch.setattr(socket, "fromfd", fail)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
     database.close()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Engine, event, text
@@ -67,11 +67,14 @@ class PostgreSQL(Dialect):
         event.listen(engine, "connect", self._notice_silence)
 
     def wire(self, driver: Any) -> socket.socket:
-        return socket.socket(fileno=os.dup(driver.fileno()))
+        # Not os.dup: on Windows the number is a socket's, no file's. What kind of socket, Python finds out.
+        return socket.fromfd(driver.fileno(), -1, -1, -1)
 
     def _notice_silence(self, connection: Any, record: Any) -> None:
-        with self.wire(connection) as connected:
-            record.info[LIMITED] = notice_silence(connected, given=connection.info.get_parameters())
+        # Not info.get_parameters(), which fails for a user who has no home directory.
+        given = {option.keyword.decode() for option in connection.pgconn.info if option.val is not None}
+        with suppress(OSError), self.wire(connection) as connected:
+            record.info[LIMITED] = notice_silence(connected, given)
 
     def begin(self, connection: Connection, idle_seconds: float, lock_seconds: float, session: str) -> None:
         # True: until the end of the transaction, so that a pooler's next client inherits nothing.

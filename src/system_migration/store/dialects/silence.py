@@ -31,22 +31,21 @@ LIMITED = "system_migration_limited"
 def notice_silence(connected: socket.socket, given: Container[str] = ()) -> bool:
     """Set the probes and the limit of a connection, except for options that somebody has `given`, by libpq's names.
 
-    Whether the limit is ours.
+    Whether the limit is ours. What a system does not have, or refuses, it goes without.
     """
     if connected.family not in (socket.AF_INET, socket.AF_INET6) or "keepalives" in given:
         return False
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    with suppress(OSError):
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, option, value in (
         ("keepalives_idle", "TCP_KEEPIDLE", IDLE_SECONDS),
+        ("keepalives_idle", "TCP_KEEPALIVE", IDLE_SECONDS),  # as macOS calls it
         ("keepalives_interval", "TCP_KEEPINTVL", INTERVAL_SECONDS),
         ("keepalives_count", "TCP_KEEPCNT", max(1, (SILENT_SECONDS - IDLE_SECONDS) // INTERVAL_SECONDS)),
     ):
-        if name not in given and hasattr(socket, option):  # not every system has them all
-            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    if "tcp_user_timeout" in given or not hasattr(socket, "TCP_USER_TIMEOUT"):
-        return False
-    _limit(connected, SILENT_SECONDS)
-    return True
+        if name not in given:
+            _set(connected, option, value)
+    return "tcp_user_timeout" not in given and _limit(connected, SILENT_SECONDS)
 
 
 @contextmanager
@@ -63,9 +62,19 @@ def unlimited(connection: Connection, wire: Callable[[Any], socket.socket]) -> I
         try:
             yield
         finally:
-            with suppress(OSError):  # the connection is gone, and its limit with it
-                _limit(connected, SILENT_SECONDS)
+            _limit(connected, SILENT_SECONDS)
 
 
-def _limit(connected: socket.socket, seconds: int) -> None:
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 1000)
+def _limit(connected: socket.socket, seconds: int) -> bool:
+    return _set(connected, "TCP_USER_TIMEOUT", seconds * 1000)
+
+
+def _set(connected: socket.socket, option: str, value: int) -> bool:
+    """Whether the option is set now. None is worth a connection: one that is gone tells so itself."""
+    if not hasattr(socket, option):
+        return False
+    try:
+        connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    except OSError:
+        return False
+    return True
