@@ -189,13 +189,20 @@ def test_a_limit_in_the_url_counts_there_too(items: Items, monkeypatch: pytest.M
 # Whose settings they are
 
 
-def test_who_connects_to_postgresql_waits_for_ten_seconds_or_as_the_url_says() -> None:
+def test_who_connects_to_postgresql_waits_for_ten_seconds_or_as_the_url_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGCONNECT_TIMEOUT", raising=False)
     assert connect("postgresql://host/name").url.query == {"connect_timeout": "10"}
     assert connect("postgresql://host/name?connect_timeout=3&sslmode=disable").url.query == {
         "connect_timeout": "3",
         "sslmode": "disable",
     }
     assert connect("mysql://host/name").url.query == {}
+
+
+def test_what_the_environment_of_postgresql_says_about_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "3")
+    assert connect("postgresql://host/name").url.query == {}
+    assert connect("postgresql://host/name?connect_timeout=5").url.query == {"connect_timeout": "5"}
 
 
 def first_options(engine: Engine) -> dict[str, int]:

@@ -65,7 +65,6 @@ class Dialect(ABC):
     is_server: ClassVar[bool] = True
     transactional_ddl: ClassVar[bool] = True
     lock_seconds: ClassVar[float] = 5.0
-    url_defaults: ClassVar[Mapping[str, str]] = {}
     inspection: ClassVar[Inspection]
 
     def own_engine(self, engine: Engine) -> Engine:
@@ -86,6 +85,10 @@ class Dialect(ABC):
         _ping_after_idleness(own)
         self.listen(own)
         return own
+
+    def url_defaults(self) -> Mapping[str, str]:
+        """Options for URLs that do not set them."""
+        return {}
 
     def engine_options(self) -> dict[str, Any]:
         """Keywords for `create_engine`."""

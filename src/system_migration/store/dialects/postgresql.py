@@ -6,7 +6,7 @@ import re
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
@@ -57,7 +57,13 @@ class PostgreSQL(Dialect):
     driver = "postgresql+psycopg"
     inspection = PostgreSQLInspection()
     extra = "postgres"
-    url_defaults: ClassVar[Mapping[str, str]] = {"connect_timeout": "10"}  # as PyMySQL; psycopg's own is 130
+
+    def url_defaults(self) -> Mapping[str, str]:
+        from psycopg.pq import Conninfo  # an extra: imported where PostgreSQL is in use
+
+        # What a URL says beats libpq's environment and service file, so what those say must not be said anew.
+        said = {option.keyword for option in Conninfo.get_defaults() if option.val is not None}
+        return {} if b"connect_timeout" in said else {"connect_timeout": "10"}  # as PyMySQL; psycopg's own is 130
 
     def engine_options(self) -> dict[str, Any]:
         return {"isolation_level": "READ COMMITTED"}  # psycopg says it in each BEGIN, so poolers carry it
