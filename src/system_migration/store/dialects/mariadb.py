@@ -165,7 +165,7 @@ def _session_settings(connection: Any, record: Any) -> None:
         )
     refuse_large_statements(connection)
     # PyMySQL has no option for it: its read_timeout would cut off statements that merely take long.
-    record.info[LIMITED] = notice_silence(connection._sock)
+    record.info[LIMITED] = notice_silence(connection._sock, {})
 
 
 def _survive_resets(engine: Engine) -> None:

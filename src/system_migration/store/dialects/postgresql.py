@@ -43,6 +43,7 @@ _REFUSALS = re.compile(r"authentication|no pg_hba\.conf|no such user|does not ex
 """What a server says to a connection it will not take later either. Such errors come without a code."""
 
 
+_OF_TCP = (b"keepalives", b"tcp_user_timeout")
 _SETTINGS = text(
     "SELECT set_config('lock_timeout', :lock, true),"
     " set_config('idle_in_transaction_session_timeout', :idle, true),"
@@ -78,7 +79,8 @@ class PostgreSQL(Dialect):
 
     def _notice_silence(self, connection: Any, record: Any) -> None:
         # Not info.get_parameters(), which fails for a user who has no home directory.
-        given = {option.keyword.decode() for option in connection.pgconn.info if option.val is not None}
+        options = [each for each in connection.pgconn.info if each.val is not None and each.keyword.startswith(_OF_TCP)]
+        given = {option.keyword.decode(): option.val.decode() for option in options}
         with suppress(OSError), self.wire(connection) as connected:
             record.info[LIMITED] = notice_silence(connected, given)
 

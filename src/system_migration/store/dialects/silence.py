@@ -11,7 +11,7 @@ library sends, servers read in moments; on a connection that `up` or `down` uses
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -28,12 +28,12 @@ LIMITED = "system_migration_limited"
 """Noted of a connection whose limit is ours, not somebody else's: it may be lifted."""
 
 
-def notice_silence(connected: socket.socket, given: Container[str] = ()) -> bool:
+def notice_silence(connected: socket.socket, given: Mapping[str, str]) -> bool:
     """Set the probes and the limit of a connection, except for options that somebody has `given`, by libpq's names.
 
     Whether the limit is ours. What a system does not have, or refuses, it goes without.
     """
-    if connected.family not in (socket.AF_INET, socket.AF_INET6) or "keepalives" in given:
+    if connected.family not in (socket.AF_INET, socket.AF_INET6) or given.get("keepalives") == "0":
         return False
     with suppress(OSError):
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
