@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from random import Random
 from typing import Any, Final
@@ -110,6 +111,17 @@ def insert_accounts(
     return total
 
 
+def known_people(accounts: Iterable[SeededAccount]) -> dict[str, SeededAccount]:
+    """The first "user" and the first "developer" whose password is known, as far as there are any."""
+    found: dict[str, SeededAccount] = {}
+    for seeded in accounts:
+        if seeded.plaintext is not None and seeded.damage is None:
+            found.setdefault("developer" if seeded.row["isDeveloper"] else "user", seeded)
+        if len(found) == 2:
+            break
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Seed as the command line says and return the exit code."""
     parser = _parser()
@@ -142,11 +154,14 @@ def _seed(engine: sa.Engine, key: str, options: argparse.Namespace) -> int:
             present = connection.scalar(sa.select(sa.func.count()).select_from(account)) or 0
         if present and not options.append:
             raise _Refused(f'The table "Account" already holds {present} rows: add --append to add more.')
-        accounts = make_accounts(options.accounts, options.damaged, key, options.seed, first=present + 1)
-        total = insert_accounts(engine, accounts, _progress(options.accounts))
+        made = partial(make_accounts, options.accounts, options.damaged, key, options.seed, first=present + 1)
+        total = insert_accounts(engine, made(), _progress(options.accounts))
     finally:
         engine.dispose()
     print(f"{total} accounts written, {options.damaged} of them damaged.")
+    if options.logins:
+        for kind, seeded in known_people(made()).items():
+            print(f"A {kind}: username {seeded.row['username']}, password {seeded.plaintext}")
     return 0
 
 
@@ -159,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--damaged", type=_count, default=0, metavar="M", help="how many of them are damaged")
     parser.add_argument("--database-url", metavar="URL", help="default: DATABASE_URL, else sqlite:///development.db")
     parser.add_argument("--append", action="store_true", help="add to a table that has rows already")
+    parser.add_argument("--logins", action="store_true", help="print the passwords of an invented user and developer")
     parser.add_argument("--seed", type=int, default=1, metavar="INT", help="other people (default: 1)")
     return parser
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ante_backend.seed import SeededAccount, make_accounts
+from ante_backend.seed import SeededAccount, known_people, make_accounts
 from ante_backend.settings import HostSettings, required_key
 
 _PATIENCE_SECONDS: Final = 30
@@ -91,9 +91,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--url", default=f"http://127.0.0.1:{os.environ.get('PORT', '8000')}")
     chosen = parser.parse_args(argv)
     key = required_key(HostSettings.from_environment(os.environ))
-    good = [each for each in make_accounts(chosen.accounts, chosen.damaged, key) if each.plaintext and not each.damage]
-    user = next(each for each in good if not each.row["isDeveloper"])
-    developer = next(each for each in good if each.row["isDeveloper"])
+    people = known_people(make_accounts(chosen.accounts, chosen.damaged, key))
+    user, developer = people["user"], people["developer"]
 
     visit = Visit(chosen.url)
     visit.await_backend()

@@ -9,6 +9,7 @@ from system_migration.registry import Registry, rank
 from system_migration.states import RunKind, Status
 from system_migration.store.migrations import PRUNED_PIN, MigrationRow, Snapshot
 
+_SETTLED = (Status.COMPLETED, Status.SKIPPED)
 _UNFINISHED = (Status.RUNNING, Status.PAUSED, Status.FAILED)
 
 
@@ -61,6 +62,16 @@ def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationSta
         cancelled=row.cancelled if row else False,
         undoing=bool(row and row.run_kind is RunKind.ROLLBACK and row.status in _UNFINISHED),
         unjournalled=pruned,
+        waits_for=_waits_for(registry, snapshot, migration) if migration else (),
+    )
+
+
+def _waits_for(registry: Registry, snapshot: Snapshot, migration: type[Migration]) -> tuple[str, ...]:
+    coming = to_do(registry, snapshot)
+    return tuple(
+        name
+        for name in migration.requires
+        if name not in coming and ((row := snapshot.rows.get(name)) is None or row.status not in _SETTLED)
     )
 
 

@@ -46,7 +46,8 @@ class MigrationStatus:
     """Where one migration stands in one environment.
 
     `request` is what `requested_by` asks of the run that is going: "pause" or "cancel". Of a `cancelled` one,
-    `requested_by` is who cancelled it.
+    `requested_by` is who cancelled it. `waits_for` are those of its `requires` that are not done, and that no plain run
+    would do.
     """
 
     name: str
@@ -73,6 +74,7 @@ class MigrationStatus:
     cancelled: bool = field(default=False, metadata={"json": False})
     undoing: bool = field(default=False, metadata={"json": False})
     unjournalled: bool = field(default=False, metadata={"json": False})
+    waits_for: tuple[str, ...] = field(default=(), metadata={"json": False})
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from system_migration import (
     MigrationRollbackResult,
     Refused,
     Row,
+    RowIssue,
     RunOptions,
     Status,
 )
@@ -108,6 +109,20 @@ def actions(engine: Engine, name: str = "001-increment") -> list[tuple[str, str]
 
 
 ACCEPTING = RunOptions(accept_code_change=True)
+
+
+def test_rows_that_are_held_show_while_the_run_is_going(engine: Engine) -> None:
+    class Picky(Increment):
+        max_issues = 1
+
+        def transform(self, row: Row) -> dict[str, Any]:
+            if row.y == 10:
+                raise RowIssue("ten", "stays as it is")
+            return super().transform(row)
+
+    with held_up(engine, Picky):
+        (status,) = control(engine).status().migrations
+        assert (status.status, status.issues, status.records_processed) == (Status.RUNNING, 1, 1)
 
 
 def test_a_pause_is_obeyed_after_the_batch_in_flight_and_resumed_exactly(engine: Engine) -> None:

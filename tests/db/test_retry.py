@@ -57,6 +57,19 @@ def test_a_row_that_still_cannot_be_migrated_stays_held(engine: Engine, form: An
     assert [issue.key for issue in migrator(engine, mended).issues(form.name)] == [50]
 
 
+def test_a_held_row_that_the_application_has_done_itself_is_held_no_more(engine: Engine) -> None:
+    make_numbers(engine, 6)
+    mended = holding(Fill)
+    migrator(engine, mended).run(options=ACCEPTING_TWO)
+    execute(engine, "UPDATE number SET z = 7 WHERE id = 20")
+    mended.seen = []
+    report = migrator(engine, mended).retry("001-fill")
+    assert mended.seen == [50]  # a row that needs nothing is not transformed
+    assert (report.status, report.issues, report.vanished, report.changed_meanwhile) == (Status.COMPLETED, 1, 1, 0)
+    assert [issue.key for issue in migrator(engine, mended).issues("001-fill")] == [50]
+    assert rows_of(engine, "SELECT z FROM number WHERE id = 20") == [(7,)]
+
+
 @pytest.mark.parametrize("code", ["the same code", "mended code"])
 def test_a_failed_one_completes_when_its_held_rows_were_all_that_was_missing(engine: Engine, code: str) -> None:
     make_numbers(engine, 6)

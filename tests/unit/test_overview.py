@@ -253,3 +253,24 @@ def test_one_that_blocks_the_start_says_so() -> None:
 
     assert overview.status_of(Registry([Blocking]), snapshot(), "004-blocking").blocks_startup
     assert not overview.status_of(REGISTRY, snapshot(), "001-first").blocks_startup
+
+
+@pytest.mark.parametrize(
+    ("where", "waits_for"),
+    [
+        ({"status": Status.PENDING}, ()),  # the same run would do it first
+        ({"status": Status.COMPLETED}, ()),
+        ({"status": Status.SKIPPED}, ()),
+        ({"status": Status.RUNNING, "held_by": "grace@elsewhere"}, ("001-first",)),
+        ({"status": Status.FAILED, "cancelled": True}, ("001-first",)),
+    ],
+)
+def test_one_tells_which_of_its_requirements_no_plain_run_would_fulfil(
+    where: dict[str, Any], waits_for: tuple[str, ...]
+) -> None:
+    class Third(Second):
+        name = "003-third"
+        requires = ("001-first",)
+
+    found = overview.status_of(Registry([First, Third]), snapshot(row(**where)), "003-third")
+    assert found.waits_for == waits_for

@@ -165,8 +165,8 @@ class BatchLoop:
         self._drain()
 
     def _named(self, pass_number: int, numbers: Numbers, keys: tuple[Key, ...]) -> Batch:
-        """A batch of these rows, as far as they are still there."""
-        rows = self.reader.rows_by_key(keys)
+        """A batch of these rows, as far as they are still there and need the change; the others count as vanished."""
+        rows = self.reader.named_rows(keys)
         return Batch(pass_number, numbers, None, None, rows, (), vanished=len(keys) - len(rows), named=keys)
 
     def _sweep(self, first_pass: int) -> None:

@@ -71,12 +71,12 @@ class Reader:
             return Page((), reached, exhausted=False)
         return Page((), self._one_key(self.target.last(lower, upper)), exhausted=True)
 
-    def rows_by_key(self, keys: Sequence[Key]) -> list[RawRow]:
-        """Named rows as they are now, those that are still there, in key order."""
+    def named_rows(self, keys: Sequence[Key]) -> list[RawRow]:
+        """Named rows as they are now, those that are still there and still need the change, in key order."""
 
         def look(connection: Connection) -> list[RawRow]:
             portions = self.target.portions(keys)
-            return [row for part in portions for row in self.target.fetch(connection, self.target.rows_by_key(part))]
+            return [row for part in portions for row in self.target.fetch(connection, self.target.named_todo(part))]
 
         return self.database.ask(look, self.progress.waiting)
 

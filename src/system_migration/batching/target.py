@@ -104,6 +104,10 @@ class Target:
         """Key and columns of named rows, in key order."""
         return self._rows().where(self.is_one_of(keys)).order_by(*self.key)
 
+    def named_todo(self, keys: Sequence[Key]) -> Select[Any]:
+        """As `rows_by_key`, of those rows that need the change."""
+        return self.rows_by_key(keys).where(*self.todo(None, None))
+
     def guarded(self, keys: Sequence[Key]) -> Select[Any]:
         """As `rows_by_key`, with one more value: whether the row still needs the change."""
         still = func.coalesce(self.pending, False) if self.pending is not None else null()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from system_migration.cli import exit_codes, output, text
 from system_migration.cli.options import command
 from system_migration.cli.session import Session
-from system_migration.records import as_json
+from system_migration.records import Issue, as_json
+
+if TYPE_CHECKING:
+    from system_migration.migrator import Migrator
 
 
 @command("status")
@@ -74,17 +79,26 @@ def show_command(session: Session, name: str) -> None:
 
 @command("issues")
 @click.argument("name")
-def issues_command(session: Session, name: str) -> None:
+@click.option("--key", help="Only the row with this key; of several columns, as a JSON list.")
+def issues_command(session: Session, name: str, key: str | None) -> None:
     """List the rows that a migration could not change and holds.
 
     --json prints a list of {key, code, message, at}; a key of several columns is a list.
     """
     with session.migrator() as migrator:
-        issues = migrator.issues(name)
+        issues = migrator.issues(name) if key is None else _issue_of(migrator, name, key)
     if session.json:
         output.document(as_json(issues))
     else:
         output.lines(text.issue_lines(issues))
+
+
+def _issue_of(migrator: Migrator, name: str, key: str) -> list[Issue]:
+    try:
+        found = migrator.issue_of(name, key)
+    except ValueError:
+        raise click.UsageError(f"--key cannot be a key of {name}: its held rows have keys of another kind.") from None
+    return [] if found is None else [found]
 
 
 @command("logs")

@@ -133,9 +133,11 @@ def needs_a_person(report: StatusReport) -> list[str]:
 
 def _next_step(report: StatusReport) -> str:
     standing = {m.name: m for m in report.migrations}
-    steps = [f"{_step(standing.get(name))} {shown(name)}" for name in report.pending]
+    blocked = {name: m.waits_for for name in report.pending if (m := standing.get(name)) and m.waits_for}
+    steps = [f"{_step(standing.get(name))} {shown(name)}" for name in report.pending if name not in blocked]
     told = f"`migration run` would {', then '.join(steps)}" if steps else "nothing; `migration run` has no work"
     waiting = ", ".join(map(shown, needs_a_person(report)))
+    told += "".join(f"; {shown(name)} waits for {', '.join(map(shown, others))}" for name, others in blocked.items())
     return f"Next: {told}." + (f" Half-done, and waiting for you to name it: {waiting}." if waiting else "")
 
 

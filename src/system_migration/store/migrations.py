@@ -112,6 +112,7 @@ def snapshot(connection: Connection, environment: str | None, *, lacking: Collec
         meta.c.body,
         *(null().label(column.name) if column.name in lacking else column for column in tables.migration.c),
         case((migration.status == Status.RUNNING.value, _changed_so_far(chosen))).label("changed_so_far"),
+        case((migration.status == Status.RUNNING.value, _held_so_far(chosen))).label("held_so_far"),
         run.kind.label("run_kind"),
         run.outcome.label("run_outcome"),
         run.intent_at,
@@ -141,6 +142,17 @@ def _changed_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
             ledger.generation == migration.generation,
             ledger["pass"] > 0,  # not what a rollback did
         )
+        .correlate(tables.meta, tables.migration)
+        .scalar_subquery()
+    )
+
+
+def _held_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
+    """The rows that are held while a run is under way."""
+    issue = tables.issue.c
+    return (
+        select(func.count())
+        .where(issue.environment == environment, issue.name == migration.name, issue.generation == migration.generation)
         .correlate(tables.meta, tables.migration)
         .scalar_subquery()
     )
@@ -181,7 +193,7 @@ def _row(found: RowMapping) -> MigrationRow:
         executed_by=found["executed_by"],
         finished_at=found["finished_at"],
         records_processed=found["changed_so_far"] or found["records_processed"],
-        issues=found["issues"],
+        issues=found["issues"] if found["held_so_far"] is None else found["held_so_far"],
         error=found["error"],
         request=found["request"],
         requested_by=found["requested_by"],

@@ -1,6 +1,7 @@
 """Seeded accounts are what the legacy application would have written, and the command refuses politely."""
 
 import collections
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,19 @@ def test_the_command_writes_what_it_says(url: str, capsys: pytest.CaptureFixture
     assert {outcome(row) for row in rows} >= set(DAMAGES[:3])
     assert capsys.readouterr().out == "40 accounts written, 3 of them damaged.\n"
     assert [dict(row) for row in rows] == [a.row for a in make_accounts(40, 3, KEY)]
+
+
+def test_asked_for_logins_it_prints_a_user_and_a_developer_whose_passwords_are_right(
+    url: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["--accounts", "40", "--damaged", "3", "--logins", "--database-url", url]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    printed = dict(re.findall(r"^A (\w+): username (\S+), password .+$", line)[0] for line in lines)
+    known = {a.row["username"]: a for a in make_accounts(40, 3, KEY)}
+    is_developer = {kind: known[name].row["isDeveloper"] for kind, name in printed.items()}
+    assert is_developer == {"developer": True, "user": False}
+    for line, name in zip(lines, printed.values(), strict=True):
+        assert line.endswith(f", password {known[name].plaintext}")
 
 
 def test_the_database_may_come_from_the_environment(url: str, monkeypatch: pytest.MonkeyPatch):

@@ -105,6 +105,7 @@ class StubMigrator:
             "logs": [LogLine(AT, "info", "batch 1 committed", "r1")],
             "history": [RUN],
             "issues": [Issue(["a", 1], "bad-iv", "the IV has 15 bytes", AT)],
+            "issue_of": Issue(["a", 1], "bad-iv", "the IV has 15 bytes", AT),
             "init": True,
             "init_sql": "CREATE TABLE system_migration_meta (...);\n",
             "adopt": "The database now belongs to staging.",

@@ -69,6 +69,24 @@ def test_status_text_is_an_aligned_table_with_notes_and_the_next_step(migrator, 
     assert told.err == "warning: no code for 000-x\n"
 
 
+def test_the_next_step_names_no_migration_that_waits_for_another(migrator, migration) -> None:
+    waiting = replace(STATUS, name="002-b", status=Status.PENDING, waits_for=("001-a",))
+    migrator.answers["status"] = StatusReport("staging", [waiting], ["002-b"])
+    told = migration("status")
+    assert told.out.splitlines()[-1] == "Next: nothing; `migration run` has no work; 002-b waits for 001-a."
+
+
+def test_one_held_row_is_looked_up_by_its_key(migrator, migration) -> None:
+    assert "bad-iv" in migration("issues", NAME, "--key", '["a", 1]').out
+    assert migrator.calls[-1] == ("issue_of", NAME, '["a", 1]')
+    migrator.answers["issue_of"] = None
+    assert migration("issues", NAME, "--key", "x").out == "No row is held.\n"
+    migrator.answers["issue_of"] = ValueError()
+    refused = migration("issues", NAME, "--key", "x")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--key cannot be a key of 001-password-bcrypt" in refused.err
+
+
 def test_nothing_foreign_reaches_the_terminal_unescaped(migrator, migration) -> None:
     evil = "a\nb\x1b[31mc\x9b\u202ed"
     migrator.answers["issues"] = [Issue(evil, evil, evil, AT)]
