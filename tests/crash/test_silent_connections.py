@@ -26,7 +26,7 @@ from system_migration.store.database import Database
 from system_migration.store.dialects import silence
 from tests.crash.harness import Job, engine_for
 from tests.crash.subjects import InPlace, Items
-from tests.support.proxy import AFTER, BEFORE, HANGING, PULLED, CuttingProxy
+from tests.support.proxy import AFTER, BEFORE, HANGING, PULLED, CuttingProxy, drop_what_arrives
 
 TOO_LONG = 30.0
 """By itself TCP would give up after a quarter of an hour."""
@@ -115,6 +115,20 @@ def test_what_the_server_is_slow_to_read_from_a_migration_is_not_cut_off(items: 
     """It accepts nothing for longer than a silence may last, and yet it answers every probe."""
     Job(items.url, SlowToRead).run()
     assert items.status() == "COMPLETED"
+
+
+def test_where_there_is_no_limit_the_probes_tell_of_a_silence(impatient: None) -> None:
+    """While `up` waits for an answer, say."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname(), TOO_LONG) as ours,
+        listener.accept()[0] as theirs,
+    ):
+        silence.notice_silence(ours, {"tcp_user_timeout": "0"})
+        drop_what_arrives(theirs)
+        with pytest.raises(TimeoutError) as caught:
+            ours.recv(1)
+    assert caught.value.errno == errno.ETIMEDOUT  # the system's; that of Python after TOO_LONG has no number
 
 
 class Noting(Migration):
