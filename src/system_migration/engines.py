@@ -25,7 +25,7 @@ def connect(url: str, *, create: bool = False) -> Engine:
             "or with `migration init`."
         )
     try:
-        complete = parsed.update_query_dict(dict(dialect.url_defaults) | dict(parsed.query))
+        complete = parsed.update_query_dict(dict(dialect.url_defaults()) | dict(parsed.query))
         return create_engine(complete, hide_parameters=True)
     except ModuleNotFoundError as error:
         raise ConfigurationError(

@@ -154,7 +154,10 @@ class Looking:
         return self._tracked.read(lambda c: issues.listing(c, *place), [])
 
     def issues_after(self, name: str, after: str | None = None, *, limit: int = 200) -> builtins.list[Issue]:
-        """A page of `issues`: those behind the one whose id is `after`."""
+        """A page of `issues`: those behind the place of the one whose id is `after`, be it held still or not.
+
+        Raises `ValueError` where `after` is no id.
+        """
         place = self._where_held(name)
         return self._tracked.read(lambda c: issues.page(c, *place, after, limit), [])
 

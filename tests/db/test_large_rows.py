@@ -116,3 +116,27 @@ def test_the_limit_is_the_servers(engine: Engine, documents: Callable[[str], Non
             connection.exec_driver_sql(statement)
         assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
     database.close()
+
+
+@pytest.mark.parametrize("limit", [LIMIT, LIMIT // 4])
+def test_many_rows_are_inserted_in_portions_that_the_server_takes(
+    engine: Engine, documents: Callable[[str], None], limit: int
+) -> None:
+    documents("")
+    execute(engine, f"SET GLOBAL max_allowed_packet = {limit}")
+    table = sa.Table("document", sa.MetaData(), autoload_with=engine)
+    database = Database(quick(create_engine(engine.url)))
+    with database.write() as connection:
+        connection.execute(sa.insert(table), [{"id": n, "body": "ä" * 200} for n in range(1, 5_001)])
+    database.close()
+    assert rows_of(engine, "SELECT COUNT(*), SUM(CHAR_LENGTH(body)) FROM document") == [(5_000, 1_000_000)]
+
+
+def test_many_rows_of_which_one_is_too_large_are_refused(engine: Engine, documents: Callable[[str], None]) -> None:
+    documents("")
+    table = sa.Table("document", sa.MetaData(), autoload_with=engine)
+    database = Database(quick(create_engine(engine.url)))
+    with pytest.raises(DBAPIError) as caught, database.write() as connection:
+        connection.execute(sa.insert(table), [{"id": n, "body": "x" * (LIMIT if n == 5 else 1)} for n in range(1, 10)])
+    assert database.dialect.is_too_large(caught.value)
+    database.close()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Engine
 
-from system_migration import Migrator, Registry, RunOptions, Settings
+from system_migration import Migrator, Registry, Row, RowIssue, RunOptions, Settings
 from system_migration.errors import Interrupted, Paused, UnknownMigration, UnknownRun
 from system_migration.migration import SilentProgress
 from system_migration.records import Origin, Start
@@ -195,6 +195,34 @@ def test_held_rows_are_paged_and_looked_up(migrator: Migrator) -> None:
     assert migrator.issue_of("001-mark", "thirteen") is None
     with pytest.raises(UnknownMigration):
         migrator.issues_after("nope")
+    with pytest.raises(ValueError, match="not the id"):
+        migrator.issues_after("002-increment", "nope")
+
+
+class Picky(Increment):
+    """Holds the rows that are named."""
+
+    max_issues = 100
+    held: ClassVar[set[int]]
+
+    def transform(self, row: Row) -> dict[str, Any]:
+        if row.origin in self.held:
+            raise RowIssue("unlucky", "it stays as it is")
+        return {"y": row.y + 1}
+
+
+def test_pages_go_on_where_the_row_before_is_held_no_longer(engine: Engine, migrator: Migrator) -> None:
+    Picky.held = {1, 2, 3, 4, 5, 6}
+    with Migrator(engine, Registry([Picky]), Settings(environment="staging")) as picky:
+        picky.run()
+        first = picky.issues_after(Picky.name, limit=3)
+        mended = first[-1].key
+        Picky.held.remove(mended)
+        picky.retry(Picky.name)
+        behind = {issue.key for issue in picky.issues_after(Picky.name, first[-1].id)}
+    assert len(first) == 3
+    assert behind >= Picky.held - {issue.key for issue in first}
+    assert mended not in behind
 
 
 def test_nothing_is_known_of_a_database_where_nothing_was_written(migrator: Migrator) -> None:

@@ -128,8 +128,13 @@ class _Pair:
 
     def pull(self) -> None:
         """From now on nothing that either side sends arrives, or is acknowledged."""
-        for each in (self.client, self.server):
-            each.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(_DROP_ALL)))
+        drop_what_arrives(self.client)
+        drop_what_arrives(self.server)
+
+
+def drop_what_arrives(connected: socket.socket) -> None:
+    """From now on nothing arrives here, or is acknowledged."""
+    connected.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(_DROP_ALL)))
 
 
 def _postgres_frame(buffer: bytes, is_first: bool) -> int:

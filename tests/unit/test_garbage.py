@@ -46,3 +46,11 @@ def test_a_host_that_collects_even_less_is_left_alone(own: int) -> None:
     with seldom_collected():
         assert gc.get_threshold()[0] == own
     assert gc.get_threshold()[0] == own
+
+
+@pytest.mark.parametrize("before", [700, 90_000])
+def test_what_a_host_sets_meanwhile_stays(before: int) -> None:
+    gc.set_threshold(before, 10, 10)
+    with seldom_collected():
+        gc.set_threshold(30_000, 5, 5)
+    assert gc.get_threshold() == (30_000, 5, 5)

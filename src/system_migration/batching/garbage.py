@@ -13,25 +13,28 @@ _CONTAINERS = 50_000
 _turn = threading.Lock()
 _runs = 0
 _before: tuple[int, int, int] = gc.get_threshold()
+_during = _before
 
 
 @contextmanager
 def seldom_collected() -> Iterator[None]:
     """Within the block, and until the last of several at once ends, the collector looks less often; it never stops.
 
-    The threshold is the process's, so it is put back as it was found; a host's own that is higher, or 0, stays.
+    The threshold is the process's, so it is put back as it was found. A host's own that is higher, or 0, stays, and so
+    does what it sets meanwhile.
     """
-    global _runs, _before
+    global _runs, _before, _during
     with _turn:
         _runs += 1
         if _runs == 1:
             _before = gc.get_threshold()
             if 0 < _before[0] < _CONTAINERS:
                 gc.set_threshold(_CONTAINERS, *_before[1:])
+            _during = gc.get_threshold()
     try:
         yield
     finally:
         with _turn:
             _runs -= 1
-            if _runs == 0:
+            if _runs == 0 and gc.get_threshold() == _during:
                 gc.set_threshold(*_before)

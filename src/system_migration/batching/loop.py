@@ -50,7 +50,7 @@ RESTLESS = "some rows changed again in every one of the last passes. Run it agai
 
 
 @dataclass
-class Tally:
+class Finished:
     """Rows finished so far in this generation, for progress and limits. Begins with the ledger's totals."""
 
     changed: int = 0
@@ -67,7 +67,7 @@ class Tally:
         self.deferred += len(entry.deferred)
 
     @property
-    def done(self) -> int:
+    def rows(self) -> int:
         return self.changed + self.unchanged + self.held + self.vanished
 
 
@@ -89,7 +89,7 @@ class BatchLoop:
     heed: Callable[[], None]
     size: BatchSize
     rate: RateLimit
-    tally: Tally
+    finished: Finished
     workers: int | None = None
     total: int | None = None
     upper_bound: Key | None = None
@@ -116,7 +116,7 @@ class BatchLoop:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """The loop's threads live as long as the block. Batches in their hands are finished, also after an error."""
-        self._held_before = self.tally.held > 0
+        self._held_before = self.finished.held > 0
         try:
             yield
         finally:
@@ -174,7 +174,7 @@ class BatchLoop:
             self._walk(number, self.reader.highest_key())
             if self._last_pass() < number:
                 return
-            self._held_before = self.tally.held > 0
+            self._held_before = self.finished.held > 0
         raise Paused(
             self.run.name,
             f"{PASSES} passes over the table all found new rows: writers still add rows that need the migration. "
@@ -310,16 +310,16 @@ class BatchLoop:
         with self._turn:
             self._in_hand -= settled.advanced
         for entry in settled.entries:
-            self.tally.add(entry)
+            self.finished.add(entry)
             if entry.numbers.first >= NAMED_ROWS:
                 self._put_off += entry.deferred
-        self.progress.rows(self.tally.done + self._in_hand, self.total, self.tally.held)
+        self.progress.rows(self.finished.rows + self._in_hand, self.total, self.finished.held)
 
     def _advance(self, rows: int) -> None:
         """Rows that some thread has transformed and not yet committed, for who watches."""
         with self._turn:
             self._in_hand += rows
-        self.progress.rows(self.tally.done + self._in_hand, self.total, self.tally.held)
+        self.progress.rows(self.finished.rows + self._in_hand, self.total, self.finished.held)
 
     def _learn(self, settled: Settled) -> None:
         """Fit the size of the batches and the number of threads to what was measured."""
@@ -367,10 +367,10 @@ class BatchLoop:
             self.database.transact(compact, patience=BRIEF)
 
     def _check_issue_limit(self) -> None:
-        if self.stop_after_issues is not None and self.tally.held >= self.stop_after_issues:
+        if self.stop_after_issues is not None and self.finished.held >= self.stop_after_issues:
             raise MigrationFailed(
                 self.run.name,
-                f"{self.tally.held} rows are held, and the run was to stop at {self.stop_after_issues}. "
+                f"{self.finished.held} rows are held, and the run was to stop at {self.stop_after_issues}. "
                 f"See `migration issues {self.run.name}`.",
             )
 

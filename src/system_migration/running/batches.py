@@ -16,7 +16,7 @@ from system_migration.batching.crew import usable_cores
 from system_migration.batching.executors import Transformer
 from system_migration.batching.garbage import seldom_collected
 from system_migration.batching.limits import ChangeLimit
-from system_migration.batching.loop import BatchLoop, Tally
+from system_migration.batching.loop import BatchLoop, Finished
 from system_migration.batching.ranges import ordinal
 from system_migration.batching.reading import Reader
 from system_migration.batching.resolution import resolve
@@ -57,25 +57,25 @@ class BatchRun:
     max_changed: int | None
     again: bool
 
-    def work(self) -> Tally:
+    def work(self) -> Finished:
         """Prepare the schema and work until nothing is left."""
         self.prepare()
         target, done, last_pass, left, heaviest, held = self._ask(self._survey)
         if self.attempt.held_only:
             held = 0  # each is tried again, and counted anew if it stays held
         journalling.begin(self.workspace, self.migration, target, self.attempt, self.log, left)
-        tally = Tally(done.changed, done.unchanged, held, done.vanished, done.deferred)
-        total = left + (tally.done if target.pending is not None else 0)
+        finished = Finished(done.changed, done.unchanged, held, done.vanished, done.deferred)
+        total = left + (finished.rows if target.pending is not None else 0)
         self.workspace.progress.phase(self.attempt.name, "migrating")
-        self.workspace.progress.rows(tally.done, total, tally.held)
+        self.workspace.progress.rows(finished.rows, total, finished.held)
         transformer = Transformer(type(self.migration), worker_count(self.options), self.options.processes)
         try:
-            loop = self._loop(target, transformer, tally, total, heaviest)
+            loop = self._loop(target, transformer, finished, total, heaviest)
             with loop.at_work(), seldom_collected():
                 self._walk(loop, last_pass)
         finally:
             transformer.close()
-        return tally
+        return finished
 
     def _survey(self, connection: Connection) -> tuple[Target, Totals, int, int, int, int]:
         """The table; what is done of it, in how many passes; rows left, the weight of the heaviest; rows held."""
@@ -131,7 +131,9 @@ class BatchRun:
         for planned in schema.planned:
             self.log.info("schema: %s", planned)
 
-    def _loop(self, target: Target, transformer: Transformer, tally: Tally, total: int, heaviest: int) -> BatchLoop:
+    def _loop(
+        self, target: Target, transformer: Transformer, finished: Finished, total: int, heaviest: int
+    ) -> BatchLoop:
         workspace, options = self.workspace, self.options
         settler = Settler(
             database=workspace.database,
@@ -141,7 +143,7 @@ class BatchRun:
             clock=workspace.clock,
             progress=workspace.progress,
             heed=self._heed,
-            limit=ChangeLimit(self.attempt.name, self.max_changed, tally.changed),
+            limit=ChangeLimit(self.attempt.name, self.max_changed, finished.changed),
         )
         return BatchLoop(
             database=workspace.database,
@@ -154,7 +156,7 @@ class BatchRun:
             heed=self._heed_and_hold(),
             size=BatchSize.starting(options.batch_size),
             rate=RateLimit(options.max_rate),
-            tally=tally,
+            finished=finished,
             workers=options.workers if options.workers or options.max_rate is None else 1,
             total=total,
             upper_bound=keys.decode(self.upper_bound) if self.upper_bound else None,
@@ -193,17 +195,17 @@ class BatchRun:
         with suppress(DBAPIError):  # a log line is not worth a run
             self.workspace.database.transact(lambda connection: self.log.store(connection, self.attempt.id))
 
-    def judge(self, tally: Tally) -> None:
+    def judge(self, finished: Finished) -> None:
         """Raise `MigrationFailed` when more rows are held than may be."""
         allowed = self.allowed_issues
         if allowed is None:
-            allowed = self.migration.allowed_issues(tally.done)
-        if tally.held > allowed:
+            allowed = self.migration.allowed_issues(finished.rows)
+        if finished.held > allowed:
             name = self.attempt.name
             raise MigrationFailed(
                 name,
-                f"rows held: {tally.held:,}, allowed: {allowed:,}. See `migration issues {name}`; to accept them, "
-                f"run it again with --max-issues {tally.held}.",
+                f"rows held: {finished.held:,}, allowed: {allowed:,}. See `migration issues {name}`; to accept them, "
+                f"run it again with --max-issues {finished.held}.",
             )
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from system_migration.errors import MigrationFailed
-from system_migration.migration import Migration, MigrationResult, MigrationRollbackResult
+from system_migration.migration import Migration, MigrationContext, MigrationResult, MigrationRollbackResult
 from system_migration.records import RunOptions
 from system_migration.running.contexts import (
     call,
@@ -25,6 +26,7 @@ from system_migration.states import Outcome, RunKind, Status
 from system_migration.store import audit, migrations, runs
 from system_migration.store.runs import Attempt
 
+_T = TypeVar("_T")
 IDLE_SECONDS = 600.0
 """A migration may compute for minutes between two statements of its transaction; a frozen one is ended after this."""
 
@@ -53,7 +55,7 @@ def _apply_in_transaction(
     with workspace.database.write(IDLE_SECONDS) as connection:
         schema = schema_for_transaction(connection, dialect)
         with hands_off(connection, dialect):
-            result = call(migration.up, plain_context(workspace, connection, log, options, schema=schema))
+            result = _step(workspace, migration.up, plain_context(workspace, connection, log, options, schema=schema))
         _demand_success(attempt, result)
         _record_applied(connection, attempt, result)
         runs.check_fence(connection, dialect, attempt)
@@ -69,10 +71,18 @@ def _apply_unprotected(
             result = MigrationResult()
         else:
             _record_surely(workspace, attempt, lambda own: runs.record_intent(own, attempt))
-            result = call(migration.up, context)
+            result = _step(workspace, migration.up, context)
             _demand_success(attempt, result)
     _record_surely(workspace, attempt, lambda own: _record_applied(own, attempt, result))
     return result
+
+
+def _step(
+    workspace: Workspace, method: Callable[[MigrationContext], _T | Awaitable[_T]], context: MigrationContext
+) -> _T:
+    """Call `up` or `down`, which may send more at once than a server that works reads for a while."""
+    with workspace.database.dialect.unhurried(context.connection):
+        return call(method, context)
 
 
 def _record_surely(workspace: Workspace, attempt: Attempt, record: Callable[[Connection], None]) -> None:
@@ -134,7 +144,7 @@ def _undo_in_transaction(
     with workspace.database.write(IDLE_SECONDS) as connection:
         schema = schema_for_transaction(connection, dialect)
         with hands_off(connection, dialect):
-            result = call(migration.down, plain_context(workspace, connection, log, options, schema=schema))
+            result = _step(workspace, migration.down, plain_context(workspace, connection, log, options, schema=schema))
         _demand_success(attempt, result)
         _record_rolled_back(workspace, connection, attempt, result, log)
     return result
@@ -147,7 +157,7 @@ def _undo_unprotected(
         context = plain_context(workspace, connection, log, options)
         runs.check_fence(connection, workspace.database.dialect, attempt)
         if call(migration.applied, context) is True:
-            result = call(migration.down, context)
+            result = _step(workspace, migration.down, context)
             _demand_success(attempt, result)
         else:
             result = MigrationRollbackResult()  # a runner died between `down` and its record
@@ -199,7 +209,7 @@ def rehearse(workspace: Workspace, migration: Migration, options: RunOptions, lo
             schema = SchemaChanges(connection, perform=dialect.transactional_ddl)
             context = plain_context(workspace, connection, log, options, schema=schema, dry_run=True)
             with hands_off(connection, dialect), no_second_connection(workspace):
-                result = call(migration.up, context)
+                result = _step(workspace, migration.up, context)
             if not result.success:
                 raise MigrationFailed(
                     migration.name, result.error or "it returned success=False without an error text."

@@ -119,9 +119,9 @@ class Runner(Undertaking):
         if attempt.held_only or attempt.is_windowed:
             again = claimed.inherited is None  # else the same pass goes on: its deaths are counted there
             part = self._batch_run(claimed, attempt, ready, requests, again=again)
-            tally, left = part.work(), self._rows_left(attempt)
+            finished, left = part.work(), self._rows_left(attempt)
             if not left:
-                part.judge(tally)
+                part.judge(finished)
             return left
         again = claimed.row.status is Status.COMPLETED
         for _ in range(REPAIRS):

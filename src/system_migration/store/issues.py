@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, select
@@ -22,6 +23,7 @@ NOT_RESTORED = (CHANGED, VANISHED)
 _MESSAGE_LENGTH = 1_000
 _CODE_LENGTH = 64
 _PORTION = 5_000
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 def hold(connection: Connection, run: Attempt, held: Sequence[tuple[Key, str, str]]) -> None:
@@ -112,13 +114,14 @@ def page(
     after: str | None,
     limit: int,
 ) -> list[Issue]:
-    """Up to `limit` held rows in the order of `listing`, from behind the one whose id is `after`."""
+    """Up to `limit` held rows in the order of `listing`, from behind where the one whose id is `after` is or was.
+
+    Raises `ValueError` where `after` is no id.
+    """
     query = _listing(environment, name, generation, codes).limit(limit)
     if after is not None:
-        edge = tables.issue.alias("edge")
-        mine = and_(edge.c.environment == environment, edge.c.name == name, edge.c.generation == generation)
-        at = select(edge.c.at).where(mine, edge.c.key_digest == after).scalar_subquery()
-        query = query.where((issue.at > at) | ((issue.at == at) & (issue.key_digest > after)))
+        at, digest = _place(after)
+        query = query.where((issue.at > at) | ((issue.at == at) & (issue.key_digest > digest)))
     return [_issue(row) for row in connection.execute(query)]
 
 
@@ -144,7 +147,20 @@ def _listing(environment: str, name: str, generation: int, codes: Sequence[str] 
 
 
 def _issue(row: Any) -> Issue:
-    return Issue(keys.shown(keys.decode(row.key)), row.code, row.message, row.at, row.key_digest)
+    return Issue(keys.shown(keys.decode(row.key)), row.code, row.message, row.at, _id(row.at, row.key_digest))
+
+
+def _id(at: datetime, digest: str) -> str:
+    # The place in the listing, so that pages go on from there although the row may be held no longer.
+    return f"{(at - _EPOCH) // _MICROSECOND}-{digest}"
+
+
+def _place(id: str) -> tuple[datetime, str]:
+    microseconds, _, digest = id.partition("-")
+    try:
+        return _EPOCH + int(microseconds) * _MICROSECOND, digest
+    except (ValueError, OverflowError):
+        raise ValueError("That is not the id of an issue; give that of the last one on the page before.") from None
 
 
 def _because(codes: Sequence[str] | None) -> list[ColumnElement[bool]]:

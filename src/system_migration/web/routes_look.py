@@ -72,7 +72,9 @@ def _add_migrations(router: APIRouter, migrator: Migrator) -> None:
     def issues(
         name: Name,
         limit: Limit = 200,
-        after: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="`next` of the page before.")] = None,
+        after: Annotated[
+            str | None, Query(pattern="^[0-9]{1,16}-[0-9a-f]{64}$", description="`next` of the page before.")
+        ] = None,
         key: Annotated[
             str | None, Query(max_length=2000, description="Only the row with this key; several columns: a JSON list.")
         ] = None,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -16,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 
 from system_migration.errors import ConfigurationError
 from system_migration.store.dialects.inspection import Inspection
+from system_migration.store.dialects.silence import unlimited
 
 IDLE_BEFORE_PING = 1.0
 """Seconds a connection may lie idle before it is looked at again."""
@@ -62,7 +65,6 @@ class Dialect(ABC):
     is_server: ClassVar[bool] = True
     transactional_ddl: ClassVar[bool] = True
     lock_seconds: ClassVar[float] = 5.0
-    url_defaults: ClassVar[Mapping[str, str]] = {}
     inspection: ClassVar[Inspection]
 
     def own_engine(self, engine: Engine) -> Engine:
@@ -83,6 +85,10 @@ class Dialect(ABC):
         _ping_after_idleness(own)
         self.listen(own)
         return own
+
+    def url_defaults(self) -> Mapping[str, str]:
+        """Options for URLs that do not set them."""
+        return {}
 
     def engine_options(self) -> dict[str, Any]:
         """Keywords for `create_engine`."""
@@ -108,6 +114,17 @@ class Dialect(ABC):
         A runner that freezes inside a transaction must not keep its row locks for long (reliability, M4 and M5).
         `session` names the transaction to whoever looks at the server's sessions.
         """
+
+    def wire(self, driver: Any) -> socket.socket:
+        """A duplicate of the socket under a driver's connection, for the caller to close. Only servers have one."""
+        raise NotImplementedError(self.product)
+
+    def unhurried(self, connection: Connection) -> AbstractContextManager[None]:
+        """Within the block, the server may take as long as it likes to read what is sent on `connection`.
+
+        For code that is not ours: it may send statement upon statement before it waits for an answer.
+        """
+        return unlimited(connection, self.wire)
 
     def read_options(self) -> dict[str, Any]:
         """Execution options of a connection that only reads and leaves no transaction open."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from contextlib import suppress
 from math import ceil
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
 from system_migration.store.dialects.inspection_mariadb import MariaDBInspection
 from system_migration.store.dialects.packets_mariadb import TOO_LARGE, refuse_large_statements
-from system_migration.store.dialects.silence import notice_silence
+from system_migration.store.dialects.silence import LIMITED, notice_silence
 
 _NO_TABLE = 1146
 # NULL where none may be, duplicate key, foreign keys (both directions), CHECK
@@ -60,6 +61,10 @@ class MariaDB(Dialect):
     def listen(self, engine: Engine) -> None:
         event.listen(engine, "connect", _session_settings)
         _survive_resets(engine)
+
+    def wire(self, driver: Any) -> socket.socket:
+        duplicate: socket.socket = driver._sock.dup()
+        return duplicate
 
     def table_options(self) -> dict[str, str]:
         # Binary collation: names and keys that differ in case only are different names and keys.
@@ -160,7 +165,7 @@ def _session_settings(connection: Any, record: Any) -> None:
         )
     refuse_large_statements(connection)
     # PyMySQL has no option for it: its read_timeout would cut off statements that merely take long.
-    notice_silence(connection._sock)
+    record.info[LIMITED] = notice_silence(connection._sock, {})
 
 
 def _survive_resets(engine: Engine) -> None:

@@ -27,11 +27,14 @@ def _weighing(cursors: type[Any], limit: int) -> type[Any]:
     from pymysql.err import OperationalError  # an extra: imported where MariaDB is in use
 
     class Weighing(cursors):  # type: ignore[misc]
-        def execute(self, query: str, args: Any = None) -> int:
+        max_stmt_length = min(cursors.max_stmt_length, limit - 2)
+        """So long become the statements that the driver's `executemany` makes of many rows."""
+
+        def execute(self, query: str | bytearray, args: Any = None) -> int:
             """As the driver's, which writes the values into the statement; then only is it known how long it is."""
             statement = self.mogrify(query, args)
             if len(statement) * _BYTES_OF_A_CHARACTER >= limit:
-                size = 1 + len(statement.encode(self.connection.encoding, "surrogateescape"))
+                size = 1 + len(_encoded(statement, self.connection.encoding))
                 if size >= limit:
                     message = f"a statement of {size:,} bytes is more than max_allowed_packet ({limit:,}) lets through"
                     raise OperationalError(TOO_LARGE, message)
@@ -39,3 +42,8 @@ def _weighing(cursors: type[Any], limit: int) -> type[Any]:
             return done
 
     return Weighing
+
+
+def _encoded(statement: str | bytearray, encoding: str) -> bytes | bytearray:
+    # What the driver's `executemany` hands on it has encoded already.
+    return statement.encode(encoding, "surrogateescape") if isinstance(statement, str) else statement

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from contextlib import suppress
+from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from system_migration.store.dialects.base import Dialect, Fault, Fingerprint
 from system_migration.store.dialects.inspection_postgresql import PostgreSQLInspection
-from system_migration.store.dialects.silence import notice_silence
+from system_migration.store.dialects.silence import LIMITED, notice_silence
 
 _FAULTS: dict[str, Fault] = {
     "40001": Fault.RETRY,  # serialization failure
@@ -43,6 +43,7 @@ _REFUSALS = re.compile(r"authentication|no pg_hba\.conf|no such user|does not ex
 """What a server says to a connection it will not take later either. Such errors come without a code."""
 
 
+_OF_TCP = (b"keepalives", b"tcp_user_timeout")
 _SETTINGS = text(
     "SELECT set_config('lock_timeout', :lock, true),"
     " set_config('idle_in_transaction_session_timeout', :idle, true),"
@@ -57,14 +58,31 @@ class PostgreSQL(Dialect):
     driver = "postgresql+psycopg"
     inspection = PostgreSQLInspection()
     extra = "postgres"
-    url_defaults: ClassVar[Mapping[str, str]] = {"connect_timeout": "10"}  # as PyMySQL; psycopg's own is 130
+
+    def url_defaults(self) -> Mapping[str, str]:
+        from psycopg.pq import Conninfo  # an extra: imported where PostgreSQL is in use
+
+        # What a URL says beats libpq's environment and service file, so what those say must not be said anew.
+        said = {option.keyword for option in Conninfo.get_defaults() if option.val is not None}
+        return {} if b"connect_timeout" in said else {"connect_timeout": "10"}  # as PyMySQL; psycopg's own is 130
 
     def engine_options(self) -> dict[str, Any]:
         return {"isolation_level": "READ COMMITTED"}  # psycopg says it in each BEGIN, so poolers carry it
 
     def listen(self, engine: Engine) -> None:
         event.listen(engine, "connect", _no_prepared_names)
-        event.listen(engine, "connect", _notice_silence)
+        event.listen(engine, "connect", self._notice_silence)
+
+    def wire(self, driver: Any) -> socket.socket:
+        # Not os.dup: on Windows the number is a socket's, no file's. What kind of socket, Python finds out.
+        return socket.fromfd(driver.fileno(), -1, -1, -1)
+
+    def _notice_silence(self, connection: Any, record: Any) -> None:
+        # Not info.get_parameters(), which fails for a user who has no home directory.
+        options = [each for each in connection.pgconn.info if each.val is not None and each.keyword.startswith(_OF_TCP)]
+        given = {option.keyword.decode(): option.val.decode() for option in options}
+        with suppress(OSError), self.wire(connection) as connected:
+            record.info[LIMITED] = notice_silence(connected, given)
 
     def begin(self, connection: Connection, idle_seconds: float, lock_seconds: float, session: str) -> None:
         # True: until the end of the transaction, so that a pooler's next client inherits nothing.
@@ -142,8 +160,3 @@ def _fault_of_the_driver(error: DBAPIError) -> Fault:
 def _no_prepared_names(connection: Any, record: Any) -> None:
     # A pooler hands the next transaction to another backend, which has never heard of our statement's name.
     connection.prepare_threshold = None
-
-
-def _notice_silence(connection: Any, record: Any) -> None:
-    with socket.socket(fileno=os.dup(connection.fileno())) as connected:  # closes the duplicate
-        notice_silence(connected, given=connection.info.get_parameters())
