@@ -169,6 +169,17 @@ def test_what_is_not_understood_starts_nothing(api: Served, query: str) -> None:
         assert runs(client) == []
 
 
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("path", ["/run", "/run/001-mark"])
+@pytest.mark.parametrize("query", ["full=true", "full=true&dryRun=false"])
+def test_to_examine_all_rows_never_becomes_a_real_run(api: Served, path: str, query: str) -> None:
+    with api.client() as client:
+        answer = client.post(f"{path}?{query}")
+        assert problem(answer) == (422, "invalid-request")
+        assert answer.json()["errors"] == [{"where": "query", "message": "full=true goes only with dryRun=true"}]
+        assert runs(client) == []
+
+
 def test_a_second_start_is_refused_with_the_run_that_is_going(client: httpx.Client) -> None:
     with gated() as gate:
         run = client.post("/run/002-increment").json()["run"]
