@@ -397,13 +397,24 @@ def test_a_run_is_paused_resumed_and_cancelled(
     assert changes(items) == ONCE
 
 
-def test_a_pause_that_was_not_obeyed_yet_is_taken_back(client: httpx.Client) -> None:
+def test_a_pause_that_was_not_obeyed_yet_is_taken_back_where_the_run_goes_on(
+    items: sa.Engine, server: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "EVERY_SECONDS", 0.0)  # so that a pause which is still asked for would be obeyed
     with gated() as gate:
         run = client.post("/run/002-increment", params=ONE_BY_ONE).json()["run"]
         assert gate.reached.wait(PATIENCE)
+        assert problem(client.post(f"/runs/{run['id']}/resume")) == (409, "run-going")  # nothing to take back yet
         client.post(f"/runs/{run['id']}/pause")
-        answer = client.post(f"/runs/{run['id']}/resume")
-        assert problem(answer) == (409, "run-going")  # it goes on in this process: only the pause could be taken back
+        with server.client("eve-token") as eve:
+            answer = eve.post(f"/runs/{run['id']}/resume")
+        assert (answer.status_code, answer.json()["run"]["id"], answer.json()["reports"]) == (200, run["id"], [])
+        assert client.get(f"/runs/{run['id']}").json()["request"] is None
+        assert problem(client.post("/run/002-increment")) == (409, "run-going")  # and its run is still known
+    assert wait_until_ended(client, run["id"])["state"] == "succeeded"
+    told = [(each.action, each.actor) for each in server.migrator.show("002-increment").events]
+    assert ("pause_withdrawn", "eve") in told
+    assert changes(items) == ONCE
 
 
 def test_decisions_are_recorded_in_the_name_of_who_made_them(items: sa.Engine, client: httpx.Client) -> None:
