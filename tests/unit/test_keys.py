@@ -136,6 +136,7 @@ def test_a_key_that_a_person_writes_is_read_in_the_key_s_types(text: str, types:
         ("xyz", [bytes], "a value of type bytes is expected"),
         ("1", [int, str], "the key has 2 columns: write it as a JSON list of 2 values"),
         ("[1]", [int, str], "the key has 2 columns"),
+        ("[" * 2000, [int, str], "the key has 2 columns"),
         ('{"a": 1}', [int, str], "the key has 2 columns"),
         ('["x", "a"]', [int, str], "a value of type int is expected"),
         ("PT1H", [timedelta], "a key of type timedelta cannot be written as text"),

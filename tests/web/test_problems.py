@@ -22,6 +22,7 @@ SECRET = "swordfish-and-chips"
 STATUS = {
     "UnknownMigration": 404,
     "UnknownRun": 404,
+    "InvalidKey": 422,
     "Interrupted": 503,
     **dict.fromkeys(["Refused", "HeldElsewhere", "LeaseLost", "Paused", "Cancelled", "MigrationFailed"], 409),
     **dict.fromkeys(["VerificationFailed"], 409),

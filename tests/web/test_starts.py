@@ -11,7 +11,17 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from system_migration import Migration, MigrationContext, MigrationResult, Migrator, Registry, RunOptions, Settings
+from system_migration import (
+    BatchMigration,
+    Migration,
+    MigrationContext,
+    MigrationResult,
+    Migrator,
+    Registry,
+    Row,
+    RunOptions,
+    Settings,
+)
 from system_migration.background import Background
 from system_migration.errors import Refused
 from system_migration.running import requests
@@ -265,6 +275,34 @@ def test_a_range_that_cannot_be_is_refused(items: sa.Engine, client: httpx.Clien
     answer = client.post("/run/002-increment", params={"fromKey": "five"})
     assert problem(answer) == (409, "refused")
     assert changes(items) == UNTOUCHED
+
+
+class Noted(BatchMigration):
+    """One that can work on a part of the keys."""
+
+    name = "003-note"
+    table = "item"
+    reads = ("y",)
+    writes = ("note",)
+
+    def pending(self, t: sa.FromClause) -> sa.ColumnElement[bool]:
+        return t.c.note.is_(None)
+
+    def transform(self, row: Row) -> dict[str, Any]:
+        return {"note": "noted"}
+
+
+@pytest.mark.parametrize("parameter", ["fromKey", "toKey"])
+@pytest.mark.parametrize("key", ["five", "1.5"])
+def test_a_key_that_no_row_can_have_is_what_the_client_sent_and_no_fault_of_the_server(
+    items: sa.Engine, parameter: str, key: str
+) -> None:
+    with served(items, Noted) as server, server.client() as client:
+        answer = client.post("/run/003-note", params={parameter: key, "wait": 30})
+        assert problem(answer) == (422, "invalid-request")
+        sentence = f"`{parameter}` cannot be read as a key of table 'item': a value of type int is expected."
+        assert answer.json()["detail"] == sentence
+        assert client.get("/status").json()["migrations"][0]["status"] == "PENDING"
 
 
 def test_a_key_starts_once_while_it_goes_when_it_has_ended_and_after_a_restart(items: sa.Engine) -> None:

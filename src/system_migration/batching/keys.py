@@ -51,7 +51,7 @@ def parse(text: str, types: Sequence[type]) -> Key:
         return (_parse_part(text, types[0]),)
     try:
         parts = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for a list of lists of lists ...
         parts = None
     if not isinstance(parts, list) or len(parts) != len(types):
         raise ValueError(f"the key has {len(types)} columns: write it as a JSON list of {len(types)} values")

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
+from pydantic.alias_generators import to_camel
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +24,7 @@ from system_migration.errors import (
     ConfigurationError,
     HeldElsewhere,
     Interrupted,
+    InvalidKey,
     MigrationFailed,
     MigrationSystemError,
     Paused,
@@ -72,6 +74,7 @@ KINDS: dict[type[BaseException], Kind] = {
     UnknownMigration: Kind(404, "unknown-migration", "No such migration"),
     UnknownRun: Kind(404, "unknown-run", "No such run"),
     InvalidRequest: Kind(422, "invalid-request", "The request is not valid"),
+    InvalidKey: Kind(422, "invalid-request", "The request is not valid"),
     RequestValidationError: Kind(422, "invalid-request", "The request is not valid"),
     KeyReused: Kind(422, "idempotency-key-reused", "The Idempotency-Key belongs to another request"),
     NotConfirmed: Kind(409, "not-confirmed", "The start was not confirmed"),
@@ -130,6 +133,8 @@ def _detail(error: BaseException) -> str:
     """A sentence for the client. Only our own errors are quoted, and none that repeats what the client sent."""
     if isinstance(error, UnknownMigration):
         return "There is no migration of this name. GET /migration/list lists them."
+    if isinstance(error, InvalidKey):
+        return f"`{to_camel(error.option)}` cannot be read as a key of table {error.table!r}: {error.reason}."
     if isinstance(error, RequestValidationError):
         return "One or more parameters are missing, unknown or out of bounds; `errors` says which."
     if isinstance(error, MigrationSystemError):
