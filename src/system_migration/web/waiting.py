@@ -30,7 +30,7 @@ class HoldUntilReady:
         self._app, self._startup, self._open_paths = app, startup, open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or self._startup.state().ready or self._is_open(scope["path"]):
+        if scope["type"] == "lifespan" or self._startup.state().ready or self._is_open(_path(scope)):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()
@@ -54,3 +54,9 @@ class HoldUntilReady:
         ]
         await send({"type": "http.response.start", "status": 503, "headers": headers})
         await send({"type": "http.response.body", "body": json.dumps(problem).encode()})
+
+
+def _path(scope: Scope) -> str:
+    """The path within the application: a server that is told its `--root-path` puts that before every path."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path.removeprefix(root) if path.startswith(f"{root}/") else path
