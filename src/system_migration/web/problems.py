@@ -112,14 +112,17 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def answer_to(error: Exception) -> JSONResponse:
-    """The answer to whatever a handler raised. What is nobody's fault but ours is also logged, without its text."""
+    """The answer to whatever a handler raised. What is nobody's fault but ours is also logged.
+
+    What the host itself answers with an `HTTPException` is not: it was meant.
+    """
     if isinstance(error, HTTPException):
         title = HTTPStatus(error.status_code).phrase
         document = {"type": "about:blank", "title": title, "status": error.status_code, "detail": str(error.detail)}
         return JSONResponse(document, error.status_code, {**NO_STORE, **(error.headers or {})}, MEDIA_TYPE)
     status, slug, title = kind_of(error)
-    if not isinstance(error, MigrationSystemError | RequestValidationError):
-        _log.error("%s at %s", type(error).__name__, _place(error), extra={"action": "web.error"})
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("%s", _for_the_log(error), extra={"action": "web.error"})
     members: dict[str, Any] = {}
     if isinstance(error, RequestValidationError):
         members["errors"] = [_field_problem(each) for each in error.errors()]
@@ -150,6 +153,14 @@ def _field_problem(error: Mapping[str, Any]) -> dict[str, str]:
     if error["type"] == "extra_forbidden":
         place = place[:1]
     return {"where": " ".join(place), "message": str(error["msg"])}
+
+
+def _for_the_log(error: BaseException) -> str:
+    """Our own sentence, with the one behind it; of any other error only its type and place: its text may carry data."""
+    if not isinstance(error, MigrationSystemError):
+        return f"{type(error).__name__} at {_place(error)}"
+    cause = error.__cause__
+    return f"{error} ({cause})" if isinstance(cause, MigrationSystemError) else str(error)
 
 
 def _place(error: BaseException) -> str:
