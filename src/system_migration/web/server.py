@@ -22,7 +22,8 @@ GRACE_SECONDS = 10
 
 def create_app(migrator: Migrator, require_developer: Callable[..., Any]) -> FastAPI:
     """The API under /migration, and `GET /health/live`. Its description is closed: docs/reference has it."""
-    app = FastAPI(title="system-migration", openapi_url=None, docs_url=None, redoc_url=None)
+    # A redirect would go, before anybody's token is asked for, to whatever host the client named.
+    app = FastAPI(title="system-migration", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     install_problem_handlers(app)
     app.include_router(create_router(migrator, require_developer=require_developer), prefix="/migration")
 
