@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from system_migration.errors import ConfigurationError
 from system_migration.migrator import Migrator
+from system_migration.web.health import create_liveness_router
 from system_migration.web.problems import install_problem_handlers
 from system_migration.web.router import create_router
 
@@ -26,11 +27,7 @@ def create_app(migrator: Migrator, require_developer: Callable[..., Any]) -> Fas
     app = FastAPI(title="system-migration", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     install_problem_handlers(app)
     app.include_router(create_router(migrator, require_developer=require_developer), prefix="/migration")
-
-    @app.get("/health/live")
-    async def live() -> dict[str, str]:
-        return {"status": "alive"}
-
+    app.include_router(create_liveness_router())
     return app
 
 
