@@ -86,6 +86,7 @@ def test_until_then_all_is_held_back_but_what_tells_and_steers(app: FastAPI) -> 
     held = get(app, "/")
     assert (held.status_code, held.headers["Retry-After"]) == (503, "5")
     assert held.headers["Content-Type"] == "application/problem+json"
+    assert held.headers["Cache-Control"] == "no-store"
     assert held.json()["detail"] == f"The application waits for a migration. {MEANING[Stage.LOOKING]}"
     assert get(app, "/healthy").status_code == 503  # another path that only begins like ours
     assert get(app, "/migration/status").json() == "served"
