@@ -13,8 +13,8 @@ from fastapi import FastAPI
 
 from system_migration.errors import ConfigurationError
 from system_migration.migrator import Migrator
+from system_migration.web.handlers import install_problem_handlers
 from system_migration.web.health import create_liveness_router
-from system_migration.web.problems import install_problem_handlers
 from system_migration.web.router import create_router
 
 GRACE_SECONDS = 10
