@@ -31,34 +31,15 @@ from system_migration.errors import (
     UnknownMigration,
     UnknownRun,
 )
-from system_migration.records import Run, as_json
+from system_migration.records import as_json
 from system_migration.web.answers import Problem
+from system_migration.web.refusals import InvalidRequest, KeyReused, NotConfirmed, RunGoing
 
 _log = logging.getLogger("system_migration.web")
 
 MEDIA_TYPE = "application/problem+json"
 PREFIX = "urn:system-migration:"
 NO_STORE = {"Cache-Control": "no-store"}
-
-
-class RunGoing(MigrationSystemError):
-    """What is asked would start something while `run` goes on."""
-
-    def __init__(self, message: str, run: Run | None) -> None:
-        super().__init__(message)
-        self.run = run
-
-
-class NotConfirmed(MigrationSystemError):
-    """A start in production that does not name the environment."""
-
-
-class KeyReused(MigrationSystemError):
-    """An Idempotency-Key that belongs to another request."""
-
-
-class InvalidRequest(MigrationSystemError):
-    """A parameter that only the handler could judge."""
 
 
 class Kind(NamedTuple):

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from system_migration.records import RunOptions
-from system_migration.web.problems import InvalidRequest
+from system_migration.web.refusals import InvalidRequest
 
 _MANY = 1_000_000_000_000
 LONGEST_WAIT = 60.0

@@ -14,8 +14,8 @@ from system_migration.web.answers import IssuePage, LinePage, Pending, RunPage, 
 from system_migration.web.finding import find
 from system_migration.web.following import Poller, parse_cursor
 from system_migration.web.openapi import RUN, RUN_STATE, Responses, answers, problems
-from system_migration.web.problems import InvalidRequest
 from system_migration.web.queries import Limit, Name, RunId
+from system_migration.web.refusals import InvalidRequest
 
 LastEventId = Annotated[
     str | None, Header(max_length=64, description="The id of the last message seen: the stream goes on behind it.")

@@ -18,8 +18,9 @@ from system_migration.web.answers import Started
 from system_migration.web.confirming import check_confirmed
 from system_migration.web.finding import find_latest
 from system_migration.web.openapi import STARTED, answers
-from system_migration.web.problems import RunGoing, problem_of
+from system_migration.web.problems import problem_of
 from system_migration.web.queries import ContinueQuery, Name, RollbackQuery, RunId, RunOneQuery, RunQuery, VerifyQuery
+from system_migration.web.refusals import RunGoing
 from system_migration.web.starts import BEGIN_SECONDS, Job, Starts, Wanted, held_only, wait_for
 
 _ANSWERS = answers(

@@ -21,7 +21,7 @@ from system_migration.migration import SilentProgress
 from system_migration.migrator import Migrator
 from system_migration.records import DryRunReport, Origin, Run, RunOptions, RunReport
 from system_migration.states import RunKind
-from system_migration.web.problems import KeyReused, RunGoing
+from system_migration.web.refusals import KeyReused, RunGoing
 
 DOOR = "rest"
 BEGIN_SECONDS = 20.0
