@@ -77,7 +77,10 @@ def _parse_part(text: str, kind: type) -> Any:
     if kind not in _READERS:
         raise ValueError(f"a key of type {kind.__name__} cannot be written as text")
     try:
-        return _READERS[kind](text)
+        part = _READERS[kind](text)
+        if part != part:
+            raise ValueError("not a number")  # which no order has a place for
+        return part
     except (ValueError, ArithmeticError, KeyError):
         # Without its text: a key may be personal.
         raise ValueError(f"a value of type {kind.__name__} is expected") from None
