@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from system_migration.migrator import Migrator
 from system_migration.records import Unfinished
 from system_migration.states import RunKind
-from system_migration.web.problems import RunGoing
+from system_migration.web.refusals import RunGoing
 from system_migration.web.starts import DOOR, Starts, Wanted
 
 _log = logging.getLogger("system_migration.web")

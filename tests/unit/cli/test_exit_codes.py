@@ -27,6 +27,7 @@ EXPECTED = {
     "VerificationFailed": 1,
     "Interrupted": 128,
     "UnknownRun": 2,
+    "InvalidKey": 2,
 }
 ARGUMENTS = {
     "UnknownMigration": ("002-x", ("001-a",)),
@@ -37,6 +38,7 @@ ARGUMENTS = {
     "Cancelled": ("001-a", "ada"),
     "VerificationFailed": ("001-a", "why"),
     "Interrupted": (15,),
+    "InvalidKey": ("from_key", "account", "why"),
 }
 
 
