@@ -2,11 +2,13 @@
 
 A name's count is of failures in a row, and a name that no account has is counted alike. At the limit the next attempt
 has to wait, and after each further failure twice as long, up to an hour: guessing ends, and whoever is shut out by a
-stranger's guesses is let in again. A right password clears the name's count, but not the source's: an account of one's
-own must not pay for guesses at others.
+stranger's guesses is let in again. A right password clears the name's count.
 
-In memory, bounded: names are kept as digests, and of too many the one that failed longest ago is forgotten. Several
-processes count apart, so the limit of a deployment is this one times its processes.
+A source's count forgets a failure every 90 seconds: an office behind one address mistypes every day for ever, and is
+not shut out for it. A right password does not clear it: an account of one's own must not pay for guesses at others.
+
+In memory, bounded: names are kept as digests. Several processes count apart, so the limit of a deployment is this one
+times its processes.
 """
 
 from __future__ import annotations
@@ -16,18 +18,17 @@ import ipaddress
 import math
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
+from ante_backend.counting import Failure, InARow, Leaking
+
 NAME_LIMIT: Final = 100
 SOURCE_LIMIT: Final = 1_000
-FIRST_WAIT: Final = 60.0
-LONGEST_WAIT: Final = 3_600.0
-#: After so long without a failure, a count starts anew.
-FORGOTTEN_AFTER: Final = 24 * 3_600.0
+#: Once in so many seconds a source may fail for ever.
+SOURCE_SECONDS: Final = 90.0
 CAPACITY: Final = 50_000
 
 
@@ -37,47 +38,6 @@ class TooManyAttempts(Exception):
     def __init__(self, retry_after: int) -> None:
         super().__init__(retry_after)
         self.retry_after = retry_after
-
-
-@dataclass(slots=True)
-class _Count:
-    failures: int
-    last: float
-
-
-class _Counter:
-    """Failures of many keys, the last `capacity` of them."""
-
-    def __init__(self, limit: int, capacity: int) -> None:
-        self._limit, self._capacity = limit, capacity
-        self._counts: OrderedDict[bytes, _Count] = OrderedDict()
-
-    def wait(self, key: bytes, now: float) -> float:
-        """Seconds until the next attempt may be made."""
-        count = self._counts.get(key)
-        if count is None or count.failures < self._limit or now - count.last > FORGOTTEN_AFTER:
-            return 0.0
-        doubled = min(count.failures - self._limit, 10)
-        return max(0.0, count.last + min(FIRST_WAIT * 2.0**doubled, LONGEST_WAIT) - now)
-
-    def failed(self, key: bytes, now: float) -> None:
-        count = self._counts.pop(key, None)
-        if count is None or now - count.last > FORGOTTEN_AFTER:
-            count = _Count(0, now)
-        self._counts[key] = _Count(count.failures + 1, now)
-        if len(self._counts) > self._capacity:
-            self._counts.popitem(last=False)
-
-    def take_back(self, key: bytes) -> None:
-        count = self._counts.get(key)
-        if count is not None:
-            count.failures = max(0, count.failures - 1)
-
-    def clear(self, key: bytes) -> None:
-        self._counts.pop(key, None)
-
-    def __len__(self) -> int:
-        return len(self._counts)
 
 
 class Attempts:
@@ -90,7 +50,8 @@ class Attempts:
         capacity: int = CAPACITY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._names, self._sources = _Counter(name_limit, capacity), _Counter(source_limit, capacity)
+        self._names = InARow(name_limit, capacity)
+        self._sources = Leaking(source_limit, SOURCE_SECONDS, capacity)
         self._clock = clock
         self._lock = Lock()
         self._pepper = secrets.token_bytes(16)  # so that nobody can choose names that are counted as one
@@ -101,15 +62,14 @@ class Attempts:
         `source` is the address it comes from. Raises `TooManyAttempts`, and counts nothing, when it must not be judged
         yet.
         """
-        attempt = Attempt(self, self._digest(name), self._digest(network(source)))
+        name_key, source_key = self._digest(name), self._digest(network(source))
         with self._lock:
             now = self._clock()
-            wait = max(self._names.wait(attempt.name, now), self._sources.wait(attempt.source, now))
+            wait = max(self._names.wait(name_key, now), self._sources.wait(source_key, now))
             if wait > 0:
                 raise TooManyAttempts(math.ceil(wait))
-            self._names.failed(attempt.name, now)
-            self._sources.failed(attempt.source, now)
-        return attempt
+            self._sources.failed(source_key, now)
+            return Attempt(self, source_key, self._names.failed(name_key, now))
 
     def __len__(self) -> int:
         """How many names and sources are remembered."""
@@ -122,9 +82,9 @@ class Attempts:
     def _settle(self, attempt: Attempt, *, succeeded: bool) -> None:
         with self._lock:
             if succeeded:
-                self._names.clear(attempt.name)
+                attempt.failure.end()
             else:
-                self._names.take_back(attempt.name)
+                attempt.failure.take_back()
             self._sources.take_back(attempt.source)
 
 
@@ -133,8 +93,8 @@ class Attempt:
     """One attempt, counted as a failure unless it is told otherwise."""
 
     attempts: Attempts
-    name: bytes
     source: bytes
+    failure: Failure
 
     def succeeded(self) -> None:
         """The password was right: the name's failures in a row are over."""

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ante_backend.attempts import FORGOTTEN_AFTER, LONGEST_WAIT, Attempts, TooManyAttempts, network
+from ante_backend.attempts import SOURCE_SECONDS, Attempts, TooManyAttempts, network
+from ante_backend.counting import FORGOTTEN_AFTER, LONGEST_WAIT
 
 
 class Clock:
@@ -65,8 +66,37 @@ def test_a_success_clears_the_name_but_not_the_source(clock: Clock) -> None:
     fail(attempts, 2)
     attempts.begin("my own account", "192.0.2.1").succeeded()
     fail(attempts, 1, name="a third")
-    assert wait(attempts, name="a fourth") == 60
+    assert wait(attempts, name="a fourth") == SOURCE_SECONDS
     assert wait(attempts, name="a fourth", source="192.0.2.2") == 0
+
+
+def test_an_office_that_mistypes_every_day_is_never_shut_out(clock: Clock) -> None:
+    attempts = Attempts(clock=clock)
+    for _ in range(100):  # days
+        for person in range(200):
+            attempt = attempts.begin(f"person{person}", "192.0.2.1")
+            if person % 10:
+                attempt.succeeded()
+            clock.now += 140
+        clock.now += 24 * 3600 - 200 * 140
+
+
+def test_a_source_at_its_limit_may_fail_once_in_ninety_seconds(clock: Clock) -> None:
+    attempts = Attempts(source_limit=3, clock=clock)
+    judged = 0
+    for name in range(1000):
+        judged += wait(attempts, name=str(name)) == 0
+        clock.now += SOURCE_SECONDS / 10
+    assert judged == 3 + 99
+
+
+def test_a_right_password_makes_nobody_else_of_its_source_wait(clock: Clock) -> None:
+    attempts = Attempts(source_limit=3, clock=clock)
+    for name in ("a", "b", "c"):
+        fail(attempts, 1, name=name)
+    clock.now += SOURCE_SECONDS
+    for name in ("d", "e", "f"):
+        attempts.begin(name, "192.0.2.1").succeeded()
 
 
 def test_an_attempt_that_was_not_judged_is_not_counted(clock: Clock) -> None:
@@ -74,7 +104,17 @@ def test_an_attempt_that_was_not_judged_is_not_counted(clock: Clock) -> None:
     for _ in range(10):
         attempts.begin("somebody", "192.0.2.1").not_judged()
     fail(attempts, 3)
-    assert wait(attempts) == 60
+    assert wait(attempts) == SOURCE_SECONDS
+
+
+def test_an_attempt_that_was_not_judged_does_not_prolong_the_wait(clock: Clock) -> None:
+    attempts = Attempts(name_limit=3, clock=clock)
+    fail(attempts, 3)
+    clock.now += 60
+    for _ in range(3):
+        attempts.begin("somebody", "192.0.2.1").not_judged()
+    assert wait(attempts) == 0
+    assert wait(attempts) == 120
 
 
 def test_many_at_once_do_not_pass_the_limit(clock: Clock) -> None:
