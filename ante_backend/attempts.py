@@ -1,8 +1,9 @@
-"""How often may somebody guess? Failures are counted for each name tried and each source, in this process.
+"""How often may somebody guess? Failures are counted for each name, each account and each source, in this process.
 
 A name's count is of failures in a row, and a name that no account has is counted alike. At the limit the next attempt
 has to wait, and after each further failure twice as long, up to an hour: guessing ends, and whoever is shut out by a
-stranger's guesses is let in again. A right password clears the name's count.
+stranger's guesses is let in again. A right password clears the name's count. So it is with an account's, which has two
+names, and a third door where its password is changed.
 
 A source's count forgets a failure every 90 seconds: an office behind one address mistypes every day for ever, and is
 not shut out for it. A right password does not clear it: an account of one's own must not pay for guesses at others.
@@ -50,7 +51,7 @@ class Attempts:
         capacity: int = CAPACITY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._names = InARow(name_limit, capacity)
+        self._names, self._accounts = InARow(name_limit, capacity), InARow(name_limit, capacity)
         self._sources = Leaking(source_limit, SOURCE_SECONDS, capacity)
         self._clock = clock
         self._lock = Lock()
@@ -69,22 +70,32 @@ class Attempts:
             if wait > 0:
                 raise TooManyAttempts(math.ceil(wait))
             self._sources.failed(source_key, now)
-            return Attempt(self, source_key, self._names.failed(name_key, now))
+            return Attempt(self, source_key, [self._names.failed(name_key, now)])
 
     def __len__(self) -> int:
-        """How many names and sources are remembered."""
-        return len(self._names) + len(self._sources)
+        """How many names, accounts and sources are remembered."""
+        return len(self._names) + len(self._accounts) + len(self._sources)
 
     def _digest(self, text: str) -> bytes:
         raw = text.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(raw, key=self._pepper, digest_size=16).digest()
 
+    def _on(self, attempt: Attempt, identity: str) -> None:
+        key = self._digest(identity)
+        with self._lock:
+            now = self._clock()
+            wait = self._accounts.wait(key, now)
+            if wait > 0:
+                raise TooManyAttempts(math.ceil(wait))
+            attempt.failures.append(self._accounts.failed(key, now))
+
     def _settle(self, attempt: Attempt, *, succeeded: bool) -> None:
         with self._lock:
-            if succeeded:
-                attempt.failure.end()
-            else:
-                attempt.failure.take_back()
+            for failure in attempt.failures:
+                if succeeded:
+                    failure.end()
+                else:
+                    failure.take_back()
             self._sources.take_back(attempt.source)
 
 
@@ -94,10 +105,17 @@ class Attempt:
 
     attempts: Attempts
     source: bytes
-    failure: Failure
+    failures: list[Failure]
+
+    def on(self, identity: str) -> None:
+        """Count it on the account that the name was found to be of, or on the name again if it is nobody's.
+
+        Raises `TooManyAttempts`, and counts nothing more, when the account must not be tried yet.
+        """
+        self.attempts._on(self, identity)
 
     def succeeded(self) -> None:
-        """The password was right: the name's failures in a row are over."""
+        """The password was right: the failures in a row, of the name and of the account, are over."""
         self.attempts._settle(self, succeeded=True)
 
     def not_judged(self) -> None:

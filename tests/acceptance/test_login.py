@@ -15,6 +15,7 @@ from tests.support.accounts import OLD_KEY, make
 from tests.support.backend import COST, Backend, Counted, account_database, configuration
 
 RIGHT = "the right password"
+NEW = "another password"
 LONG = "eighty bytes " * 7
 
 
@@ -274,6 +275,32 @@ def test_the_hundred_and_first_failure_in_a_row_is_not_judged(backend: Backend, 
         assert answer.json()["detail"] == "Too many attempts. Wait, then try again."
         assert 55 <= int(answer.headers["retry-after"]) <= 60
     assert backend.log_in(backend.add(), RIGHT).status_code == 200  # nobody else waits
+
+
+def test_an_account_has_one_limit_for_both_its_names_and_no_refusal_tells(
+    backend: Backend, counted: Counted, caplog: pytest.LogCaptureFixture
+) -> None:
+    username = backend.add()
+    before = backend.row(username)
+    assert set(attempts(backend, before["email"], 60) + attempts(backend, username, 40)) == {401}
+    counted.take()
+    assert_refused(backend.log_in(username, RIGHT))  # as a name that nobody has would be
+    assert (counted.take(), backend.row(username)) == (1, before)
+    assert f"Account {before['id']!r}: too many attempts under its two names have failed. Refused." in caplog.text
+    assert username not in caplog.text
+
+
+def test_where_a_password_is_changed_the_account_has_no_limit_of_its_own(backend: Backend, counted: Counted) -> None:
+    username = backend.add()
+    token = backend.token(username)
+    assert set(attempts(backend, username, 60)) == {401}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: backend.change_password(token, "wrong", NEW).status_code, range(40)))
+    assert set(answers) == {403}
+    counted.take()
+    answer = backend.change_password(token, RIGHT, NEW)
+    assert (answer.status_code, counted.take()) == (429, 0)
+    assert 55 <= int(answer.headers["retry-after"]) <= 60
 
 
 def test_a_success_ends_the_row_of_failures(backend: Backend) -> None:

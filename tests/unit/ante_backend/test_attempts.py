@@ -117,6 +117,37 @@ def test_an_attempt_that_was_not_judged_does_not_prolong_the_wait(clock: Clock) 
     assert wait(attempts) == 120
 
 
+def guess(attempts: Attempts, name: str, identity: str) -> bool:
+    """Whether a wrong password for the account, under one of its names, is judged."""
+    try:
+        attempts.begin(name, "192.0.2.1").on(identity)
+    except TooManyAttempts:
+        return False
+    return True
+
+
+def test_an_account_has_one_limit_whichever_of_its_names_is_tried(clock: Clock) -> None:
+    attempts = Attempts(name_limit=10, clock=clock)
+    assert [guess(attempts, f"name {number % 2}", "account") for number in range(14)] == [True] * 10 + [False] * 4
+    clock.now += 60
+    assert guess(attempts, "name 0", "account")
+    assert not guess(attempts, "name 1", "account")
+    clock.now += 120
+    attempt = attempts.begin("name 1", "192.0.2.1")
+    attempt.on("account")
+    attempt.succeeded()
+    assert guess(attempts, "name 1", "account")
+
+
+def test_an_attempt_that_was_not_judged_is_none_on_the_account(clock: Clock) -> None:
+    attempts = Attempts(name_limit=3, clock=clock)
+    for number in range(10):
+        attempt = attempts.begin(f"name {number}", "192.0.2.1")
+        attempt.on("account")
+        attempt.not_judged()
+    assert [guess(attempts, f"name {number}", "account") for number in range(4)] == [True, True, True, False]
+
+
 def test_many_at_once_do_not_pass_the_limit(clock: Clock) -> None:
     attempts = Attempts(name_limit=10, clock=clock)
     with ThreadPoolExecutor(8) as pool:
