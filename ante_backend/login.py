@@ -56,8 +56,12 @@ class Judge:
         return self._by_ciphertext(account, plain)
 
     def new_hash(self, password: str) -> str:
-        """The hash of a password that somebody chose. Raises RowFault for what bcrypt cannot take."""
-        return passwords.hash_password(password.encode(), self._cost, self._over_72)
+        """The hash of a password that somebody chose. Raises RowFault for what bcrypt cannot take.
+
+        Cutting is for passwords that are older than the policy. Whoever chooses one now can choose another.
+        """
+        over_72 = "hold" if self._over_72 == "truncate" else self._over_72
+        return passwords.hash_password(password.encode(), self._cost, over_72)
 
     def _by_hash(self, account: Account, stored: str, plain: bytes) -> Accepted | None:
         right = passwords.try_password(plain, stored, self._over_72)

@@ -137,3 +137,16 @@ def test_a_long_password_is_upgraded_where_the_policy_says_how(
             status = backend.log_in(username, password[:72]).status_code
             assert (status, counted.take()) == (200 if policy == "truncate" else 401, 1)
             assert backend.me(token).status_code == 200
+
+
+@pytest.mark.parametrize(("policy", "status"), [("hold", 422), ("truncate", 422), ("prehash", 200)])
+def test_a_password_that_is_chosen_now_is_never_cut(
+    request: pytest.FixtureRequest, tmp_path: Path, policy: str, status: int
+) -> None:
+    chosen = "x" * 73
+    with account_database("sqlite", tmp_path, request) as url:
+        with Backend(configuration(url, over_72_bytes=policy)) as backend:
+            username = backend.add()
+            assert backend.change_password(backend.token(username), RIGHT, chosen).status_code == status
+            assert backend.log_in(username, chosen[:72]).status_code == 401
+            assert backend.log_in(username, chosen).status_code == (200 if status == 200 else 401)
