@@ -14,6 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from fastapi import FastAPI
 
+from ante_backend.access_log import hide_queries
 from ante_backend.accounts import Accounts
 from ante_backend.app_settings import Configuration
 from ante_backend.attempts import Attempts
@@ -48,6 +49,7 @@ def create_app(configuration: Configuration | None = None) -> FastAPI:
     Takes the time of one hash, and 30 ms for each key. Raises SettingsError or the library's ConfigurationError.
     """
     configuration = configuration or Configuration.from_environment()
+    hide_queries()
     authentication = _authentication(configuration)
     engine = authentication.engine
     migrator = Migrator(engine, discover(configuration.library.migrations), configuration.library)
