@@ -124,9 +124,14 @@ class Attempt:
 
 
 def network(source: str) -> str:
-    """Whom an address belongs to: of IPv6 the /64, which one subscriber has."""
+    """Whom an address belongs to: of IPv6 the /64, which one subscriber has.
+
+    But a socket for both versions spells IPv4 as ::ffff:192.0.2.1: all of it would be one /64.
+    """
     try:
         address = ipaddress.ip_address(source.partition("%")[0])
     except ValueError:
         return source
-    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))

@@ -183,6 +183,7 @@ def test_a_source_is_an_address_or_a_subscribers_network() -> None:
     assert network("2001:db8:1:2:3:4:5:6") == network("2001:db8:1:2::1") == "2001:db8:1:2::/64"
     assert network("2001:db8:1:3::1") != network("2001:db8:1:2::1")
     assert network("fe80::1%eth0") == "fe80::/64"
+    assert network("::ffff:192.0.2.1") == network("::ffff:c000:201") == "192.0.2.1"
     assert network("unknown") == "unknown"
     assert network("testclient") == "testclient"
 
