@@ -1,4 +1,4 @@
-"""Two ways to count failures, both in bounded memory: of too many keys, the one that failed longest ago is forgotten.
+"""Three ways to count failures, all in bounded memory: of too many keys, the one counted longest ago is forgotten.
 
 Not safe in threads: `Attempts` has the lock.
 """
@@ -103,3 +103,33 @@ class Leaking:
 
     def __len__(self) -> int:
         return len(self._empty_at)
+
+
+class Known:
+    """Whoever has succeeded once, and has failed fewer than `limit` times since."""
+
+    def __init__(self, limit: int, capacity: int) -> None:
+        self._limit, self._capacity = limit, capacity
+        self._failures: OrderedDict[bytes, int] = OrderedDict()
+
+    def __contains__(self, key: bytes) -> bool:
+        return self._failures.get(key, self._limit) < self._limit
+
+    def succeeded(self, key: bytes) -> None:
+        """Known from now on, with no failure."""
+        self._failures.pop(key, None)
+        self._failures[key] = 0
+        if len(self._failures) > self._capacity:
+            self._failures.popitem(last=False)
+
+    def failed(self, key: bytes) -> None:
+        """Count one, of somebody known."""
+        self._failures[key] += 1
+
+    def take_back(self, key: bytes) -> None:
+        """One that was counted was none."""
+        if key in self._failures:
+            self._failures[key] = max(0, self._failures[key] - 1)
+
+    def __len__(self) -> int:
+        return len(self._failures)

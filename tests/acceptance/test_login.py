@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ante_backend.attempts import KNOWN_LIMIT
 from ante_backend.passwords import check_password, hash_password
 from tests.support.accounts import OLD_KEY, make
 from tests.support.backend import COST, Backend, Counted, account_database, configuration
@@ -293,14 +294,29 @@ def test_an_account_has_one_limit_for_both_its_names_and_no_refusal_tells(
 def test_where_a_password_is_changed_the_account_has_no_limit_of_its_own(backend: Backend, counted: Counted) -> None:
     username = backend.add()
     token = backend.token(username)
-    assert set(attempts(backend, username, 60)) == {401}
+    assert set(attempts(backend, username, KNOWN_LIMIT + 60)) == {401}
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: backend.change_password(token, "wrong", NEW).status_code, range(40)))
+        tries = range(KNOWN_LIMIT + 40)
+        answers = list(pool.map(lambda _: backend.change_password(token, "wrong", NEW).status_code, tries))
     assert set(answers) == {403}
     counted.take()
     answer = backend.change_password(token, RIGHT, NEW)
     assert (answer.status_code, counted.take()) == (429, 0)
     assert 55 <= int(answer.headers["retry-after"]) <= 60
+
+
+def test_a_stranger_keeps_nobody_out_who_has_logged_in_from_here(backend: Backend, counted: Counted) -> None:
+    username, other = backend.add(), backend.add()
+    token = backend.token(username)
+    for name in (username, other):
+        account = f"account {backend.row(name)['id']}"
+        for _ in range(100):
+            backend.app.state.authentication.attempts.begin(f"name {name}", "203.0.113.1").on(account)
+    counted.take()
+    assert (backend.log_in(username, "wrong").status_code, counted.take()) == (401, 1)
+    assert (backend.log_in(username, RIGHT).status_code, counted.take()) == (200, 1)
+    assert backend.change_password(token, RIGHT, NEW).status_code == 200
+    assert backend.log_in(other, RIGHT).status_code == 429
 
 
 def test_a_success_ends_the_row_of_failures(backend: Backend) -> None:

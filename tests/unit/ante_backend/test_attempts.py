@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ante_backend.attempts import SOURCE_SECONDS, Attempts, TooManyAttempts, network
+from ante_backend.attempts import KNOWN_LIMIT, SOURCE_SECONDS, Attempts, TooManyAttempts, network
 from ante_backend.counting import FORGOTTEN_AFTER, LONGEST_WAIT
 
 
@@ -146,6 +146,79 @@ def test_an_attempt_that_was_not_judged_is_none_on_the_account(clock: Clock) -> 
         attempt.on("account")
         attempt.not_judged()
     assert [guess(attempts, f"name {number}", "account") for number in range(4)] == [True, True, True, False]
+
+
+HOME = "198.51.100.1"
+
+
+def succeed(attempts: Attempts, name: str = "somebody", source: str = HOME) -> None:
+    attempt = attempts.begin(name, source)
+    attempt.on("account")
+    attempt.succeeded()
+
+
+def test_a_stranger_who_takes_every_attempt_there_is_keeps_no_owner_out(clock: Clock) -> None:
+    attempts = Attempts(name_limit=3, clock=clock)
+    succeed(attempts)
+    judged = 0
+    for second in range(24 * 3600):
+        clock.now += 1
+        judged += wait(attempts, source=f"203.0.113.{second % 200}") == 0
+        if second % 600 == 0:
+            succeed(attempts)
+    assert judged == 3 + 6 + 22  # what it would be without the owner: no success of theirs begins the count anew
+
+
+def test_who_is_known_waits_after_ten_failures_of_their_own(clock: Clock) -> None:
+    attempts = Attempts(name_limit=3, clock=clock)
+    succeed(attempts)
+    fail(attempts, 3)
+    for _ in range(2):
+        fail(attempts, KNOWN_LIMIT - 1, source=HOME)
+        succeed(attempts)
+    fail(attempts, KNOWN_LIMIT, source=HOME)
+    assert wait(attempts, source=HOME) == 60
+    clock.now += 60
+    succeed(attempts)
+    fail(attempts, KNOWN_LIMIT, source=HOME)
+
+
+def test_who_is_known_is_so_with_one_name_from_one_source(clock: Clock) -> None:
+    attempts = Attempts(name_limit=3, clock=clock)
+    succeed(attempts)
+    fail(attempts, 3)
+    fail(attempts, 3, name="another")
+    assert wait(attempts, source="203.0.113.1") > 0
+    assert wait(attempts, name="another", source=HOME) > 0
+    assert wait(attempts, source=HOME) == 0
+
+
+def test_who_is_known_waits_for_nobody_at_their_source(clock: Clock) -> None:
+    attempts = Attempts(source_limit=3, clock=clock)
+    succeed(attempts)
+    for number in range(3):
+        fail(attempts, 1, name=str(number), source=HOME)
+    assert wait(attempts, name="another", source=HOME) == SOURCE_SECONDS
+    succeed(attempts)
+
+
+def test_who_is_known_by_a_login_may_change_the_password(clock: Clock) -> None:
+    attempts = Attempts(name_limit=3, clock=clock)
+    succeed(attempts)
+    for name in ("a", "b", "c"):
+        attempts.begin(name, "203.0.113.1").on("account")
+    assert not guess(attempts, "account", "account")
+    succeed(attempts, name="account")
+
+
+def test_an_attempt_that_was_not_judged_is_none_of_who_is_known(clock: Clock) -> None:
+    attempts = Attempts(name_limit=3, clock=clock)
+    succeed(attempts)
+    fail(attempts, 3)
+    for _ in range(2 * KNOWN_LIMIT):
+        attempts.begin("somebody", HOME).not_judged()
+    fail(attempts, KNOWN_LIMIT, source=HOME)
+    assert wait(attempts, source=HOME) == 60
 
 
 def test_many_at_once_do_not_pass_the_limit(clock: Clock) -> None:
