@@ -61,9 +61,9 @@ def create_app(configuration: Configuration | None = None) -> FastAPI:
         lifespan=_lifespan(authentication, migrator, startup),
         openapi_url="/openapi.json" if configuration.is_development else None,  # and with it the pages made of it
     )
-    install_problem_handlers(app)
-    app.state.authentication = authentication
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
+    install_problem_handlers(app)  # around the limit, which leaves the answer to them
+    app.state.authentication = authentication
     current_account = account_dependency(authentication)
     app.include_router(create_auth_router(authentication, current_account))
     mount_migrations(app, migrator, background, startup, developer_dependency(current_account))

@@ -27,7 +27,7 @@ MIN_NEW_PASSWORD: Final = 8
 
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 _DESCRIPTIONS: Final = {
-    400: "The request is not UTF-8",
+    400: "The body cannot be read as JSON: not UTF-8, nested too deeply, or a number of too many digits",
     401: "Not logged in, or not with this name and password",
     403: "The current password is wrong",
     409: "The password was changed meanwhile",

@@ -232,6 +232,8 @@ def bodies(username: str) -> Iterator[tuple[str, bytes, int]]:
     yield "a lone surrogate in the name", b'{"username": "a\\ud800b", "password": "the right password"}', 422
     yield "not JSON", b'{"username": "the right password', 422
     yield "not UTF-8", b'{"username": "the right password\xff"}', 400
+    yield "nested deeply", b'{"username": "the right password", "password": ' + b"[" * 8000, 400
+    yield "a number of 6,000 digits", b'{"username": "the right password", "password": ' + b"9" * 6000 + b"}", 400
     yield "a list", b'["the right password"]', 422
     yield "nothing", b"", 422
 
