@@ -27,8 +27,7 @@ from ante_backend.login import Judge
 from ante_backend.plausibility import KeyRing
 from ante_backend.settings import HostSettings
 from ante_backend.tokens import Tokens
-from system_migration import Migrator, Startup, connect, discover
-from system_migration.background import Background
+from system_migration import Background, Migrator, Startup, connect, discover
 from system_migration.web import (
     HoldUntilReady,
     create_health_router,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic.alias_generators import to_camel
 
 from ante_backend.accounts import Account
@@ -17,8 +17,7 @@ from ante_backend.authentication import Authentication, CannotStore, ChangedMean
 from ante_backend.faults import RowFault
 from ante_backend.hashing import Busy
 from ante_backend.tokens import InvalidToken
-from system_migration.web.answers import Problem
-from system_migration.web.problems import MEDIA_TYPE, ProblemRoute
+from system_migration.web import ProblemRoute, problem_responses
 
 MAX_NAME: Final = 320
 MAX_PASSWORD: Final = 1_024
@@ -159,11 +158,7 @@ def create_auth_router(authentication: Authentication, current_account: Callable
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What the description of a route says about its refusals."""
-    schema = TypeAdapter(Problem).json_schema() | {"additionalProperties": True}
-    return {
-        status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in statuses
-    }
+    return problem_responses({status: _DESCRIPTIONS[status] for status in statuses})
 
 
 def _token(authentication: Authentication, account: Account) -> TokenAnswer:

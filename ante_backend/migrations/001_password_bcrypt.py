@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ante_backend.key_preflight import Known
     from ante_backend.key_survey import LegacyRow
     from ante_backend.settings import HostSettings
-    from system_migration.schema_changes import SchemaChanges
+    from system_migration import SchemaChanges
 
 _PIN = "ENCRYPTION_KEY"
 _PROGRESS_ROWS = 5_000
