@@ -16,6 +16,7 @@ from ante_backend.attempts import TooManyAttempts
 from ante_backend.authentication import Authentication, CannotStore, ChangedMeanwhile
 from ante_backend.faults import RowFault
 from ante_backend.hashing import Busy
+from ante_backend.texts import is_text
 from ante_backend.tokens import InvalidToken
 from system_migration.web import ProblemRoute, problem_responses
 
@@ -48,9 +49,7 @@ class _Body(BaseModel):
     @field_validator("*")
     @classmethod
     def _is_text(cls, value: Any) -> Any:
-        """JSON can spell half a surrogate pair, which is no character: no encoding and no database takes it."""
-        text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if not is_text(value.get_secret_value() if isinstance(value, SecretStr) else value):
             raise ValueError("a lone surrogate")
         return value
 

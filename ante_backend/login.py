@@ -21,6 +21,7 @@ from ante_backend.faults import RowFault
 from ante_backend.legacy_cipher import parse_ciphertext, parse_iv
 from ante_backend.passwords import Over72Policy
 from ante_backend.plausibility import KeyRing
+from ante_backend.texts import is_text
 
 _log = logging.getLogger(__name__)
 
@@ -107,4 +108,4 @@ class Judge:
 
 def _utf8(password: str) -> bytes | None:
     # Handled by value: a UnicodeEncodeError carries the password into whatever reports it.
-    return None if any("\ud800" <= character <= "\udfff" for character in password) else password.encode()
+    return password.encode() if is_text(password) else None
