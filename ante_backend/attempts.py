@@ -104,16 +104,19 @@ class Attempts:
                 attempt.failures.append(self._accounts.failed(key, now))
             attempt.pairs.append(self._pair(identity, attempt.source))
 
-    def _settle(self, attempt: Attempt, *, succeeded: bool) -> None:
+    def _succeeded(self, attempt: Attempt) -> None:
         with self._lock:
             for failure in attempt.failures:
-                if succeeded:
-                    failure.end()
-                else:
-                    failure.take_back()
-            for pair in attempt.pairs if succeeded else ():
+                failure.end()
+            for pair in attempt.pairs:
                 self._known.succeeded(pair)
-            if attempt.is_known and not succeeded:
+            self._sources.take_back(attempt.source_key)
+
+    def _take_back(self, attempt: Attempt) -> None:
+        with self._lock:
+            for failure in attempt.failures:
+                failure.take_back()
+            if attempt.is_known:
                 self._known.take_back(attempt.pairs[0])
             self._sources.take_back(attempt.source_key)
 
@@ -142,11 +145,11 @@ class Attempt:
 
         Not if they were known already: strangers' failures are not theirs to end, and go on being counted.
         """
-        self.attempts._settle(self, succeeded=True)
+        self.attempts._succeeded(self)
 
     def not_judged(self) -> None:
         """It came to no judgement, for want of a place or of the database: nobody failed."""
-        self.attempts._settle(self, succeeded=False)
+        self.attempts._take_back(self)
 
 
 def _check(wait: float) -> None:
