@@ -14,6 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from fastapi import FastAPI
 
+from ante_backend.access_log import hide_queries
 from ante_backend.accounts import Accounts
 from ante_backend.app_settings import Configuration
 from ante_backend.attempts import Attempts
@@ -26,8 +27,7 @@ from ante_backend.login import Judge
 from ante_backend.plausibility import KeyRing
 from ante_backend.settings import HostSettings
 from ante_backend.tokens import Tokens
-from system_migration import Migrator, Startup, connect, discover
-from system_migration.background import Background
+from system_migration import Background, Migrator, Startup, connect, discover
 from system_migration.web import (
     HoldUntilReady,
     create_health_router,
@@ -48,6 +48,7 @@ def create_app(configuration: Configuration | None = None) -> FastAPI:
     Takes the time of one hash, and 30 ms for each key. Raises SettingsError or the library's ConfigurationError.
     """
     configuration = configuration or Configuration.from_environment()
+    hide_queries()
     authentication = _authentication(configuration)
     engine = authentication.engine
     migrator = Migrator(engine, discover(configuration.library.migrations), configuration.library)
@@ -59,9 +60,9 @@ def create_app(configuration: Configuration | None = None) -> FastAPI:
         lifespan=_lifespan(authentication, migrator, startup),
         openapi_url="/openapi.json" if configuration.is_development else None,  # and with it the pages made of it
     )
-    install_problem_handlers(app)
-    app.state.authentication = authentication
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
+    install_problem_handlers(app)  # around the limit, which leaves the answer to them
+    app.state.authentication = authentication
     current_account = account_dependency(authentication)
     app.include_router(create_auth_router(authentication, current_account))
     mount_migrations(app, migrator, background, startup, developer_dependency(current_account))

@@ -15,8 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ante_backend.settings import HostSettings, SettingsError, required_key
 from ante_backend.tokens import MIN_SECRET_BYTES
-from system_migration import Settings
-from system_migration.settings import DEVELOPMENT, read_settings
+from system_migration import Settings, read_settings
 
 #: Wherever the application is started from, it knows its own.
 OWN_MIGRATIONS: Final = "ante_backend.migrations"
@@ -77,9 +76,8 @@ class Configuration:
 
     @property
     def is_development(self) -> bool:
-        """Whether this is certainly no environment that matters: named so, or a nameless SQLite file."""
-        name = self.library.environment
-        return name == DEVELOPMENT or (name is None and self.database_url.startswith("sqlite"))
+        """Whether this is no environment that matters, so that the application may describe itself."""
+        return self.library.is_development
 
 
 def read_app_settings(**given: Any) -> AppSettings:

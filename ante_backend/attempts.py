@@ -1,12 +1,19 @@
-"""How often may somebody guess? Failures are counted for each name tried and each source, in this process.
+"""How often may somebody guess? Failures are counted for each name, each account and each source, in this process.
 
 A name's count is of failures in a row, and a name that no account has is counted alike. At the limit the next attempt
 has to wait, and after each further failure twice as long, up to an hour: guessing ends, and whoever is shut out by a
-stranger's guesses is let in again. A right password clears the name's count, but not the source's: an account of one's
-own must not pay for guesses at others.
+stranger's guesses is let in again. A right password clears the name's count. So it is with an account's, which has two
+names, and a third door where its password is changed.
 
-In memory, bounded: names are kept as digests, and of too many the one that failed longest ago is forgotten. Several
-processes count apart, so the limit of a deployment is this one times its processes.
+A source's count forgets a failure every 90 seconds: an office behind one address mistypes every day for ever, and is
+not shut out for it. A right password does not clear it: an account of one's own must not pay for guesses at others.
+
+Who has succeeded with a name from a source needs to wait neither for the name nor for the source, until ten failures of
+their own: otherwise a stranger who takes every attempt there is keeps an account's owner out. What they do there is
+counted apart. A stranger at that very source learns thereby that somebody has logged in from it.
+
+In memory, bounded: names are kept as digests. Several processes count apart, so the limit of a deployment is this one
+times its processes.
 """
 
 from __future__ import annotations
@@ -16,18 +23,19 @@ import ipaddress
 import math
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
+from ante_backend.counting import Failure, InARow, Known, Leaking
+
 NAME_LIMIT: Final = 100
 SOURCE_LIMIT: Final = 1_000
-FIRST_WAIT: Final = 60.0
-LONGEST_WAIT: Final = 3_600.0
-#: After so long without a failure, a count starts anew.
-FORGOTTEN_AFTER: Final = 24 * 3_600.0
+#: Once in so many seconds a source may fail for ever.
+SOURCE_SECONDS: Final = 90.0
+#: So often somebody may fail who has succeeded before, and needs not wait.
+KNOWN_LIMIT: Final = 10
 CAPACITY: Final = 50_000
 
 
@@ -37,47 +45,6 @@ class TooManyAttempts(Exception):
     def __init__(self, retry_after: int) -> None:
         super().__init__(retry_after)
         self.retry_after = retry_after
-
-
-@dataclass(slots=True)
-class _Count:
-    failures: int
-    last: float
-
-
-class _Counter:
-    """Failures of many keys, the last `capacity` of them."""
-
-    def __init__(self, limit: int, capacity: int) -> None:
-        self._limit, self._capacity = limit, capacity
-        self._counts: OrderedDict[bytes, _Count] = OrderedDict()
-
-    def wait(self, key: bytes, now: float) -> float:
-        """Seconds until the next attempt may be made."""
-        count = self._counts.get(key)
-        if count is None or count.failures < self._limit or now - count.last > FORGOTTEN_AFTER:
-            return 0.0
-        doubled = min(count.failures - self._limit, 10)
-        return max(0.0, count.last + min(FIRST_WAIT * 2.0**doubled, LONGEST_WAIT) - now)
-
-    def failed(self, key: bytes, now: float) -> None:
-        count = self._counts.pop(key, None)
-        if count is None or now - count.last > FORGOTTEN_AFTER:
-            count = _Count(0, now)
-        self._counts[key] = _Count(count.failures + 1, now)
-        if len(self._counts) > self._capacity:
-            self._counts.popitem(last=False)
-
-    def take_back(self, key: bytes) -> None:
-        count = self._counts.get(key)
-        if count is not None:
-            count.failures = max(0, count.failures - 1)
-
-    def clear(self, key: bytes) -> None:
-        self._counts.pop(key, None)
-
-    def __len__(self) -> int:
-        return len(self._counts)
 
 
 class Attempts:
@@ -90,7 +57,9 @@ class Attempts:
         capacity: int = CAPACITY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._names, self._sources = _Counter(name_limit, capacity), _Counter(source_limit, capacity)
+        self._names, self._accounts = InARow(name_limit, capacity), InARow(name_limit, capacity)
+        self._sources = Leaking(source_limit, SOURCE_SECONDS, capacity)
+        self._known = Known(KNOWN_LIMIT, capacity)
         self._clock = clock
         self._lock = Lock()
         self._pepper = secrets.token_bytes(16)  # so that nobody can choose names that are counted as one
@@ -101,54 +70,102 @@ class Attempts:
         `source` is the address it comes from. Raises `TooManyAttempts`, and counts nothing, when it must not be judged
         yet.
         """
-        attempt = Attempt(self, self._digest(name), self._digest(network(source)))
+        source = network(source)
+        key, pair = self._digest(name), self._pair(name, source)
+        attempt = Attempt(self, source, self._digest(source), [pair])
         with self._lock:
             now = self._clock()
-            wait = max(self._names.wait(attempt.name, now), self._sources.wait(attempt.source, now))
-            if wait > 0:
-                raise TooManyAttempts(math.ceil(wait))
-            self._names.failed(attempt.name, now)
-            self._sources.failed(attempt.source, now)
+            if pair in self._known:
+                self._known.failed(pair)
+                attempt.is_known = True
+            else:
+                _check(max(self._names.wait(key, now), self._sources.wait(attempt.source_key, now)))
+                attempt.failures.append(self._names.failed(key, now))
+            self._sources.failed(attempt.source_key, now)
         return attempt
 
     def __len__(self) -> int:
-        """How many names and sources are remembered."""
-        return len(self._names) + len(self._sources)
+        """How much is remembered: names, accounts, sources, and who is known."""
+        return len(self._names) + len(self._accounts) + len(self._sources) + len(self._known)
 
     def _digest(self, text: str) -> bytes:
         raw = text.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(raw, key=self._pepper, digest_size=16).digest()
 
-    def _settle(self, attempt: Attempt, *, succeeded: bool) -> None:
+    def _pair(self, name: str, source: str) -> bytes:
+        return self._digest(f"{source}\0{name}")
+
+    def _on(self, attempt: Attempt, identity: str) -> None:
+        key = self._digest(identity)
         with self._lock:
-            if succeeded:
-                self._names.clear(attempt.name)
-            else:
-                self._names.take_back(attempt.name)
-            self._sources.take_back(attempt.source)
+            now = self._clock()
+            if not attempt.is_known:
+                _check(self._accounts.wait(key, now))
+                attempt.failures.append(self._accounts.failed(key, now))
+            attempt.pairs.append(self._pair(identity, attempt.source))
+
+    def _succeeded(self, attempt: Attempt) -> None:
+        with self._lock:
+            for failure in attempt.failures:
+                failure.end()
+            for pair in attempt.pairs:
+                self._known.succeeded(pair)
+            self._sources.take_back(attempt.source_key)
+
+    def _take_back(self, attempt: Attempt) -> None:
+        with self._lock:
+            for failure in attempt.failures:
+                failure.take_back()
+            if attempt.is_known:
+                self._known.take_back(attempt.pairs[0])
+            self._sources.take_back(attempt.source_key)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
     """One attempt, counted as a failure unless it is told otherwise."""
 
     attempts: Attempts
-    name: bytes
-    source: bytes
+    source: str
+    source_key: bytes
+    pairs: list[bytes]
+    """Of the source and what was tried, the name first: known if this succeeds."""
+    failures: list[Failure] = field(default_factory=list)
+    is_known: bool = False
+
+    def on(self, identity: str) -> None:
+        """Count it on the account that the name was found to be of, or on the name again if it is nobody's.
+
+        Raises `TooManyAttempts`, and counts nothing more, when the account must not be tried yet.
+        """
+        self.attempts._on(self, identity)
 
     def succeeded(self) -> None:
-        """The password was right: the name's failures in a row are over."""
-        self.attempts._settle(self, succeeded=True)
+        """The password was right: whoever it was is known, and the failures in a row of name and account are over.
+
+        Not if they were known already: strangers' failures are not theirs to end, and go on being counted.
+        """
+        self.attempts._succeeded(self)
 
     def not_judged(self) -> None:
         """It came to no judgement, for want of a place or of the database: nobody failed."""
-        self.attempts._settle(self, succeeded=False)
+        self.attempts._take_back(self)
+
+
+def _check(wait: float) -> None:
+    if wait > 0:
+        raise TooManyAttempts(math.ceil(wait))
 
 
 def network(source: str) -> str:
-    """Whom an address belongs to: of IPv6 the /64, which one subscriber has."""
+    """Whom an address belongs to: of IPv6 the /64, which one subscriber has.
+
+    But a socket for both versions spells IPv4 as ::ffff:192.0.2.1: all of it would be one /64.
+    """
     try:
         address = ipaddress.ip_address(source.partition("%")[0])
     except ValueError:
         return source
-    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic.alias_generators import to_camel
 
 from ante_backend.accounts import Account
@@ -16,9 +16,9 @@ from ante_backend.attempts import TooManyAttempts
 from ante_backend.authentication import Authentication, CannotStore, ChangedMeanwhile
 from ante_backend.faults import RowFault
 from ante_backend.hashing import Busy
+from ante_backend.texts import is_text
 from ante_backend.tokens import InvalidToken
-from system_migration.web.answers import Problem
-from system_migration.web.problems import MEDIA_TYPE, ProblemRoute
+from system_migration.web import ProblemRoute, problem_responses
 
 MAX_NAME: Final = 320
 MAX_PASSWORD: Final = 1_024
@@ -27,7 +27,7 @@ MIN_NEW_PASSWORD: Final = 8
 
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 _DESCRIPTIONS: Final = {
-    400: "The request is not UTF-8",
+    400: "The body cannot be read as JSON: not UTF-8, nested too deeply, or a number of too many digits",
     401: "Not logged in, or not with this name and password",
     403: "The current password is wrong",
     409: "The password was changed meanwhile",
@@ -49,9 +49,7 @@ class _Body(BaseModel):
     @field_validator("*")
     @classmethod
     def _is_text(cls, value: Any) -> Any:
-        """JSON can spell half a surrogate pair, which is no character: no encoding and no database takes it."""
-        text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if not is_text(value.get_secret_value() if isinstance(value, SecretStr) else value):
             raise ValueError("a lone surrogate")
         return value
 
@@ -159,11 +157,7 @@ def create_auth_router(authentication: Authentication, current_account: Callable
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What the description of a route says about its refusals."""
-    schema = TypeAdapter(Problem).json_schema() | {"additionalProperties": True}
-    return {
-        status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in statuses
-    }
+    return problem_responses({status: _DESCRIPTIONS[status] for status in statuses})
 
 
 def _token(authentication: Authentication, account: Account) -> TokenAnswer:

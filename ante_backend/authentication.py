@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from ante_backend.accounts import Account, Accounts
-from ante_backend.attempts import Attempts
+from ante_backend.attempts import Attempt, Attempts, TooManyAttempts
 from ante_backend.hashing import Busy, Hashing
 from ante_backend.login import Accepted, Judge
 from ante_backend.tokens import InvalidToken, Tokens
@@ -55,7 +55,7 @@ class Authentication:
         try:
             with self.hashing.place():
                 found = await run_in_threadpool(self._find, name)
-                accepted = await self.hashing.run(self.judge.judge, found, password)
+                accepted = await self.hashing.run(self.judge.judge, _to_judge(attempt, name, found), password)
         except (Busy, SQLAlchemyError):
             attempt.not_judged()
             raise
@@ -84,14 +84,15 @@ class Authentication:
         """
         if not account.can_store_hash:
             raise CannotStore
-        attempt = self.attempts.begin(f"account {account.id}", source)
+        attempt = self.attempts.begin(_identity(account), source)
         try:
+            attempt.on(_identity(account))
             with self.hashing.place():
                 if await self.hashing.run(self.judge.judge, [account], current) is None:
                     return None
                 attempt.succeeded()
                 new_hash = await self.hashing.run(self.judge.new_hash, new)
-        except Busy:
+        except (Busy, TooManyAttempts):
             attempt.not_judged()
             raise
         return await run_in_threadpool(self._replace, account, new_hash)
@@ -129,6 +130,23 @@ class Authentication:
                 raise ChangedMeanwhile
             read = now  # the same password, upgraded by the batch or by a login
         raise ChangedMeanwhile
+
+
+def _identity(account: Account) -> str:
+    return f"account {account.id}"
+
+
+def _to_judge(attempt: Attempt, name: str, found: list[Account]) -> list[Account]:
+    """The accounts found, or none while too many attempts on the one, under both its names, have failed.
+
+    That is a refusal as if nobody had the name: "wait" would tell that both names are one account's.
+    """
+    try:
+        attempt.on(_identity(found[0]) if len(found) == 1 else f"name {name}")
+    except TooManyAttempts:
+        _log.warning("Account %r: too many attempts under its two names have failed. Refused.", found[0].id)
+        return []
+    return found
 
 
 def reason(error: SQLAlchemyError) -> str:

@@ -1,6 +1,6 @@
 """No request body is read beyond a limit, whatever the client says of its length.
 
-FastAPI has a limit of its own, whose answer is plain text, not a problem.
+It only raises: add it before the library's problem handlers, which then stand around it and answer.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from system_migration.web import problem_response
-
 
 class BodyLimit:
-    """Around an application: 413 for a body of more bytes than `limit`, before more of them are read."""
+    """Around an application: HTTPException 413 for a body of more bytes than `limit`, before more of them are read."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app, self._limit = app, limit
@@ -23,8 +21,7 @@ class BodyLimit:
             return await self._app(scope, receive, send)
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > self._limit:
-            answer = problem_response(413, "content-too-large", "Content Too Large", self._refusal)
-            return await answer(scope, receive, send)
+            raise self._too_long()
         read = 0
 
         async def receive_within_limit() -> Message:
@@ -32,11 +29,10 @@ class BodyLimit:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._limit:  # sent in chunks, of no declared length
-                raise HTTPException(413, self._refusal)
+                raise self._too_long()
             return message
 
         return await self._app(scope, receive_within_limit, send)
 
-    @property
-    def _refusal(self) -> str:
-        return f"The request is longer than {self._limit} bytes."
+    def _too_long(self) -> HTTPException:
+        return HTTPException(413, f"The request is longer than {self._limit} bytes.")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, ParamSpec, TypeVar
+
+from ante_backend.cores import usable_cores
 
 #: So many wait for a core before the next is turned away.
 QUEUE: Final = 32
@@ -28,7 +29,7 @@ class Hashing:
     """
 
     def __init__(self, threads: int | None = None, queue: int = QUEUE) -> None:
-        cores = threads or len(os.sched_getaffinity(0))
+        cores = threads or usable_cores()
         self._executor = ThreadPoolExecutor(cores, thread_name_prefix="bcrypt")
         self._places = cores + queue
 

@@ -17,7 +17,7 @@ from ante_backend.key_survey import LegacyRow, Sealed, Survey
 from ante_backend.legacy_cipher import derive_key, parse_ciphertext, parse_iv
 from ante_backend.passwords import check_password
 from ante_backend.plausibility import KeyEvidence, KeyRing
-from system_migration.errors import Refused
+from system_migration import Refused
 
 #: So many rows of garbage opened by luck and hashed unseen are too many.
 MAX_HIDDEN: Final = 0.05

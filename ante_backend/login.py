@@ -21,6 +21,7 @@ from ante_backend.faults import RowFault
 from ante_backend.legacy_cipher import parse_ciphertext, parse_iv
 from ante_backend.passwords import Over72Policy
 from ante_backend.plausibility import KeyRing
+from ante_backend.texts import is_text
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +57,12 @@ class Judge:
         return self._by_ciphertext(account, plain)
 
     def new_hash(self, password: str) -> str:
-        """The hash of a password that somebody chose. Raises RowFault for what bcrypt cannot take."""
-        return passwords.hash_password(password.encode(), self._cost, self._over_72)
+        """The hash of a password that somebody chose. Raises RowFault for what bcrypt cannot take.
+
+        Cutting is for passwords that are older than the policy. Whoever chooses one now can choose another.
+        """
+        over_72 = "hold" if self._over_72 == "truncate" else self._over_72
+        return passwords.hash_password(password.encode(), self._cost, over_72)
 
     def _by_hash(self, account: Account, stored: str, plain: bytes) -> Accepted | None:
         right = passwords.try_password(plain, stored, self._over_72)
@@ -103,4 +108,4 @@ class Judge:
 
 def _utf8(password: str) -> bytes | None:
     # Handled by value: a UnicodeEncodeError carries the password into whatever reports it.
-    return None if any("\ud800" <= character <= "\udfff" for character in password) else password.encode()
+    return password.encode() if is_text(password) else None

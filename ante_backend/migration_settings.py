@@ -6,7 +6,7 @@ import os
 
 from ante_backend.legacy_cipher import named_keys
 from ante_backend.settings import HostSettings, SettingsError, required_key
-from system_migration.errors import Refused
+from system_migration import Refused
 
 
 def host_settings() -> HostSettings:

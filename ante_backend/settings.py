@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Final, get_args
 
 from ante_backend.passwords import MAX_COST, MIN_COST, Over72Policy
+from ante_backend.texts import is_text
 
 OWASP_COST_FLOOR: Final = 10
 MAX_OBSERVATION_DAYS: Final = 3650
+#: They are in memory at once, and at 36 a second this many take three quarters of an hour.
+MAX_SAMPLE: Final = 100_000
 
 
 class SettingsError(Exception):
@@ -85,8 +88,7 @@ def required_key(settings: HostSettings) -> str:
 
 def _text(environ: Mapping[str, str], name: str) -> str | None:
     value = environ.get(name)
-    # Python smuggles undecodable bytes of the environment through as lone surrogates.
-    if value is not None and any("\ud800" <= character <= "\udfff" for character in value):
+    if value is not None and not is_text(value):
         raise SettingsError(name, "is not valid UTF-8", "set it again as UTF-8 text")
     return value
 
@@ -144,6 +146,8 @@ def _sample(environ: Mapping[str, str]) -> int:
     sample = _whole_number(environ, "PASSWORD_VERIFY_SAMPLE", 50)
     if sample < 1:
         raise SettingsError("PASSWORD_VERIFY_SAMPLE", "is below 1", "set it to 1 or more")
+    if sample > MAX_SAMPLE:
+        raise SettingsError("PASSWORD_VERIFY_SAMPLE", f"is over {MAX_SAMPLE}", f"set it to {MAX_SAMPLE} or less")
     return sample
 
 

@@ -34,6 +34,9 @@ account = sa.Table(
     sa.Column("status", sa.String(32), nullable=False, server_default="ACTIVE"),
     sa.Column("createdAt", _TIME, nullable=False, default=utc_now),
     sa.Column("updatedAt", _TIME, nullable=False, default=utc_now),
+    # A login looks for both at once, and reads the whole table if one is missing.
+    sa.Index("Account_email_idx", "email"),
+    sa.Index("Account_username_idx", "username"),
     mysql_engine="InnoDB",
     mysql_charset="utf8mb4",
     mariadb_engine="InnoDB",

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 import system_migration
+import system_migration.web
 
 NAMES = [
+    "Background",
     "BatchContext",
     "BatchMigration",
     "ConfigurationError",
@@ -29,6 +31,7 @@ NAMES = [
     "Row",
     "RowIssue",
     "RunOptions",
+    "SchemaChanges",
     "Settings",
     "Startup",
     "Status",
@@ -36,6 +39,16 @@ NAMES = [
     "discover",
     "migrate_on_startup",
     "read_settings",
+]
+WEB_NAMES = [
+    "HoldUntilReady",
+    "ProblemRoute",
+    "create_health_router",
+    "create_router",
+    "install_problem_handlers",
+    "migrations_lifespan",
+    "problem_response",
+    "problem_responses",
 ]
 
 
@@ -50,6 +63,8 @@ def modules_after(statement: str) -> set[str]:
 
 def test_the_public_names_are_these() -> None:
     assert system_migration.__all__ == NAMES
+    assert system_migration.web.__all__ == WEB_NAMES
+    assert [getattr(system_migration.web, name).__name__ for name in WEB_NAMES] == WEB_NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,10 +75,11 @@ def test_a_public_name_can_be_imported(name: str) -> None:
 
 
 def test_a_type_checker_sees_the_same_names() -> None:
-    tree = ast.parse(Path(system_migration.__file__).read_text(encoding="utf-8"))
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    seen = [alias.asname for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names]
-    assert sorted(name for name in seen if name) == NAMES
+    for module, names in ((system_migration, NAMES), (system_migration.web, WEB_NAMES)):
+        tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+        (block,) = (node for node in tree.body if isinstance(node, ast.If))
+        seen = [alias.asname for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+        assert sorted(name for name in seen if name) == names
 
 
 def test_another_name_is_an_attribute_error() -> None:

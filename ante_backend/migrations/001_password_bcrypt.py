@@ -14,7 +14,6 @@ Decided here, where the specification leaves it open:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from ante_backend.key_preflight import Known
     from ante_backend.key_survey import LegacyRow
     from ante_backend.settings import HostSettings
-    from system_migration.schema_changes import SchemaChanges
+    from system_migration import SchemaChanges
 
 _PIN = "ENCRYPTION_KEY"
 _PROGRESS_ROWS = 5_000
@@ -148,6 +147,7 @@ class PasswordBcrypt(BatchMigration):
 
         Accounts whose ciphertext is cleared have nothing to compare with. The log names those that fail.
         """
+        from ante_backend.cores import usable_cores
         from ante_backend.hash_audit import HashAudit, random_sample
         from ante_backend.migration_settings import main_key
 
@@ -157,7 +157,7 @@ class PasswordBcrypt(BatchMigration):
             context.log.info("no account has both a hash and an encrypted password: nothing to compare with")
             return True
         audit = HashAudit([main_key(settings), *settings.encryption_keys_old], settings.over_72_bytes)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # bcrypt runs beside Python
+        with ThreadPoolExecutor(usable_cores()) as pool:  # bcrypt runs beside Python
             good = pool.map(lambda found: audit.opens(found[1].password, found[1].key, found[1].passwordHash), rows)
         failed = [key[0] for (key, _), opens in zip(rows, good, strict=True) if opens is False]
         for identity in failed:

@@ -17,7 +17,6 @@ Decided here, where the specification leaves it open:
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -105,13 +104,14 @@ class DropLegacyPasswords(BatchMigration):
 
     def _sampled(self, context: BatchContext, release: Release, size: int, *, prove_keys: bool) -> Counter[str]:
         """Why some of a random sample of the accounts with a hash would be held. Raises Refused if all would."""
+        from ante_backend.cores import usable_cores
         from ante_backend.hash_audit import is_well_formed, random_sample
 
         t = context.table
         rows = random_sample(
             context.scan(self.reads, t.c.password.is_not(None) & is_well_formed(t.c.passwordHash)), size
         )
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # bcrypt runs beside Python
+        with ThreadPoolExecutor(usable_cores()) as pool:  # bcrypt runs beside Python
             codes = list(pool.map(lambda found: _code(release, found[1]), rows))
         held = {key: code for (key, _), code in zip(rows, codes, strict=True) if code is not None}
         if prove_keys and rows and len(held) == len(rows):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from system_migration.background import Background as Background
     from system_migration.batch_migration import BatchContext as BatchContext
     from system_migration.batch_migration import BatchMigration as BatchMigration
     from system_migration.batch_migration import Row as Row
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from system_migration.migrator import Migrator as Migrator
     from system_migration.records import RunOptions as RunOptions
     from system_migration.registry import Registry as Registry
+    from system_migration.schema_changes import SchemaChanges as SchemaChanges
     from system_migration.settings import Settings as Settings
     from system_migration.settings import read_settings as read_settings
     from system_migration.startup import Startup as Startup
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from system_migration.states import Status as Status
 
 _HOMES = {
+    "Background": "background",
     "BatchContext": "batch_migration",
     "BatchMigration": "batch_migration",
     "ConfigurationError": "errors",
@@ -49,6 +52,7 @@ _HOMES = {
     "Row": "batch_migration",
     "RowIssue": "batch_migration",
     "RunOptions": "records",
+    "SchemaChanges": "schema_changes",
     "Settings": "settings",
     "Startup": "startup",
     "Status": "states",

@@ -78,6 +78,13 @@ class Settings:
     startup_wait: bool = False
     startup_seconds: float = 300.0
 
+    @property
+    def is_development(self) -> bool:
+        """Whether these settings mean development: named so, or a SQLite file and no name. Looks at no database."""
+        if self.environment is None:
+            return self.required_database_url().startswith("sqlite")
+        return self.environment == DEVELOPMENT
+
     def required_database_url(self) -> str:
         """The URL of the database; in development a SQLite file stands in for a missing one."""
         if self.database_url:

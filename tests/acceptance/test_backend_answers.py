@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +62,10 @@ def test_in_production_no_page_tells_about_the_application(backend: Backend, pat
 def test_in_development_the_document_is_there(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     with account_database("sqlite", tmp_path, request) as url:
         app = create_app(configuration(url, environment="development"))
-    assert {"/auth/login", "/auth/me", "/auth/password"} <= app.openapi()["paths"].keys()
+    paths = app.openapi()["paths"]
+    assert {"/auth/login", "/auth/me", "/auth/password"} <= paths.keys()
+    unreadable = paths["/auth/login"]["post"]["responses"]["400"]["description"]
+    assert all(why in unreadable for why in ("UTF-8", "nested", "digits"))
     assert app.openapi_url == "/openapi.json"
 
 
@@ -88,12 +92,21 @@ def spoken(backend: Backend, said: bytes) -> str:
     return heard.decode()
 
 
+def assert_too_long(heard: str) -> None:
+    """The one answer there is to a long body."""
+    head, _, body = heard.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 413 ")
+    assert "content-type: application/problem+json" in head
+    assert "cache-control: no-store" in head
+    problem = json.loads(body)
+    assert (problem["type"], problem["status"]) == ("about:blank", 413)
+    assert problem["detail"] == "The request is longer than 16384 bytes."
+
+
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/password", "/nothing"])
 def test_a_long_body_is_refused_before_any_of_it_has_come(backend: Backend, path: str) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 16385\r\n\r\n"
-    heard = spoken(backend, head.encode())
-    assert heard.startswith("HTTP/1.1 413 ")
-    assert "application/problem+json" in heard
+    assert_too_long(spoken(backend, head.encode()))
 
 
 def test_a_long_body_of_no_declared_length_is_refused_as_soon_as_it_is_too_long(backend: Backend) -> None:
@@ -101,8 +114,7 @@ def test_a_long_body_of_no_declared_length_is_refused_as_soon_as_it_is_too_long(
         b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     heard = spoken(backend, head + b"4001\r\n" + b"x" * 0x4001 + b"\r\n")  # and no last chunk
-    assert heard.startswith("HTTP/1.1 413 ")
-    assert "application/problem+json" in heard
+    assert_too_long(heard)
 
 
 def test_without_a_key_hashes_open_and_legacy_passwords_do_not(
@@ -137,3 +149,16 @@ def test_a_long_password_is_upgraded_where_the_policy_says_how(
             status = backend.log_in(username, password[:72]).status_code
             assert (status, counted.take()) == (200 if policy == "truncate" else 401, 1)
             assert backend.me(token).status_code == 200
+
+
+@pytest.mark.parametrize(("policy", "status"), [("hold", 422), ("truncate", 422), ("prehash", 200)])
+def test_a_password_that_is_chosen_now_is_never_cut(
+    request: pytest.FixtureRequest, tmp_path: Path, policy: str, status: int
+) -> None:
+    chosen = "x" * 73
+    with account_database("sqlite", tmp_path, request) as url:
+        with Backend(configuration(url, over_72_bytes=policy)) as backend:
+            username = backend.add()
+            assert backend.change_password(backend.token(username), RIGHT, chosen).status_code == status
+            assert backend.log_in(username, chosen[:72]).status_code == 401
+            assert backend.log_in(username, chosen).status_code == (200 if status == 200 else 401)

@@ -27,7 +27,7 @@ def environ(directory: Path, **settings: str) -> dict[str, str]:
 
 @contextmanager
 def served(command: list[str], environ: dict[str, str], port: int) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         with httpx.Client(verify=False, trust_env=False) as client:
             wait_for(lambda: process.poll() is not None or answers(client, port), 60, "an answer")
@@ -44,6 +44,13 @@ def answers(client: httpx.Client, port: int) -> bool:
         return False
 
 
+def ask_for_a_row(port: int) -> None:
+    """By its key, which may be anything, without being anybody."""
+    url = f"http://127.0.0.1:{port}/migration/issues/001-password-bcrypt"
+    with httpx.Client(verify=False, trust_env=False) as client:
+        assert client.get(url, params={"key": "jane.doe@example.test"}).status_code == 401
+
+
 @pytest.fixture
 def database(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     with account_database("sqlite", tmp_path, request):
@@ -56,12 +63,15 @@ def test_it_serves_until_sigterm_and_ends_cleanly(database: Path, factory: bool)
     uvicorn = [sys.executable, "-m", "uvicorn", "--factory", "ante_backend.app:create_app", "--port", str(port)]
     settings = environ(database, AUTH_SECRET=SECRET, PORT=str(port))
     with served(uvicorn if factory else MODULE, settings, port) as process:
+        ask_for_a_row(port)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
+        requests, said = process.communicate(timeout=60)
     assert process.returncode in (0, -signal.SIGTERM)  # uvicorn raises the signal again when all is closed
     assert "Application shutdown complete." in said
     assert "Traceback" not in said
     assert "ENCRYPTION_KEY is not set: accounts that are not migrated yet cannot log in." in said
+    assert '"GET /migration/issues/001-password-bcrypt HTTP/1.1" 401' in requests + said
+    assert "jane.doe" not in requests + said
 
 
 def test_it_migrates_at_its_start_where_it_is_told_to_and_both_passwords_open(

@@ -10,11 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
+from ante_backend.attempts import KNOWN_LIMIT
 from ante_backend.passwords import check_password, hash_password
 from tests.support.accounts import OLD_KEY, make
 from tests.support.backend import COST, Backend, Counted, account_database, configuration
 
 RIGHT = "the right password"
+NEW = "another password"
 LONG = "eighty bytes " * 7
 
 
@@ -230,6 +232,8 @@ def bodies(username: str) -> Iterator[tuple[str, bytes, int]]:
     yield "a lone surrogate in the name", b'{"username": "a\\ud800b", "password": "the right password"}', 422
     yield "not JSON", b'{"username": "the right password', 422
     yield "not UTF-8", b'{"username": "the right password\xff"}', 400
+    yield "nested deeply", b'{"username": "the right password", "password": ' + b"[" * 8000, 400
+    yield "a number of 6,000 digits", b'{"username": "the right password", "password": ' + b"9" * 6000 + b"}", 400
     yield "a list", b'["the right password"]', 422
     yield "nothing", b"", 422
 
@@ -274,6 +278,47 @@ def test_the_hundred_and_first_failure_in_a_row_is_not_judged(backend: Backend, 
         assert answer.json()["detail"] == "Too many attempts. Wait, then try again."
         assert 55 <= int(answer.headers["retry-after"]) <= 60
     assert backend.log_in(backend.add(), RIGHT).status_code == 200  # nobody else waits
+
+
+def test_an_account_has_one_limit_for_both_its_names_and_no_refusal_tells(
+    backend: Backend, counted: Counted, caplog: pytest.LogCaptureFixture
+) -> None:
+    username = backend.add()
+    before = backend.row(username)
+    assert set(attempts(backend, before["email"], 60) + attempts(backend, username, 40)) == {401}
+    counted.take()
+    assert_refused(backend.log_in(username, RIGHT))  # as a name that nobody has would be
+    assert (counted.take(), backend.row(username)) == (1, before)
+    assert f"Account {before['id']!r}: too many attempts under its two names have failed. Refused." in caplog.text
+    assert username not in caplog.text
+
+
+def test_where_a_password_is_changed_the_account_has_no_limit_of_its_own(backend: Backend, counted: Counted) -> None:
+    username = backend.add()
+    token = backend.token(username)
+    assert set(attempts(backend, username, KNOWN_LIMIT + 60)) == {401}
+    with ThreadPoolExecutor(8) as pool:
+        tries = range(KNOWN_LIMIT + 40)
+        answers = list(pool.map(lambda _: backend.change_password(token, "wrong", NEW).status_code, tries))
+    assert set(answers) == {403}
+    counted.take()
+    answer = backend.change_password(token, RIGHT, NEW)
+    assert (answer.status_code, counted.take()) == (429, 0)
+    assert 55 <= int(answer.headers["retry-after"]) <= 60
+
+
+def test_a_stranger_keeps_nobody_out_who_has_logged_in_from_here(backend: Backend, counted: Counted) -> None:
+    username, other = backend.add(), backend.add()
+    token = backend.token(username)
+    for name in (username, other):
+        account = f"account {backend.row(name)['id']}"
+        for _ in range(100):
+            backend.app.state.authentication.attempts.begin(f"name {name}", "203.0.113.1").on(account)
+    counted.take()
+    assert (backend.log_in(username, "wrong").status_code, counted.take()) == (401, 1)
+    assert (backend.log_in(username, RIGHT).status_code, counted.take()) == (200, 1)
+    assert backend.change_password(token, RIGHT, NEW).status_code == 200
+    assert backend.log_in(other, RIGHT).status_code == 429
 
 
 def test_a_success_ends_the_row_of_failures(backend: Backend) -> None:

@@ -47,6 +47,25 @@ def test_a_name_is_compared_character_by_character(table: sa.Engine, accounts: A
     assert [name for name in others if named(table, accounts, name)] == []
 
 
+def test_a_login_reads_no_table_from_end_to_end(table: sa.Engine, accounts: Accounts) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def listen(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    with table.connect() as connection:
+        sa.event.listen(connection, "before_cursor_execute", listen)
+        accounts.named(connection, "Zoë")
+        sa.event.remove(connection, "before_cursor_execute", listen)
+        statement, parameters = asked[-1]
+        if table.dialect.name == "postgresql":  # so small a table is not worth an index
+            connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
+        explain = "EXPLAIN QUERY PLAN " if table.dialect.name == "sqlite" else "EXPLAIN "
+        plan = str(connection.exec_driver_sql(explain + statement, parameters).all())
+    assert "Account_email_idx" in plan, plan
+    assert "Account_username_idx" in plan, plan
+
+
 def test_one_row_under_both_names_is_one_and_two_rows_are_two(table: sa.Engine, accounts: Accounts) -> None:
     insert(table, [make(3, "x", username="same", email="same"), make(4, "x", username="person2@example.test")])
     assert named(table, accounts, "same") == ["account-00003"]

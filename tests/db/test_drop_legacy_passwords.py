@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -153,6 +154,18 @@ def test_each_hash_is_proven_with_one_bcrypt_whichever_key_opens_it(
     assert report.records_processed == 12
     assert len(tried) == 12 + 1
     assert {password_of(number).encode() for number in range(1, 13)} == set(tried)
+
+
+@pytest.mark.databases("sqlite")
+def test_samples_are_proven_on_the_cores_that_the_process_may_use(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 0)  # no number of threads: the machine's cores are not asked for
+    populate(engine)
+    with both(engine) as m:
+        assert m.verify(NAME)
+        (report,) = m.run(DROP)
+    assert report.records_processed == 12
 
 
 # What it holds

@@ -139,7 +139,6 @@ def _next_step(report: StatusReport) -> str:
     told += [f"{shown(name)} waits for {', '.join(map(shown, others))}" for name, others in blocked.items()]
     told = told or ["nothing; `migration run` has no work"]
     waiting = ", ".join(map(shown, needs_a_person(report)))
-    told += "".join(f"; {shown(name)} waits for {', '.join(map(shown, others))}" for name, others in blocked.items())
     return f"Next: {'; '.join(told)}." + (f" Half-done, and waiting for you to name it: {waiting}." if waiting else "")
 
 

@@ -11,17 +11,21 @@ if TYPE_CHECKING:
     from system_migration.web.handlers import install_problem_handlers as install_problem_handlers
     from system_migration.web.health import create_health_router as create_health_router
     from system_migration.web.lifespan import migrations_lifespan as migrations_lifespan
+    from system_migration.web.openapi import problem_responses as problem_responses
+    from system_migration.web.problems import ProblemRoute as ProblemRoute
     from system_migration.web.problems import problem_response as problem_response
     from system_migration.web.router import create_router as create_router
     from system_migration.web.waiting import HoldUntilReady as HoldUntilReady
 
 _HOMES = {
     "HoldUntilReady": "waiting",
+    "ProblemRoute": "problems",
     "create_health_router": "health",
     "create_router": "router",
     "install_problem_handlers": "handlers",
     "migrations_lifespan": "lifespan",
     "problem_response": "problems",
+    "problem_responses": "openapi",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

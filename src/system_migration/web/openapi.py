@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from system_migration.web.answers import Problem
@@ -38,16 +39,22 @@ def answers(record: Any, *also: int, example: Any = None, status: int = 200, des
 
 def problems(*also: int) -> Responses:
     """The problems that a route may answer with: those of every route, and `also`."""
-    return {status: _problem(status) for status in sorted({*EVERYWHERE, *also})}
-
-
-def _problem(status: int) -> dict[str, Any]:
-    schema = model_of(Problem).model_json_schema() | {"additionalProperties": True}
-    media: dict[str, Any] = {"schema": schema}
-    if status in _EXAMPLES:
+    statuses = sorted({*EVERYWHERE, *also})
+    found = problem_responses({status: _DESCRIPTIONS[status] for status in statuses})
+    for status in _EXAMPLES.keys() & statuses:
         slug, title, detail = _EXAMPLES[status]
-        media["example"] = {"type": PREFIX + slug, "title": title, "status": status, "detail": detail}
-    return {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: media}}
+        example = {"type": PREFIX + slug, "title": title, "status": status, "detail": detail}
+        found[status]["content"][MEDIA_TYPE]["example"] = example
+    return found
+
+
+def problem_responses(descriptions: Mapping[int, str]) -> Responses:
+    """The `responses` of a route that answers these statuses with problem documents, for these reasons."""
+    schema = model_of(Problem).model_json_schema() | {"additionalProperties": True}
+    return {
+        status: {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status, description in descriptions.items()
+    }
 
 
 def _model(record: Any) -> Any:

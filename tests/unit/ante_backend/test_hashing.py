@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
 
+from ante_backend.cores import usable_cores
 from ante_backend.hashing import QUEUE, Busy, Hashing
 
 
@@ -51,3 +55,18 @@ def test_a_place_is_given_back_after_an_error() -> None:
 
 def test_at_least_thirty_two_may_wait() -> None:
     assert QUEUE >= 32
+
+
+def test_only_cores_that_the_process_may_use_count() -> None:
+    program = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "from ante_backend.cores import usable_cores; print(usable_cores())"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "1\n"
+    assert usable_cores() == len(os.sched_getaffinity(0))
+
+
+def test_where_a_system_tells_no_such_cores_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert usable_cores() == 7

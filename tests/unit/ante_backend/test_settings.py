@@ -68,6 +68,7 @@ def test_the_repr_shows_no_secret():
         ("BCRYPT_COST", "-10", "whole number"),
         ("BCRYPT_COST", "1" * 5000, "whole number"),
         ("PASSWORD_VERIFY_SAMPLE", "0", "below 1"),
+        ("PASSWORD_VERIFY_SAMPLE", "100001", "over 100000"),
         ("PASSWORD_VERIFY_SAMPLE", "half", "whole number"),
         ("LEGACY_OBSERVATION_DAYS", "3651", "over 3650"),
         ("LEGACY_OBSERVATION_DAYS", "two weeks", "whole number"),
