@@ -141,7 +141,7 @@ class Startup:
     # --- the thread ----------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        while not self._stopping.is_set() and self._migrator.stop_asked is None:
+        while self._goes_on():
             plan = self._look()
             self._publish(plan)
             if plan.stage is Stage.DONE:
@@ -151,6 +151,12 @@ class Startup:
             self._wake.clear()
         self._publish(Plan(Stage.STOPPED, MEANING[Stage.STOPPED], ready=False))
 
+    def _goes_on(self) -> bool:
+        if self._run is not None and self._run.done():
+            self._note_end(self._run)
+            self._run = None
+        return not self._stopping.is_set() and self._migrator.stop_asked is None
+
     def _pause(self) -> float:
         if not self._state.ready:
             return _LOOK_SECONDS
@@ -158,9 +164,6 @@ class Startup:
 
     def _look(self) -> Plan:
         """Where things stand; starts what is to be started."""
-        if self._run is not None and self._run.done():
-            self._note_end(self._run)
-            self._run = None
         try:
             plan = decide(self._migrator.status(), self._settings)
             return self._act(plan)
@@ -193,7 +196,9 @@ class Startup:
     def _note_end(self, run: Future[list[RunReport]]) -> None:
         """Whether this process may run something again: after any failure it only follows, so nothing is retried."""
         error = run.exception()
-        if error is not None and not passes(error) and not isinstance(error, Interrupted):
+        if isinstance(error, Interrupted):  # the interpreter ends, and calls `stop` when it has waited for others
+            self._stopping.set()
+        elif error is not None and not passes(error):
             self._given_up = f"{words(error)} This process starts nothing more."
 
     # --- what is told --------------------------------------------------------------------------------------------

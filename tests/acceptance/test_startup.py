@@ -79,6 +79,39 @@ def create_app():
 """
 
 
+LEAVE = """
+
+def leave():
+    \"\"\"Let the process go, once, and go on when its executors are closed.\"\"\"
+    import time
+    from concurrent.futures import thread
+
+    gone = gate.FOLDER / "leave.open"
+    if gone.exists():
+        return
+    gone.touch()
+    until = time.monotonic() + 60
+    while not thread._shutdown and time.monotonic() < until:
+        time.sleep(0.005)
+    time.sleep(0.1)  # a slow row, after which other threads are to help
+"""
+
+LEAVES = """
+    import time
+    from concurrent.futures import ThreadPoolExecutor
+
+    import gate
+
+    def until_the_run_has_ended():  # which Python waits for, after it has closed all executors
+        until = time.monotonic() + 60
+        while startup.state().stage in ("looking", "running") and time.monotonic() < until:
+            time.sleep(0.005)
+
+    ThreadPoolExecutor(1).submit(until_the_run_has_ended)
+    gate.stop("leave")
+"""
+
+
 @pytest.mark.databases("sqlite", "postgresql")
 def test_twelve_backends_start_together_one_runs_all_become_ready_and_all_stay_alive(project: Project) -> None:
     prepare(project, ("001_busy", BUSY), rows=ROWS)
@@ -233,6 +266,23 @@ def test_a_worker_process_waits_for_what_blocks_the_start_and_works_afterwards(s
     assert "at work" not in late.out
     assert sqlite_project.run("worker.py", program=program, env=ON).out == "at work, done\n"
     assert increments(sqlite_project) == ONCE
+
+
+def test_what_a_worker_process_was_running_when_it_left_is_interrupted_and_the_next_one_continues(
+    sqlite_project: Project,
+) -> None:
+    """The interpreter closes all executors before anybody can ask the run to stop: that is no failure of the run."""
+    leaving = INCREMENT.replace("origin == 8", "origin == 700").replace('gate.stop("transform")', "leave()") + LEAVE
+    prepare(sqlite_project, ("002_increment", leaving), rows=SEVERAL_BATCHES)
+    worker = example("worker.py") + LEAVES
+    (sqlite_project.folder / "worker.py").write_text(worker, encoding="utf-8")
+    ended = sqlite_project.run("worker.py", program=Path(sys.executable), env=ON)
+    assert ended.out.startswith("at work, ")
+    assert is_released(sqlite_project)
+    assert sqlite_project.sql("SELECT status FROM system_migration_migration") == [("RUNNING",)]
+    assert "interrupted" in sqlite_project.run("status").out
+    assert sqlite_project.run("startup", env=ON).code == 0
+    assert_once(sqlite_project)
 
 
 # For an entrypoint
