@@ -5,9 +5,8 @@ set -eu
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH"
 
-# Starting this script is the decision to migrate, in production too, and for as long as a day. Not `migration run`: this
+# Starting this script is the decision to migrate, in production too, however long it takes. Not `migration run`: this
 # is also what a restart after a crash does, and there what failed is left to a person, and the server starts all the same.
 # The server itself only looks.
 exec env RUN_MIGRATIONS_ON_STARTUP=true AUTO_MIGRATE=true ALLOW_PRODUCTION_AUTO_MIGRATE=true \
-  MIGRATION_STARTUP_SECONDS=86400 migration startup -- \
-  env -u ALLOW_PRODUCTION_AUTO_MIGRATE AUTO_MIGRATE=false MIGRATION_STARTUP_SECONDS=300 python -m ante_backend
+  migration startup -- env -u ALLOW_PRODUCTION_AUTO_MIGRATE AUTO_MIGRATE=false python -m ante_backend

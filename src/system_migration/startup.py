@@ -42,7 +42,7 @@ _FOLLOW_SECONDS = 1.0
 """How often while a run goes on beside it."""
 _GLANCE_SECONDS = 10.0
 """How often when only a person can change anything."""
-_ENDS_BY_ITSELF = (Stage.RUNNING, Stage.FOLLOWING, Stage.PENDING)
+_ENDS_BY_ITSELF = (Stage.FOLLOWING, Stage.PENDING)
 _LOUD = (Stage.REFUSED, Stage.ATTENTION, Stage.MISCONFIGURED, Stage.DATABASE_AWAY)
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Startup:
         """Begin, once. Returns at once; the database is asked in a thread.
 
         `late` is called in that thread when the deadline passes while a migration still keeps the application from
-        serving and somebody is expected to finish it.
+        serving and somebody else is expected to finish it. A run of this process is let come to its end.
         """
         if self._thread is not None or self._state.stage is Stage.OFF:
             return
@@ -112,11 +112,22 @@ class Startup:
     def wait(self, *, to_the_end: bool = False) -> bool:
         """Wait until the application may serve; False when the deadline passed first, or the process is to stop.
 
+        The deadline is for what others run: while this process runs something itself, it waits as long as that takes.
         With `to_the_end` also until what this process runs has ended, for a process that lives no longer.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._settled(to_the_end), max(0.0, self._deadline - time.monotonic()))
+            while not self._settled(to_the_end) and (left := self._seconds_left()) > 0:
+                self._changed.wait(left)
             return self._state.ready
+
+    def _seconds_left(self) -> float:
+        """Until the deadline, which a run of this process puts off: it is there for those that wait for others.
+
+        A process that ended its own run for it would begin work without checkpoints anew, again and again.
+        """
+        if self._run is not None or self._background.busy:
+            self._deadline = time.monotonic() + self._settings.startup_seconds
+        return self._deadline - time.monotonic()
 
     def _settled(self, to_the_end: bool) -> bool:
         state = self._state
@@ -154,6 +165,7 @@ class Startup:
     def _goes_on(self) -> bool:
         if self._run is not None and self._run.done():
             self._note_end(self._run)
+            self._seconds_left()
             self._run = None
         return not self._stopping.is_set() and self._migrator.stop_asked is None
 
@@ -219,7 +231,7 @@ class Startup:
         log.log(level, "%s", state.sentence, extra={"action": f"startup.{state.stage}", "migration": state.migration})
 
     def _check_deadline(self) -> None:
-        if self._state.ready or self._late is None or time.monotonic() < self._deadline:
+        if self._state.ready or self._late is None or self._seconds_left() > 0:
             return
         if self._state.stage in _ENDS_BY_ITSELF:
             late, self._late = self._late, None
@@ -262,7 +274,7 @@ def migrate_on_startup(migrator: Migrator, background: Background | None = None)
     """For a WSGI application or a worker process: call it once in each process, after any fork, before the work.
 
     Returns at once, or, where a migration blocks the start, when that has ended. Raises `SystemExit(75)` when the
-    deadline passes first. A run that goes on here is ended cleanly when the interpreter exits.
+    deadline passes first and nothing runs here. A run that goes on here is ended cleanly when the interpreter exits.
     """
     startup = Startup(migrator, background)
     atexit.register(startup.stop)

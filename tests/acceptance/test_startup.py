@@ -348,15 +348,3 @@ def test_an_entrypoint_waits_for_what_blocks_the_start_until_its_deadline_or_a_s
         waiting.signal(signal.SIGTERM)
         stopped = waiting.end()
     assert (stopped.code, "served" in stopped.out) == (143, False)
-
-
-def test_at_the_deadline_a_run_of_an_entrypoint_ends_at_a_clean_checkpoint(sqlite_project: Project) -> None:
-    prepare(sqlite_project, ("002_increment", INCREMENT), rows=SEVERAL_BATCHES, open_gate=False)
-    with sqlite_project.start("startup", env=ON | {"MIGRATION_STARTUP_SECONDS": "1"}) as running:
-        sqlite_project.wait_at("transform", running)
-        running.wait_for("the deadline")
-        sqlite_project.open("transform")
-        assert running.end().code == 0  # nothing says that the application must not serve
-    assert_interrupted(sqlite_project)
-    assert sqlite_project.run("startup", env=ON).code == 0
-    assert_once(sqlite_project)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -348,6 +349,31 @@ def test_the_deadline_of_one_that_blocks_the_start(engine: Engine, processes: Pr
     assert late.wait(PATIENCE)
     assert startup.state().stage is Stage.PENDING
     assert not startup.state().ready
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("asked_for", [False, True], ids=["by the start", "over HTTP"])
+def test_the_deadline_does_not_end_the_process_that_is_at_work_itself(
+    engine: Engine, processes: Processes, monkeypatch: pytest.MonkeyPatch, asked_for: bool
+) -> None:
+    """Whoever asked for the work. Without checkpoints it would begin anew in the next process, and never end."""
+    make_numbers(engine, 3)
+    monkeypatch.setattr(Stepping, "stop_at", 10)
+    migrator, late = processes.migrator(Blocking, **ON, startup_seconds=0.2), threading.Event()
+    background = Background(migrator)
+    startup = Startup(migrator, background)
+    if asked_for:
+        background.start(lambda: migrator.acting_as("account 7").run(NAME))
+        assert Stepping.arrived.wait(PATIENCE)
+    startup.begin(late.set)
+    waiting: Future[bool] = Background(migrator).start(lambda: startup.wait(to_the_end=True))
+    assert Stepping.arrived.wait(PATIENCE)
+    began = time.monotonic()
+    wait_for(lambda: waiting.done() or late.is_set() or time.monotonic() > began + 0.5, PATIENCE, "some looks more")
+    assert not waiting.done()
+    Stepping.go_on.set()
+    assert waiting.result(PATIENCE) is True
+    assert not late.is_set()
 
 
 @pytest.mark.databases("sqlite")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING
 
 import click
@@ -49,16 +48,12 @@ def startup_command(session: Session, server: tuple[str, ...]) -> int:
 def _begin(session: Session, migrator: Migrator) -> tuple[StartupState, int | None]:
     """How it ended, and the signal that ended it early."""
     from system_migration.startup import Startup
-    from system_migration.startup_plan import Stage
 
     startup = Startup(migrator, executed_by=session.executed_by)
     with stop_on_signals(migrator):
         startup.begin()
         startup.wait(to_the_end=True)
         state, signal_number = startup.state(), migrator.stop_asked
-        if state.stage is Stage.RUNNING and signal_number is None:
-            startup.request_stop(signal.SIGTERM)
-            output.notice("the deadline has passed: stopping after the batch in flight; the next start continues")
         startup.stop()
     return state, signal_number
 
