@@ -17,16 +17,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from system_migration.background import Background
-from system_migration.errors import Interrupted, Refused
+from system_migration.errors import Interrupted, MigrationFailed, Paused, Refused
 from system_migration.lease import host_name
 from system_migration.migrator import Migrator
-from system_migration.records import RunOptions, RunReport
+from system_migration.records import RunOptions, RunReport, StatusReport
 from system_migration.startup_plan import (
     MEANING,
     Plan,
     Stage,
     after_failed_look,
     decide,
+    is_settled,
     may_block,
     passes,
     without_looking,
@@ -60,6 +61,14 @@ class StartupState:
     rows_total: int | None = None
 
 
+@dataclass
+class _GivenUp:
+    """Why this process starts nothing, and the migration that has to be settled before it does."""
+
+    reason: str
+    migration: str | None
+
+
 class Startup:
     """What one process does about migrations when its application starts.
 
@@ -80,7 +89,7 @@ class Startup:
         self._thread: threading.Thread | None = None
         self._run: Future[list[RunReport]] | None = None
         self._run_sentence = ""
-        self._given_up: str | None = None
+        self._given_up: _GivenUp | None = None
         self._late: Callable[[], None] | None = None
         self._deadline = 0.0
         blocking = any(may_block(each.blocks_startup, each.manual, self._settings) for each in migrator.registry)
@@ -177,8 +186,9 @@ class Startup:
     def _look(self) -> Plan:
         """Where things stand; starts what is to be started."""
         try:
-            plan = decide(self._migrator.status(), self._settings)
-            return self._act(plan)
+            report = self._migrator.status()
+            self._reconsider(report)
+            return self._act(decide(report, self._settings))
         except Exception as error:  # whatever it is, the application starts
             return after_failed_look(error)
 
@@ -190,7 +200,8 @@ class Startup:
                 self._migrator.progress.waiting(plan.sentence)
             return plan
         if self._given_up is not None:
-            return replace(plan, stage=Stage.ATTENTION, sentence=self._given_up)
+            rest = f"This process starts nothing more until {self._given_up.migration} is settled."
+            return replace(plan, stage=Stage.ATTENTION, sentence=f"{self._given_up.reason} {rest}")
         try:
             self._run = self._background.start(lambda: self._acting.run(options=RunOptions(unattended=True)))
         except Refused as busy:  # by a run that was started over HTTP
@@ -206,12 +217,22 @@ class Startup:
             self._wake.set()
 
     def _note_end(self, run: Future[list[RunReport]]) -> None:
-        """Whether this process may run something again: after any failure it only follows, so nothing is retried."""
+        """Whether this process may run something again: after a failure not before a person has settled that one.
+
+        A pause is no failure: whoever resumes it decides that what comes after it is run too.
+        """
         error = run.exception()
         if isinstance(error, Interrupted):  # the interpreter ends, and calls `stop` when it has waited for others
             self._stopping.set()
-        elif error is not None and not passes(error):
-            self._given_up = f"{words(error)} This process starts nothing more."
+        elif error is not None and not passes(error) and not isinstance(error, Paused):
+            self._given_up = _GivenUp(words(error), error.name if isinstance(error, MigrationFailed) else None)
+
+    def _reconsider(self, report: StatusReport) -> None:
+        given_up = self._given_up
+        if given_up is not None and given_up.migration is None:  # a refusal names none: what it kept back is next
+            given_up.migration = next(iter(report.in_line), None)
+        elif given_up is not None and given_up.migration is not None and is_settled(report, given_up.migration):
+            self._given_up = None
 
     # --- what is told --------------------------------------------------------------------------------------------
 

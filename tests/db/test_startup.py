@@ -254,8 +254,55 @@ def test_a_failed_one_is_not_tried_again_by_any_start_nor_is_what_comes_after_it
     assert [run.migration for run in processes.migrator().history()] == [NAME]
     processes.migrator(Stepping, Second).run(NAME)  # a person does
     for startup in (first, again):
-        come_to(startup, Stage.RUNNING, Stage.FOLLOWING, Stage.ATTENTION, Stage.DONE)
-    come_to(again, Stage.DONE)  # then what comes after it is started
+        come_to(startup, Stage.DONE)  # then what comes after it is started, by one of them
+
+
+@pytest.mark.databases("sqlite")
+def test_what_comes_after_a_failed_one_is_started_by_the_very_process_that_failed(
+    engine: Engine, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_numbers(engine, 3)
+    startup = fail_once(processes, monkeypatch)
+    stay_for_some_looks(startup, Stage.ATTENTION)
+    processes.migrator(Stepping, Second).run(NAME)
+    come_to(startup, Stage.DONE)
+    assert rows_of(engine, "SELECT id FROM number WHERE y <> id + 2") == []
+
+
+@pytest.mark.databases("sqlite")
+def test_after_a_refusal_the_same_holds_although_it_names_no_migration(
+    engine: Engine, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_numbers(engine, 3)
+
+    def refuse(self: Stepping, context: Any) -> None:
+        raise Refused("Not today.")
+
+    monkeypatch.setattr(Stepping, "preflight", refuse)
+    startup = processes.begin(Stepping, Second)
+    state = come_to(startup, Stage.ATTENTION)
+    assert state.sentence == f"Not today. This process starts nothing more until {NAME} is settled."
+    stay_for_some_looks(startup, Stage.ATTENTION)
+    monkeypatch.setattr(Stepping, "preflight", BatchMigration.preflight)
+    processes.migrator(Stepping, Second).run(NAME)
+    come_to(startup, Stage.DONE)
+
+
+@pytest.mark.databases("sqlite")
+def test_a_pause_is_no_failure_what_comes_after_it_is_run_when_somebody_has_resumed_it(
+    engine: Engine, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_numbers(engine, ROWS)
+    monkeypatch.setattr(Stepping, "stop_at", 10 * ROWS // 3)
+    startup = processes.begin(Stepping, Second)
+    assert Stepping.arrived.wait(PATIENCE)
+    person = processes.migrator(Stepping, Second)
+    person.pause(NAME)
+    Stepping.go_on.set()
+    assert "PAUSED" in come_to(startup, Stage.ATTENTION).sentence
+    person.resume(NAME)
+    come_to(startup, Stage.DONE)
+    assert rows_of(engine, "SELECT id FROM number WHERE y <> id + 2") == []
 
 
 def test_one_that_fails_while_others_follow_it_is_not_tried_again_by_those(
