@@ -43,6 +43,8 @@ _FOLLOW_SECONDS = 1.0
 """How often while a run goes on beside it."""
 _GLANCE_SECONDS = 10.0
 """How often when only a person can change anything."""
+_AWAY_SECONDS = 60.0
+"""How long a process that lives no longer waits for a database that is away: a host that boots starts both at once."""
 _ENDS_BY_ITSELF = (Stage.FOLLOWING, Stage.PENDING)
 _LOUD = (Stage.REFUSED, Stage.ATTENTION, Stage.MISCONFIGURED, Stage.DATABASE_AWAY)
 
@@ -91,7 +93,7 @@ class Startup:
         self._run_sentence = ""
         self._given_up: _GivenUp | None = None
         self._late: Callable[[], None] | None = None
-        self._deadline = 0.0
+        self._deadline = self._away_until = 0.0
         blocking = any(may_block(each.blocks_startup, each.manual, self._settings) for each in migrator.registry)
         self._state = StartupState(Stage.LOOKING, not blocking, MEANING[Stage.LOOKING])
 
@@ -104,6 +106,7 @@ class Startup:
         if self._thread is not None or self._state.stage is Stage.OFF:
             return
         self._late, self._deadline = late, time.monotonic() + self._settings.startup_seconds
+        self._away_until = time.monotonic() + _AWAY_SECONDS
         if (plan := without_looking(self._settings)) is not None:
             self._publish(plan)
             return
@@ -122,7 +125,8 @@ class Startup:
         """Wait until the application may serve; False when the deadline passed first, or the process is to stop.
 
         The deadline is for what others run: while this process runs something itself, it waits as long as that takes.
-        With `to_the_end` also until what this process runs has ended, for a process that lives no longer.
+        With `to_the_end` also until what this process runs has ended, for a process that lives no longer; and a minute
+        for a database that is away, since nobody asks it again afterwards.
         """
         with self._changed:
             while not self._settled(to_the_end) and (left := self._seconds_left()) > 0:
@@ -143,7 +147,11 @@ class Startup:
         if state.stage in (Stage.STOPPED, Stage.MISCONFIGURED):
             return True
         going = self._run is not None or state.stage in (Stage.LOOKING, Stage.RUNNING)
-        return state.ready and not (to_the_end and going)
+        return state.ready and not (to_the_end and (going or self._may_come_yet))
+
+    @property
+    def _may_come_yet(self) -> bool:
+        return self._state.stage is Stage.DATABASE_AWAY and time.monotonic() < self._away_until
 
     def request_stop(self, signal_number: int) -> None:
         """Ask what goes on to end at a clean checkpoint. Returns at once; safe in a signal handler."""
@@ -181,7 +189,8 @@ class Startup:
     def _pause(self) -> float:
         if not self._state.ready:
             return _LOOK_SECONDS
-        return _FOLLOW_SECONDS if self._state.stage in (Stage.RUNNING, Stage.FOLLOWING) else _GLANCE_SECONDS
+        soon = self._state.stage in (Stage.RUNNING, Stage.FOLLOWING) or self._may_come_yet
+        return _FOLLOW_SECONDS if soon else _GLANCE_SECONDS
 
     def _look(self) -> Plan:
         """Where things stand; starts what is to be started."""

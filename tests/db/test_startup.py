@@ -522,6 +522,26 @@ def test_a_database_that_is_away_is_asked_again_until_it_answers(
         assert rows_of(engine, "SELECT id FROM number WHERE y <> id + 1") == []
 
 
+def test_a_process_that_lives_no_longer_waits_for_its_database_for_a_while(
+    mortal_postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would run what is pending afterwards: on a host that boots, the database may come up a little later."""
+    with fresh_database(mortal_postgres.url) as url, ExitStack() as stack:
+        engine = application_engine(url)
+        make_numbers(engine, 3)
+        mortal_postgres.kill()
+        processes = Processes(engine, stack)
+        startup = processes.begin()
+        come_to(startup, Stage.DATABASE_AWAY)
+        waiting = Background(startup._migrator).start(lambda: startup.wait(to_the_end=True))
+        monkeypatch.setattr(startup_module, "_AWAY_SECONDS", 0.0)
+        assert processes.begin(auto_migrate=False).wait(to_the_end=True)  # not for ever
+        assert not waiting.done()
+        mortal_postgres.start()
+        assert waiting.result(PATIENCE)
+        assert startup.state().stage is Stage.DONE
+
+
 def test_where_nothing_blocks_the_start_an_application_is_ready_without_its_database() -> None:
     url = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
     with ExitStack() as stack:

@@ -27,9 +27,9 @@ def startup_command(session: Session, server: tuple[str, ...]) -> int:
     """Do what a start of the application does about migrations, then become the server.
 
     RUN_MIGRATIONS_ON_STARTUP, AUTO_MIGRATE and ALLOW_PRODUCTION_AUTO_MIGRATE say what that is. What it starts, it runs
-    to the end. What it may not start, what failed and a database that is away keep no application from starting,
-    unless a migration declares blocks_startup; then it waits, for MIGRATION_STARTUP_SECONDS at most. With SERVER it
-    becomes that program in the end. Exits with 0: start the application. 75: not yet; start this again.
+    to the end. What it may not start, what failed and a database that stays away for a minute keep no application
+    from starting, unless a migration declares blocks_startup; then it waits, for MIGRATION_STARTUP_SECONDS at most.
+    With SERVER it becomes that program in the end. Exits with 0: start the application. 75: not yet; start this again.
     2: a setting is wrong. 130, 143: stopped at a clean checkpoint; do not start. --json prints
     {ready, state, migration, reason}.
     """
