@@ -121,15 +121,16 @@ class Startup:
         told = self._progress
         return replace(state, migration=told.migration, rows_done=told.done, rows_total=told.total)
 
-    def wait(self, *, to_the_end: bool = False) -> bool:
+    def wait(self, *, to_the_end: bool = False, until_ready: bool = True) -> bool:
         """Wait until the application may serve; False when the deadline passed first, or the process is to stop.
 
         The deadline is for what others run: while this process runs something itself, it waits as long as that takes.
         With `to_the_end` also until what this process runs has ended, for a process that lives no longer; and a minute
-        for a database that is away, since nobody asks it again afterwards.
+        for a database that is away, since nobody asks it again afterwards. Not `until_ready`, that is all it waits for:
+        for a process that becomes a server which looks by itself whether it may serve.
         """
         with self._changed:
-            while not self._settled(to_the_end) and (left := self._seconds_left()) > 0:
+            while not self._settled(to_the_end, until_ready) and (left := self._seconds_left()) > 0:
                 self._changed.wait(left)
             return self._state.ready
 
@@ -142,12 +143,12 @@ class Startup:
             self._deadline = time.monotonic() + self._settings.startup_seconds
         return self._deadline - time.monotonic()
 
-    def _settled(self, to_the_end: bool) -> bool:
+    def _settled(self, to_the_end: bool, until_ready: bool) -> bool:
         state = self._state
         if state.stage in (Stage.STOPPED, Stage.MISCONFIGURED):
             return True
         going = self._run is not None or state.stage in (Stage.LOOKING, Stage.RUNNING)
-        return state.ready and not (to_the_end and (going or self._may_come_yet))
+        return (state.ready or not until_ready) and not (to_the_end and (going or self._may_come_yet))
 
     @property
     def _may_come_yet(self) -> bool:

@@ -46,6 +46,20 @@ def come_up(running: Running, server: Backend) -> None:
     assert running.going, running.end()
 
 
+def test_where_only_a_person_can_help_the_server_answers_and_serves_when_they_have(
+    project: Project, server: Backend
+) -> None:
+    strict = INCREMENT.replace("    max_issues = 1", "    max_issues = 0\n    blocks_startup = True")
+    prepare(project, ("002_increment", strict))
+    project.run("run", "--yes", code=1)  # of row 13
+    with project.start(program=START) as running:
+        come_up(running, server)
+        server.come_to((503, "attention"))
+        project.run("run", "002-increment", "--yes", "--max-issues", "1")
+        server.come_to((200, "done"))
+        server.close()
+
+
 def test_a_signal_while_it_migrates_ends_the_run_at_a_clean_checkpoint_and_the_next_start_goes_on_and_serves(
     project: Project, server: Backend
 ) -> None:
