@@ -27,12 +27,15 @@ def migrations_lifespan(startup: Startup) -> Lifespan:
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        late = False
+        late, loop = False, asyncio.get_running_loop()
 
         def end_server() -> None:
             nonlocal late
             late = True
-            os.kill(os.getpid(), signal.SIGTERM)  # the way to ask any server for a clean end
+            # The way to ask any server for a clean end. Not by `os.kill`, which ends a process on Windows at once; and
+            # in the loop's own thread, because that is what a server wakes up for.
+            with suppress(RuntimeError):  # the loop is closed: it ends already
+                loop.call_soon_threadsafe(signal.raise_signal, signal.SIGTERM)
 
         startup.begin(end_server)
         try:
