@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from system_migration.background import Background
-from system_migration.errors import Interrupted, MigrationFailed, Paused, Refused
+from system_migration.errors import EXIT_NOT_YET, Interrupted, MigrationFailed, Paused, Refused
 from system_migration.lease import host_name
 from system_migration.migrator import Migrator
 from system_migration.records import RunOptions, RunReport, StatusReport
@@ -33,9 +33,6 @@ from system_migration.startup_plan import (
     without_looking,
     words,
 )
-
-EXIT_NOT_YET = 75
-"""`EX_TEMPFAIL`: the deadline passed and the application must not serve yet. Start the process again."""
 
 _LOOK_SECONDS = 0.5
 """How often it is looked while the application must not serve."""

@@ -36,13 +36,15 @@ def startup_command(session: Session, server: tuple[str, ...], server_holds: boo
     2: a setting is wrong. 130, 143: stopped at a clean checkpoint; do not start. --json prints
     {ready, state, migration, reason}.
     """
+    from system_migration.startup_plan import Stage
+
     server_holds &= bool(server)
     with session.migrator(watched=True) as migrator:
         state, signal_number = _begin(session, migrator, until_ready=not server_holds)
     _show(session, state)
     if signal_number is not None:
         return exit_codes.SIGNAL + signal_number
-    if state.stage.value == "misconfigured":
+    if state.stage is Stage.MISCONFIGURED:
         return exit_codes.USAGE
     if not state.ready and not server_holds:
         return exit_codes.NOT_YET

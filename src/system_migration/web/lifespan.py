@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
-from system_migration.startup import EXIT_NOT_YET, Startup
+from system_migration.errors import EXIT_NOT_YET
+from system_migration.startup import Startup
 from system_migration.web.stopping import also_on_stop
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
