@@ -27,6 +27,10 @@ RUN_ENDED = "run.ended"
 """The `action` of the log record that tells why a run ended early. Whoever called learns the same by an exception."""
 
 
+EXIT_NOT_YET = 75
+"""`EX_TEMPFAIL`, with which a process exits that must not serve yet when its deadline passes. Start it again."""
+
+
 class MigrationSystemError(Exception):
     """The base of every error this library raises on purpose.
 

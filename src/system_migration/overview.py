@@ -5,7 +5,7 @@ from __future__ import annotations
 from system_migration import code
 from system_migration.migration import Migration
 from system_migration.records import MigrationStatus, StatusReport
-from system_migration.registry import Registry, rank
+from system_migration.registry import Registry, is_numbered, rank
 from system_migration.states import RunKind, Status
 from system_migration.store.migrations import PRUNED_PIN, MigrationRow, Snapshot
 
@@ -14,8 +14,12 @@ _UNFINISHED = (Status.RUNNING, Status.PAUSED, Status.FAILED)
 
 
 def report(registry: Registry, snapshot: Snapshot, environment: str) -> StatusReport:
-    """Every migration in order, then those whose code is gone; and what a plain run would take."""
+    """Every migration in order, then those whose code is gone; and what a plain run would take.
+
+    Whether one whose code is gone is newer than all here, or an old one whose file was deleted, only numbers tell.
+    """
     gone = sorted(name for name in snapshot.rows if name not in registry)
+    last_known = max(filter(is_numbered, registry.names), key=rank, default=None)
     statuses = [status_of(registry, snapshot, name) for name in (*registry.names, *gone)]
     return StatusReport(
         environment,
@@ -23,13 +27,8 @@ def report(registry: Registry, snapshot: Snapshot, environment: str) -> StatusRe
         pending=to_do(registry, snapshot),
         warnings=_warnings(snapshot, environment),
         in_line=to_do(registry, snapshot, in_hand=True),
-        newer=[name for name in gone if _is_later(name, registry)],
+        newer=[name for name in gone if is_numbered(name) and last_known is not None and rank(name) > rank(last_known)],
     )
-
-
-def _is_later(name: str, registry: Registry) -> bool:
-    """Whether a migration comes after all that are known here. Files of old ones may have been deleted."""
-    return all(rank(known) < rank(name) for known in registry.names)
 
 
 def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationStatus:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import inspect
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -164,7 +165,12 @@ def _ordered(by_name: dict[str, type[Migration]]) -> list[str]:
     return ordered
 
 
+def is_numbered(name: str) -> bool:
+    """Whether a name tells by a number where it comes."""
+    return math.isfinite(rank(name)[0])
+
+
 def rank(name: str) -> tuple[float, str, str]:
     """Where a name comes among others that require nothing: by its number."""
     number = re.match(r"\d+", name)
-    return (float(number.group()) if number else float("inf"), name, name)
+    return (float(number.group()) if number else math.inf, name, name)

@@ -17,24 +17,22 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from system_migration.background import Background
-from system_migration.errors import Interrupted, Refused
+from system_migration.errors import EXIT_NOT_YET, Interrupted, MigrationFailed, Paused, Refused
 from system_migration.lease import host_name
 from system_migration.migrator import Migrator
-from system_migration.records import RunOptions, RunReport
+from system_migration.records import RunOptions, RunReport, StatusReport
 from system_migration.startup_plan import (
     MEANING,
     Plan,
     Stage,
     after_failed_look,
     decide,
+    is_settled,
     may_block,
     passes,
     without_looking,
     words,
 )
-
-EXIT_NOT_YET = 75
-"""`EX_TEMPFAIL`: the deadline passed and the application must not serve yet. Start the process again."""
 
 _LOOK_SECONDS = 0.5
 """How often it is looked while the application must not serve."""
@@ -42,7 +40,9 @@ _FOLLOW_SECONDS = 1.0
 """How often while a run goes on beside it."""
 _GLANCE_SECONDS = 10.0
 """How often when only a person can change anything."""
-_ENDS_BY_ITSELF = (Stage.RUNNING, Stage.FOLLOWING, Stage.PENDING)
+_AWAY_SECONDS = 60.0
+"""How long a process that lives no longer waits for a database that is away: a host that boots starts both at once."""
+_ENDS_BY_ITSELF = (Stage.FOLLOWING, Stage.PENDING)
 _LOUD = (Stage.REFUSED, Stage.ATTENTION, Stage.MISCONFIGURED, Stage.DATABASE_AWAY)
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,14 @@ class StartupState:
     migration: str | None = None
     rows_done: int | None = None
     rows_total: int | None = None
+
+
+@dataclass
+class _GivenUp:
+    """Why this process starts nothing, and the migration that has to be settled before it does."""
+
+    reason: str
+    migration: str | None
 
 
 class Startup:
@@ -80,9 +88,9 @@ class Startup:
         self._thread: threading.Thread | None = None
         self._run: Future[list[RunReport]] | None = None
         self._run_sentence = ""
-        self._given_up: str | None = None
+        self._given_up: _GivenUp | None = None
         self._late: Callable[[], None] | None = None
-        self._deadline = 0.0
+        self._deadline = self._away_until = 0.0
         blocking = any(may_block(each.blocks_startup, each.manual, self._settings) for each in migrator.registry)
         self._state = StartupState(Stage.LOOKING, not blocking, MEANING[Stage.LOOKING])
 
@@ -90,11 +98,12 @@ class Startup:
         """Begin, once. Returns at once; the database is asked in a thread.
 
         `late` is called in that thread when the deadline passes while a migration still keeps the application from
-        serving and somebody is expected to finish it.
+        serving and somebody else is expected to finish it. A run of this process is let come to its end.
         """
         if self._thread is not None or self._state.stage is Stage.OFF:
             return
         self._late, self._deadline = late, time.monotonic() + self._settings.startup_seconds
+        self._away_until = time.monotonic() + _AWAY_SECONDS
         if (plan := without_looking(self._settings)) is not None:
             self._publish(plan)
             return
@@ -109,21 +118,38 @@ class Startup:
         told = self._progress
         return replace(state, migration=told.migration, rows_done=told.done, rows_total=told.total)
 
-    def wait(self, *, to_the_end: bool = False) -> bool:
+    def wait(self, *, to_the_end: bool = False, until_ready: bool = True) -> bool:
         """Wait until the application may serve; False when the deadline passed first, or the process is to stop.
 
-        With `to_the_end` also until what this process runs has ended, for a process that lives no longer.
+        The deadline is for what others run: while this process runs something itself, it waits as long as that takes.
+        With `to_the_end` also until what this process runs has ended, for a process that lives no longer; and a minute
+        for a database that is away, since nobody asks it again afterwards. Not `until_ready`, that is all it waits for:
+        for a process that becomes a server which looks by itself whether it may serve.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._settled(to_the_end), max(0.0, self._deadline - time.monotonic()))
+            while not self._settled(to_the_end, until_ready) and (left := self._seconds_left()) > 0:
+                self._changed.wait(left)
             return self._state.ready
 
-    def _settled(self, to_the_end: bool) -> bool:
+    def _seconds_left(self) -> float:
+        """Until the deadline, which a run of this process puts off: it is there for those that wait for others.
+
+        A process that ended its own run for it would begin work without checkpoints anew, again and again.
+        """
+        if self._run is not None or self._background.busy:
+            self._deadline = time.monotonic() + self._settings.startup_seconds
+        return self._deadline - time.monotonic()
+
+    def _settled(self, to_the_end: bool, until_ready: bool) -> bool:
         state = self._state
         if state.stage in (Stage.STOPPED, Stage.MISCONFIGURED):
             return True
         going = self._run is not None or state.stage in (Stage.LOOKING, Stage.RUNNING)
-        return state.ready and not (to_the_end and going)
+        return (state.ready or not until_ready) and not (to_the_end and (going or self._may_come_yet))
+
+    @property
+    def _may_come_yet(self) -> bool:
+        return self._state.stage is Stage.DATABASE_AWAY and time.monotonic() < self._away_until
 
     def request_stop(self, signal_number: int) -> None:
         """Ask what goes on to end at a clean checkpoint. Returns at once; safe in a signal handler."""
@@ -141,7 +167,7 @@ class Startup:
     # --- the thread ----------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        while not self._stopping.is_set() and self._migrator.stop_asked is None:
+        while self._goes_on():
             plan = self._look()
             self._publish(plan)
             if plan.stage is Stage.DONE:
@@ -151,19 +177,25 @@ class Startup:
             self._wake.clear()
         self._publish(Plan(Stage.STOPPED, MEANING[Stage.STOPPED], ready=False))
 
+    def _goes_on(self) -> bool:
+        if self._run is not None and self._run.done():
+            self._note_end(self._run)
+            self._seconds_left()
+            self._run = None
+        return not self._stopping.is_set() and self._migrator.stop_asked is None
+
     def _pause(self) -> float:
         if not self._state.ready:
             return _LOOK_SECONDS
-        return _FOLLOW_SECONDS if self._state.stage in (Stage.RUNNING, Stage.FOLLOWING) else _GLANCE_SECONDS
+        soon = self._state.stage in (Stage.RUNNING, Stage.FOLLOWING) or self._may_come_yet
+        return _FOLLOW_SECONDS if soon else _GLANCE_SECONDS
 
     def _look(self) -> Plan:
         """Where things stand; starts what is to be started."""
-        if self._run is not None and self._run.done():
-            self._note_end(self._run)
-            self._run = None
         try:
-            plan = decide(self._migrator.status(), self._settings)
-            return self._act(plan)
+            report = self._migrator.status()
+            self._reconsider(report)
+            return self._act(decide(report, self._settings))
         except Exception as error:  # whatever it is, the application starts
             return after_failed_look(error)
 
@@ -175,7 +207,8 @@ class Startup:
                 self._migrator.progress.waiting(plan.sentence)
             return plan
         if self._given_up is not None:
-            return replace(plan, stage=Stage.ATTENTION, sentence=self._given_up)
+            rest = f"This process starts nothing more until {self._given_up.migration} is settled."
+            return replace(plan, stage=Stage.ATTENTION, sentence=f"{self._given_up.reason} {rest}")
         try:
             self._run = self._background.start(lambda: self._acting.run(options=RunOptions(unattended=True)))
         except Refused as busy:  # by a run that was started over HTTP
@@ -191,10 +224,22 @@ class Startup:
             self._wake.set()
 
     def _note_end(self, run: Future[list[RunReport]]) -> None:
-        """Whether this process may run something again: after any failure it only follows, so nothing is retried."""
+        """Whether this process may run something again: after a failure not before a person has settled that one.
+
+        A pause is no failure: whoever resumes it decides that what comes after it is run too.
+        """
         error = run.exception()
-        if error is not None and not passes(error) and not isinstance(error, Interrupted):
-            self._given_up = f"{words(error)} This process starts nothing more."
+        if isinstance(error, Interrupted):  # the interpreter ends, and calls `stop` when it has waited for others
+            self._stopping.set()
+        elif error is not None and not passes(error) and not isinstance(error, Paused):
+            self._given_up = _GivenUp(words(error), error.name if isinstance(error, MigrationFailed) else None)
+
+    def _reconsider(self, report: StatusReport) -> None:
+        given_up = self._given_up
+        if given_up is not None and given_up.migration is None:  # a refusal names none: what it kept back is next
+            given_up.migration = next(iter(report.in_line), None)
+        elif given_up is not None and given_up.migration is not None and is_settled(report, given_up.migration):
+            self._given_up = None
 
     # --- what is told --------------------------------------------------------------------------------------------
 
@@ -214,7 +259,7 @@ class Startup:
         log.log(level, "%s", state.sentence, extra={"action": f"startup.{state.stage}", "migration": state.migration})
 
     def _check_deadline(self) -> None:
-        if self._state.ready or self._late is None or time.monotonic() < self._deadline:
+        if self._state.ready or self._late is None or self._seconds_left() > 0:
             return
         if self._state.stage in _ENDS_BY_ITSELF:
             late, self._late = self._late, None
@@ -257,7 +302,7 @@ def migrate_on_startup(migrator: Migrator, background: Background | None = None)
     """For a WSGI application or a worker process: call it once in each process, after any fork, before the work.
 
     Returns at once, or, where a migration blocks the start, when that has ended. Raises `SystemExit(75)` when the
-    deadline passes first. A run that goes on here is ended cleanly when the interpreter exits.
+    deadline passes first and nothing runs here. A run that goes on here is ended cleanly when the interpreter exits.
     """
     startup = Startup(migrator, background)
     atexit.register(startup.stop)

@@ -86,6 +86,11 @@ def decide(report: StatusReport, settings: Settings) -> Plan:
     return Plan(stage, sentence, blocking is None, first.name, done)
 
 
+def is_settled(report: StatusReport, name: str) -> bool:
+    """Whether nothing is left to do for a migration, or a person decided so."""
+    return any(status.name == name and status.status in _SETTLED for status in report.migrations)
+
+
 def may_block(blocks_startup: bool, manual: bool, settings: Settings) -> bool:
     """Whether the application must not serve before the end of a migration. A manual one is in nobody's way."""
     return not manual and (blocks_startup or settings.startup_wait)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -253,8 +254,55 @@ def test_a_failed_one_is_not_tried_again_by_any_start_nor_is_what_comes_after_it
     assert [run.migration for run in processes.migrator().history()] == [NAME]
     processes.migrator(Stepping, Second).run(NAME)  # a person does
     for startup in (first, again):
-        come_to(startup, Stage.RUNNING, Stage.FOLLOWING, Stage.ATTENTION, Stage.DONE)
-    come_to(again, Stage.DONE)  # then what comes after it is started
+        come_to(startup, Stage.DONE)  # then what comes after it is started, by one of them
+
+
+@pytest.mark.databases("sqlite")
+def test_what_comes_after_a_failed_one_is_started_by_the_very_process_that_failed(
+    engine: Engine, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_numbers(engine, 3)
+    startup = fail_once(processes, monkeypatch)
+    stay_for_some_looks(startup, Stage.ATTENTION)
+    processes.migrator(Stepping, Second).run(NAME)
+    come_to(startup, Stage.DONE)
+    assert rows_of(engine, "SELECT id FROM number WHERE y <> id + 2") == []
+
+
+@pytest.mark.databases("sqlite")
+def test_after_a_refusal_the_same_holds_although_it_names_no_migration(
+    engine: Engine, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_numbers(engine, 3)
+
+    def refuse(self: Stepping, context: Any) -> None:
+        raise Refused("Not today.")
+
+    monkeypatch.setattr(Stepping, "preflight", refuse)
+    startup = processes.begin(Stepping, Second)
+    state = come_to(startup, Stage.ATTENTION)
+    assert state.sentence == f"Not today. This process starts nothing more until {NAME} is settled."
+    stay_for_some_looks(startup, Stage.ATTENTION)
+    monkeypatch.setattr(Stepping, "preflight", BatchMigration.preflight)
+    processes.migrator(Stepping, Second).run(NAME)
+    come_to(startup, Stage.DONE)
+
+
+@pytest.mark.databases("sqlite")
+def test_a_pause_is_no_failure_what_comes_after_it_is_run_when_somebody_has_resumed_it(
+    engine: Engine, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_numbers(engine, ROWS)
+    monkeypatch.setattr(Stepping, "stop_at", 10 * ROWS // 3)
+    startup = processes.begin(Stepping, Second)
+    assert Stepping.arrived.wait(PATIENCE)
+    person = processes.migrator(Stepping, Second)
+    person.pause(NAME)
+    Stepping.go_on.set()
+    assert "PAUSED" in come_to(startup, Stage.ATTENTION).sentence
+    person.resume(NAME)
+    come_to(startup, Stage.DONE)
+    assert rows_of(engine, "SELECT id FROM number WHERE y <> id + 2") == []
 
 
 def test_one_that_fails_while_others_follow_it_is_not_tried_again_by_those(
@@ -348,6 +396,31 @@ def test_the_deadline_of_one_that_blocks_the_start(engine: Engine, processes: Pr
     assert late.wait(PATIENCE)
     assert startup.state().stage is Stage.PENDING
     assert not startup.state().ready
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("asked_for", [False, True], ids=["by the start", "over HTTP"])
+def test_the_deadline_does_not_end_the_process_that_is_at_work_itself(
+    engine: Engine, processes: Processes, monkeypatch: pytest.MonkeyPatch, asked_for: bool
+) -> None:
+    """Whoever asked for the work. Without checkpoints it would begin anew in the next process, and never end."""
+    make_numbers(engine, 3)
+    monkeypatch.setattr(Stepping, "stop_at", 10)
+    migrator, late = processes.migrator(Blocking, **ON, startup_seconds=0.2), threading.Event()
+    background = Background(migrator)
+    startup = Startup(migrator, background)
+    if asked_for:
+        background.start(lambda: migrator.acting_as("account 7").run(NAME))
+        assert Stepping.arrived.wait(PATIENCE)
+    startup.begin(late.set)
+    waiting: Future[bool] = Background(migrator).start(lambda: startup.wait(to_the_end=True))
+    assert Stepping.arrived.wait(PATIENCE)
+    began = time.monotonic()
+    wait_for(lambda: waiting.done() or late.is_set() or time.monotonic() > began + 0.5, PATIENCE, "some looks more")
+    assert not waiting.done()
+    Stepping.go_on.set()
+    assert waiting.result(PATIENCE) is True
+    assert not late.is_set()
 
 
 @pytest.mark.databases("sqlite")
@@ -447,6 +520,26 @@ def test_a_database_that_is_away_is_asked_again_until_it_answers(
         assert waiting.result(PATIENCE)
         assert startup.state().stage is Stage.DONE
         assert rows_of(engine, "SELECT id FROM number WHERE y <> id + 1") == []
+
+
+def test_a_process_that_lives_no_longer_waits_for_its_database_for_a_while(
+    mortal_postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would run what is pending afterwards: on a host that boots, the database may come up a little later."""
+    with fresh_database(mortal_postgres.url) as url, ExitStack() as stack:
+        engine = application_engine(url)
+        make_numbers(engine, 3)
+        mortal_postgres.kill()
+        processes = Processes(engine, stack)
+        startup = processes.begin()
+        come_to(startup, Stage.DATABASE_AWAY)
+        waiting = Background(startup._migrator).start(lambda: startup.wait(to_the_end=True))
+        monkeypatch.setattr(startup_module, "_AWAY_SECONDS", 0.0)
+        assert processes.begin(auto_migrate=False).wait(to_the_end=True)  # not for ever
+        assert not waiting.done()
+        mortal_postgres.start()
+        assert waiting.result(PATIENCE)
+        assert startup.state().stage is Stage.DONE
 
 
 def test_where_nothing_blocks_the_start_an_application_is_ready_without_its_database() -> None:

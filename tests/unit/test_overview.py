@@ -241,6 +241,20 @@ def test_records_of_later_migrations_than_the_last_known_were_made_by_a_newer_pr
     assert overview.report(REGISTRY, snapshot(older, newer), "production").newer == ["004-from-tomorrow"]
 
 
+def test_without_a_number_nothing_tells_that_a_record_is_newer() -> None:
+    """It may be of an old migration whose file was deleted; nor do those here without one come after all others."""
+    assert overview.report(REGISTRY, snapshot(row(name="clean-up")), "production").newer == []
+    assert overview.report(Registry([]), snapshot(row(name="001-first")), "production").newer == []
+
+    class Unnumbered(Second):
+        name = "clean-up"
+
+    both = overview.report(Registry([First, Unnumbered]), snapshot(row(name="004-from-tomorrow")), "production")
+    assert both.newer == ["004-from-tomorrow"]
+    alone = overview.report(Registry([Unnumbered]), snapshot(row(name="004-gone")), "production")
+    assert alone.newer == []
+
+
 def test_a_report_names_in_order_what_a_run_would_come_to() -> None:
     paused = row(name="002-second", status=Status.PAUSED)
     assert overview.report(REGISTRY, snapshot(paused), "production").in_line == ["001-first", "002-second"]

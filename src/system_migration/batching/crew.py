@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
+from system_migration.batching.leaving import submitted
+
 _T = TypeVar("_T")
 MOST = 64
 """Threads, and so connections, of one run at the most."""
@@ -46,13 +48,13 @@ class Crew(Generic[_T]):
         self._done: list[_T] = []
 
     def hand_over(self, call: Callable[[], _T]) -> None:
-        """Have `call` made. Its result comes back from `finished`."""
+        """Have `call` made. Its result comes back from `finished`. `Interrupted` where the process ends."""
         if self.size == 1:
             self._done.append(call())
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.size, thread_name_prefix="writer")
-        self._going.add(self._pool.submit(call))
+        self._going.add(submitted(self._pool, call))
 
     @property
     def is_full(self) -> bool:

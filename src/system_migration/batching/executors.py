@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from system_migration.batch_migration import BatchMigration
+from system_migration.batching.leaving import submitted
 from system_migration.batching.processes import ProcessPool
 from system_migration.batching.slow_rows import SlowRows
 from system_migration.batching.transform import Outcome, Task, prepared, transform_rows
@@ -94,7 +95,7 @@ class ThreadPool:
 
     def submit(self, task: Task) -> Future[list[Outcome]]:
         """The outcomes of a slice, once a thread has transformed it."""
-        return self._executor.submit(self._inline.transform, task)
+        return submitted(self._executor, self._inline.transform, task)
 
     def close(self) -> None:
         """Wait for the slices that have begun; the others are cancelled."""
@@ -128,7 +129,7 @@ class Transformer:
 
         `done` hears how many more are finished, in this thread. Only a failing `setup_worker` raises, or a worker
         process that cannot be replaced; a failing `transform` is an outcome. Closed meanwhile, it raises
-        `CancelledError`.
+        `CancelledError`; where the process ends, `Interrupted`.
         """
         began = time.monotonic()
         outcomes: list[Outcome] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from system_migration.errors import (
+    EXIT_NOT_YET,
     ConfigurationError,
     HeldElsewhere,
     Interrupted,
@@ -17,7 +18,7 @@ USAGE = 2
 WORK_PENDING = 3
 HELD = 4
 REFUSED = 5
-NOT_YET = 75
+NOT_YET = EXIT_NOT_YET
 SIGNAL = 128
 
 EXIT_CODES: dict[type[BaseException], int] = {

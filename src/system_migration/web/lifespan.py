@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
-from system_migration.startup import EXIT_NOT_YET, Startup
+from system_migration.errors import EXIT_NOT_YET
+from system_migration.startup import Startup
 from system_migration.web.stopping import also_on_stop
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
@@ -27,12 +28,15 @@ def migrations_lifespan(startup: Startup) -> Lifespan:
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        late = False
+        late, loop = False, asyncio.get_running_loop()
 
         def end_server() -> None:
             nonlocal late
             late = True
-            os.kill(os.getpid(), signal.SIGTERM)  # the way to ask any server for a clean end
+            # The way to ask any server for a clean end. Not by `os.kill`, which ends a process on Windows at once; and
+            # in the loop's own thread, because that is what a server wakes up for.
+            with suppress(RuntimeError):  # the loop is closed: it ends already
+                loop.call_soon_threadsafe(signal.raise_signal, signal.SIGTERM)
 
         startup.begin(end_server)
         try:
