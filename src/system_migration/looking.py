@@ -121,7 +121,7 @@ class Looking:
             for row in going:
                 start = starts.newest(connection, self.environment, row.name, str(row.run_id))
                 if start is not None and start.door == door and row.run_kind is not None:
-                    yield Unfinished(row.name, row.run_kind, row.stale, start)
+                    yield Unfinished(str(row.run_id), row.name, row.run_kind, row.stale, start)
 
         return self._tracked.read(lambda c: builtins.list(find(c)), []) if going else []
 

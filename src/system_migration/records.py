@@ -176,6 +176,7 @@ class Start:
 class Unfinished:
     """A run without an end, and how its last runner was started."""
 
+    run_id: str
     name: str
     kind: RunKind
     stale: bool

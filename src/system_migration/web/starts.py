@@ -184,7 +184,7 @@ def held_only(wanted: Wanted) -> Wanted:
     return replace(wanted, options=replace(wanted.options, held_only=True))
 
 
-async def wait_for(future: Future[Any], seconds: float) -> bool:
+async def wait_for(future: Future[Any], seconds: float | None = None) -> bool:
     """Wait, without a thread, until the future has its result, for at most so long; whether it has."""
     loop, told = asyncio.get_running_loop(), asyncio.Event()
 
