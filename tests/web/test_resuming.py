@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -26,6 +27,8 @@ from system_migration import (
     Settings,
 )
 from system_migration.background import Background
+from system_migration.startup import Startup
+from system_migration.startup_plan import Stage
 from system_migration.web.resuming import Resuming
 from system_migration.web.starts import Starts, Wanted
 from tests.support.host import wait_for
@@ -101,12 +104,10 @@ class Note(BatchMigration):
 
 
 @contextmanager
-def process(
-    engine: sa.Engine, *migrations: type[Migration], lease_seconds: float = 30.0
-) -> Iterator[tuple[Migrator, Starts]]:
+def process(engine: sa.Engine, *migrations: type[Migration], **settings: Any) -> Iterator[tuple[Migrator, Starts]]:
     """What one server process has, without its server."""
-    settings = Settings(environment="staging", lease_seconds=lease_seconds)
-    with Migrator(engine, Registry(list(migrations or ALL)), settings) as migrator:
+    told = Settings(environment="staging", **settings)
+    with Migrator(engine, Registry(list(migrations or ALL)), told) as migrator:
         background = Background(migrator)
         yield migrator, Starts(migrator, background)
         assert background.stop(PATIENCE)
@@ -173,4 +174,24 @@ def test_a_run_that_waits_for_the_end_of_another_is_gone_on_with_too(items: sa.E
             gate.opened.set()
             resuming.result(PATIENCE)
         assert {each.outcome for each in migrator.history()} == {"succeeded"}
+    assert changes(items) == ONCE
+
+
+def test_a_start_of_the_application_goes_on_with_a_run_as_it_was_asked_for(items: sa.Engine) -> None:
+    asked = RunOptions(batch_size=1, workers=1, max_rate=1000, max_issues=7)
+    with process(items, Increment) as (migrator, starts), gated() as gate:
+        starts.begin(Wanted("run", Increment.name, asked), "ada").begun.result(PATIENCE)
+        assert gate.reached.wait(PATIENCE)
+        migrator.request_stop(15)
+    with process(items, Increment, run_on_startup=True, auto_migrate=True) as (migrator, _):
+        startup = Startup(migrator)
+        startup.begin()
+        wait_for(lambda: startup.state().stage is Stage.DONE, PATIENCE, "the end of the run")
+        startup.stop()
+        events = {each.action: each for each in migrator.show(Increment.name).events}
+        begun, taken = events["run_started"].detail, events["takeover"].detail
+        assert events["takeover"].actor.startswith("startup@")
+        assert taken["options"] == begun["options"] == asked.given()
+        assert (taken["door"], taken["request"], taken["named"]) == ("rest", begun["request"], True)
+        assert all(each.rows == each.batches for each in migrator.batches(Increment.name))
     assert changes(items) == ONCE
