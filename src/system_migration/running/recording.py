@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from system_migration import code
-from system_migration.errors import MigrationSystemError, Refused
+from system_migration.errors import Interrupted, Refused
 from system_migration.migration import Migration
 from system_migration.records import DryRunReport, RunOptions, RunReport, as_json, empty_report
 from system_migration.running import undo_dry_run, verification
+from system_migration.running.contexts import describe
 from system_migration.running.dry_run import DryRun
 from system_migration.running.reporting import run_report
 from system_migration.running.run_log import RunLog
@@ -17,7 +22,10 @@ from system_migration.running.workspace import Workspace
 from system_migration.states import Outcome, RunKind
 from system_migration.store import audit, migrations, runs
 from system_migration.store.migrations import MigrationRow
+from system_migration.store.patience import BRIEF
 from system_migration.store.runs import Attempt
+
+_log = logging.getLogger(__name__)
 
 
 def dry_run(
@@ -59,38 +67,33 @@ def kept(
 ) -> DryRunReport:
     """The report that `look` makes, kept with an attempt of its own where something may be `stored`.
 
-    Dying half-way leaves an attempt without an outcome.
+    Whatever ends it early is its outcome. Dying half-way leaves an attempt without one.
     """
     if not stored:
         return look()
     attempt = _begin(workspace, migration, row, RunKind.DRY_RUN)
-    try:
+    with _with_an_end(workspace, migration, attempt):
         report = look()
-    except MigrationSystemError as reason:
-        _refuse(workspace, attempt, reason)
-        raise
-    outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
-    with workspace.database.write() as connection:
-        runs.finish(connection, attempt, outcome, error=report.refusal or report.error, report=as_json(report))
-        if log is not None:
-            log.store(connection, attempt.id)
+        outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
+        with workspace.database.write() as connection:
+            runs.finish(connection, attempt, outcome, error=report.refusal or report.error, report=as_json(report))
+            if log is not None:
+                log.store(connection, attempt.id)
     return report
 
 
 def verify(workspace: Workspace, migration: type[Migration], row: MigrationRow) -> RunReport:
     """Verify a COMPLETED migration once more, and record the verdict. The report's `error` says what did not hold.
 
-    Dying half-way leaves an attempt without an outcome; the migration is as verified as before.
+    Whatever ends it early is its outcome. Dying half-way leaves an attempt without one; the migration is as verified
+    as before.
     """
     log, began = RunLog(migration.name), workspace.clock.monotonic()
     workspace.progress.phase(migration.name, "verifying")
     attempt = _begin(workspace, migration, row, RunKind.VERIFY)
-    try:
+    with _with_an_end(workspace, migration, attempt):
         verdict = verification.verify(workspace, migration(), row, attempt, RunOptions(), log)
-    except MigrationSystemError as reason:
-        _refuse(workspace, attempt, reason)
-        raise
-    _record_verdict(workspace, row, attempt, verdict, log)
+        _record_verdict(workspace, row, attempt, verdict, log)
     seconds = workspace.clock.monotonic() - began
     metadata = {} if verdict.possible else {"note": "the migration brings no verify()"}
     return run_report(row, attempt, seconds, verified=verdict.passed, metadata=metadata, error=_failure(verdict))
@@ -122,6 +125,17 @@ def _begin(workspace: Workspace, migration: type[Migration], row: MigrationRow |
     return attempt
 
 
-def _refuse(workspace: Workspace, attempt: Attempt, reason: MigrationSystemError) -> None:
-    with workspace.database.write() as connection:
-        runs.finish(connection, attempt, Outcome.REFUSED, error=str(reason))
+@contextmanager
+def _with_an_end(workspace: Workspace, migration: type[Migration], attempt: Attempt) -> Iterator[None]:
+    """Whatever is raised in the block, even what ends a program, is on the record before it goes on."""
+    try:
+        yield
+    except BaseException as error:
+        outcome = Outcome.REFUSED if isinstance(error, Refused) else Outcome.FAILED
+        reason = describe(error, workspace.database.dialect, migration)
+        try:
+            workspace.database.transact(lambda c: runs.finish(c, attempt, outcome, error=reason), patience=BRIEF)
+        except (SQLAlchemyError, Interrupted) as why:  # what happened must still be told, and not in an hour
+            extra = {"action": "run.not_recorded", "migration": attempt.name, "run_id": attempt.id}
+            _log.error("the end of a %s is not recorded: %s", attempt.kind, type(why).__name__, extra=extra)
+        raise
