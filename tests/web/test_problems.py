@@ -24,7 +24,7 @@ STATUS = {
     "UnknownRun": 404,
     "Interrupted": 503,
     **dict.fromkeys(["Refused", "HeldElsewhere", "LeaseLost", "Paused", "Cancelled", "MigrationFailed"], 409),
-    **dict.fromkeys(["VerificationFailed"], 409),
+    **dict.fromkeys(["VerificationFailed", "Withdrawn"], 409),
     **dict.fromkeys(["MigrationSystemError", "ConfigurationError", "LoadError"], 500),
 }
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from system_migration import Migration, MigrationContext, MigrationResult, Migrator, Registry, RunOptions, Settings
 from system_migration.background import Background
+from system_migration.batching import target
 from system_migration.errors import Refused
 from system_migration.running import requests
 from system_migration.web import routes_start
@@ -26,6 +27,7 @@ from tests.web.serving import (
     Served,
     changes,
     gated,
+    make_items,
     served,
     wait_until_ended,
 )
@@ -393,6 +395,34 @@ def test_a_pause_that_was_not_obeyed_yet_is_taken_back(client: httpx.Client) -> 
         client.post(f"/runs/{run['id']}/pause")
         answer = client.post(f"/runs/{run['id']}/resume")
         assert problem(answer) == (409, "run-going")  # it goes on in this process: only the pause could be taken back
+
+
+def test_a_dry_run_and_a_verification_are_cancelled_and_make_room(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_items(engine, rows=60)  # more than are read at once
+    monkeypatch.setattr(target, "SCAN_ROWS", 10)
+    with served(engine) as server, server.client() as client:
+
+        def cancel(path: str, query: dict[str, Any]) -> dict[str, Any]:
+            with gated() as gate:
+                run = client.post(path, params=query).json()["run"]
+                assert gate.reached.wait(PATIENCE)
+                answer = client.post(f"/runs/{run['id']}/cancel")
+                assert (answer.status_code, answer.json()["name"]) == (202, "002-increment")
+            ended: dict[str, Any] = wait_until_ended(client, run["id"])["run"]
+            return ended
+
+        rehearsed = cancel("/run/002-increment", {"dryRun": True, "full": True})
+        assert set(changes(engine).values()) == {0}
+        assert client.post("/run/002-increment", params={"wait": 30}).json()["run"]["outcome"] == "succeeded"
+        monkeypatch.setattr(Increment, "check", lambda self, row: row.origin != 8 or bool(self.transform(row)))
+        verified = cancel("/verify/002-increment", {})
+        for run in (rehearsed, verified):
+            assert (run["outcome"], run["error"].split(" before")[0]) == ("failed", "Cancelled by ada")
+        assert problem(client.post(f"/runs/{rehearsed['id']}/cancel")) == (409, "refused")  # it goes on no more
+        events = [each for each in server.migrator.show("002-increment").events if each.action == "cancelled"]
+        assert [(each.actor, each.detail["kind"]) for each in events] == [("ada", "verify"), ("ada", "dry-run")]
 
 
 def test_decisions_are_recorded_in_the_name_of_who_made_them(items: sa.Engine, client: httpx.Client) -> None:

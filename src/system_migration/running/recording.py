@@ -6,10 +6,11 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from system_migration import code
-from system_migration.errors import Interrupted, Refused
+from system_migration.errors import Interrupted, Refused, Withdrawn
 from system_migration.migration import Migration
 from system_migration.records import DryRunReport, RunOptions, RunReport, as_json, empty_report
 from system_migration.running import undo_dry_run, verification
@@ -21,6 +22,7 @@ from system_migration.running.verification import Verdict
 from system_migration.running.workspace import Workspace
 from system_migration.states import Outcome, RunKind
 from system_migration.store import audit, migrations, runs
+from system_migration.store.audit import Actor
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.patience import BRIEF
 from system_migration.store.runs import Attempt
@@ -131,11 +133,21 @@ def _with_an_end(workspace: Workspace, migration: type[Migration], attempt: Atte
     try:
         yield
     except BaseException as error:
-        outcome = Outcome.REFUSED if isinstance(error, Refused) else Outcome.FAILED
-        reason = describe(error, workspace.database.dialect, migration)
-        try:
-            workspace.database.transact(lambda c: runs.finish(c, attempt, outcome, error=reason), patience=BRIEF)
-        except (SQLAlchemyError, Interrupted) as why:  # what happened must still be told, and not in an hour
-            extra = {"action": "run.not_recorded", "migration": attempt.name, "run_id": attempt.id}
-            _log.error("the end of a %s is not recorded: %s", attempt.kind, type(why).__name__, extra=extra)
+        _end_early(workspace, attempt, error, describe(error, workspace.database.dialect, migration))
         raise
+
+
+def _end_early(workspace: Workspace, attempt: Attempt, error: BaseException, reason: str) -> None:
+    outcome = Outcome.REFUSED if isinstance(error, Refused) else Outcome.FAILED
+
+    def end(connection: Connection) -> None:
+        runs.finish(connection, attempt, outcome, error=reason)
+        if isinstance(error, Withdrawn):
+            by, detail = Actor(error.by, workspace.actor.host), {"kind": attempt.kind, "reason": reason}
+            audit.add_event(connection, attempt.environment, attempt.name, "cancelled", by, detail, attempt.id)
+
+    try:
+        workspace.database.transact(end, patience=BRIEF)
+    except (SQLAlchemyError, Interrupted) as why:  # what happened must still be told, and not in an hour
+        extra = {"action": "run.not_recorded", "migration": attempt.name, "run_id": attempt.id}
+        _log.error("the end of a %s is not recorded: %s", attempt.kind, type(why).__name__, extra=extra)

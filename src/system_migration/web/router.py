@@ -65,5 +65,5 @@ def create_router(
     )
     add_looks(router, migrator, poller)
     add_starts(router, migrator, starts)
-    add_controls(router, migrator)
+    add_controls(router, migrator, starts)
     return router

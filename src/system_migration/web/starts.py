@@ -27,6 +27,7 @@ DOOR = "rest"
 BEGIN_SECONDS = 20.0
 """How long an answer waits for the run to be on the record. A preflight that takes longer goes on without it."""
 _KEYS = UUID("6a0d8a50-3f0c-4a9b-8f0e-6f1f2b7c9d11")
+LOOKING = frozenset({"dry-run", "verify", "dry-rollback"})
 _LEASED = frozenset({RunKind.RUN, RunKind.ROLLBACK})
 
 Report = RunReport | DryRunReport
@@ -78,6 +79,8 @@ _KINDS = {
 class Job(SilentProgress):
     """One start at work: `begun` has the id of its first run, or None when it ended without one; `done` its reports."""
 
+    migrator: Migrator
+
     def __init__(self, request_id: str, wanted: Wanted) -> None:
         self.request_id, self.wanted = request_id, wanted
         self.begun: Future[str | None] = Future()
@@ -123,7 +126,7 @@ class Starts:
         """Start it in the actor's name. Raises `RunGoing` while this process is at work on something."""
         job = Job(request_id or str(uuid4()), wanted)
         origin = Origin(DOOR, job.request_id, named=wanted.name is not None)
-        migrator = self._migrator.acting_as(actor, job, origin=origin)
+        job.migrator = migrator = self._migrator.acting_as(actor, job, origin=origin)
         with self._door:
             try:
                 ended = self._background.start(lambda: wanted.carry_out(migrator))
@@ -132,6 +135,14 @@ class Starts:
             self._job = job
         ended.add_done_callback(job.end)
         return job
+
+    def withdraw(self, run_id: str, by: str) -> bool:
+        """End this process's own dry run or verification; False where this id is not of one that goes on here."""
+        job = self._job
+        if job is None or job.run_id != run_id or job.done.done() or job.wanted.verb not in LOOKING:
+            return False
+        job.migrator.withdraw(by)
+        return True
 
     def run_going(self, name: str | None = None) -> Run | None:
         """The run this process works on, or the one that goes on with this migration anywhere. Asks the database."""
