@@ -4,7 +4,8 @@
     ├── ConfigurationError      a setting, a command or a name is wrong
     │   ├── LoadError           migration files that do not load or contradict each other
     │   ├── UnknownMigration    a name that no migration file carries
-    │   └── UnknownRun          an id that no recorded run has
+    │   ├── UnknownRun          an id that no recorded run has
+    │   └── InvalidKey          a first or last key that no row of the table can have
     ├── Refused                 the start was refused; the data is as it was
     ├── HeldElsewhere           another runner holds the lease
     │   └── LeaseLost           ... and took it from us: nothing more was written
@@ -59,6 +60,15 @@ class UnknownRun(ConfigurationError):
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         super().__init__("No run has this id in this environment. `migration history` lists the runs.")
+
+
+class InvalidKey(ConfigurationError):
+    """A first or last key that cannot be one of the table; nothing was started. `option` is a field of `RunOptions`."""
+
+    def __init__(self, option: str, table: str, reason: str) -> None:
+        self.option, self.table, self.reason = option, table, reason
+        flag = option.replace("_", "-")
+        super().__init__(f"--{flag} cannot be read as a key of table {table!r}: {reason}.")
 
 
 class Refused(MigrationSystemError):

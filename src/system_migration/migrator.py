@@ -310,16 +310,21 @@ class Migrator(Looking):
 
     def resume(self, name: str, options: RunOptions | None = None) -> RunReport | None:
         """Continue a PAUSED migration in this process. None when it still ran, and its pause was taken back in time."""
-        from system_migration.running import control, decisions
+        from system_migration.running import decisions
 
         options = options or RunOptions()
         migration = self.registry[name]
-        self._tracked.ready_to_write(options.allow_environment)
-        if control.withdraw(self._workspace(), name):
+        if self.withdraw_pause(name, allow_environment=options.allow_environment):
             return None
         decisions.check_resumable(self._snapshot().rows.get(name), name)
         self._check_requirements(name)
         return self._run_one(migration.name, options, named=True)
+
+    def withdraw_pause(self, name: str, *, allow_environment: bool = False) -> bool:
+        """Take back a pause that the run, wherever it goes on, has not obeyed yet. False when there is none."""
+        from system_migration.running import control
+
+        return control.withdraw(self._deciding(name, allow_environment), name)
 
     def _deciding(self, name: str, allow_environment: bool) -> Workspace:
         self.registry[name]  # raises UnknownMigration

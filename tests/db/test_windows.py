@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from system_migration import BatchMigration, Migration, MigrationContext, MigrationResult, Refused, RunOptions, Status
-from system_migration.errors import ConfigurationError, Interrupted, MigrationSystemError
+from system_migration.errors import ConfigurationError, Interrupted, InvalidKey, MigrationSystemError
 from tests.db.test_workbench import Fill, Increment, execute, make_numbers, make_table, migrator, rows_of
 
 FILLED = "SELECT id FROM number WHERE z = y * 10 ORDER BY id"
@@ -112,6 +112,20 @@ def test_keys_that_make_no_sense_are_refused_before_any_write(
     with pytest.raises(kind, match=sentence):
         migrator(engine, Fill).run("001-fill", options)
     assert rows_of(engine, FILLED) == []
+    assert migrator(engine, Fill).status().migrations[0].status is Status.PENDING
+
+
+@pytest.mark.parametrize("key", [str(2**63), str(-(10**40))])
+@pytest.mark.parametrize("options", [window("KEY", None), window(None, "KEY")], ids=["first", "last"])
+@pytest.mark.databases("sqlite")
+def test_a_key_that_the_database_has_no_place_for_is_refused_before_any_write(
+    engine: Engine, options: RunOptions, key: str
+) -> None:
+    make_numbers(engine, 3)
+    asked = window(options.from_key and key, options.to_key and key)
+    with pytest.raises(InvalidKey, match="no key there can be so large") as refused:
+        migrator(engine, Fill).run("001-fill", asked)
+    assert key not in str(refused.value)
     assert migrator(engine, Fill).status().migrations[0].status is Status.PENDING
 
 

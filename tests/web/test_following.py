@@ -17,7 +17,7 @@ from system_migration import Migrator, Registry, RunOptions, Settings
 from system_migration.errors import Paused
 from system_migration.web import following
 from system_migration.web.following import Cursor, Poller, parse_cursor
-from system_migration.web.problems import InvalidRequest
+from system_migration.web.refusals import InvalidRequest
 from tests.support.host import wait_for
 from tests.web.serving import ONCE, PATIENCE, Increment, changes, follow, gated, messages, served
 

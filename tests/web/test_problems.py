@@ -22,6 +22,7 @@ SECRET = "swordfish-and-chips"
 STATUS = {
     "UnknownMigration": 404,
     "UnknownRun": 404,
+    "InvalidKey": 422,
     "Interrupted": 503,
     **dict.fromkeys(["Refused", "HeldElsewhere", "LeaseLost", "Paused", "Cancelled", "MigrationFailed"], 409),
     **dict.fromkeys(["VerificationFailed", "Withdrawn"], 409),
@@ -57,6 +58,17 @@ def client() -> Iterator[httpx.Client]:
     @app.get("/ours")
     def ours() -> None:
         raise errors.Refused("Not now.")
+
+    @app.get("/misconfigured")
+    def misconfigured() -> None:
+        try:
+            raise errors.LoadError("001_a.py does not load.")
+        except errors.LoadError as error:
+            raise errors.ConfigurationError("No migrations.") from error
+
+    @app.get("/closed")
+    def closed() -> None:
+        raise HTTPException(503, "Closed.")
 
     @app.get("/teapot")
     def teapot() -> None:
@@ -119,6 +131,22 @@ def test_what_nobody_expected_is_logged_with_its_place_alone(
     (record,) = caplog.records
     assert record.getMessage().startswith("ValueError at ")
     assert record.getMessage().partition(" at ")[2].partition(":")[0] == __file__
+
+
+def test_what_is_the_server_s_own_fault_is_logged_in_its_own_words(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert client.get("/misconfigured").status_code == 500
+    (record,) = caplog.records
+    assert (record.getMessage(), record.levelname) == ("No migrations. (001_a.py does not load.)", "ERROR")
+
+
+@pytest.mark.parametrize("path", ["/ours", "/closed", "/nowhere"])
+def test_what_is_answered_on_purpose_is_not_logged(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    client.get(path)
+    assert caplog.records == []
 
 
 def test_an_answer_that_breaks_off_tells_nothing(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,17 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from system_migration import Migration, MigrationContext, MigrationResult, Migrator, Registry, RunOptions, Settings
+from system_migration import (
+    BatchMigration,
+    Migration,
+    MigrationContext,
+    MigrationResult,
+    Migrator,
+    Registry,
+    Row,
+    RunOptions,
+    Settings,
+)
 from system_migration.background import Background
 from system_migration.batching import target
 from system_migration.errors import Refused
@@ -171,6 +181,17 @@ def test_what_is_not_understood_starts_nothing(api: Served, query: str) -> None:
         assert runs(client) == []
 
 
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("path", ["/run", "/run/001-mark"])
+@pytest.mark.parametrize("query", ["full=true", "full=true&dryRun=false"])
+def test_to_examine_all_rows_never_becomes_a_real_run(api: Served, path: str, query: str) -> None:
+    with api.client() as client:
+        answer = client.post(f"{path}?{query}")
+        assert problem(answer) == (422, "invalid-request")
+        assert answer.json()["errors"] == [{"where": "query", "message": "full=true goes only with dryRun=true"}]
+        assert runs(client) == []
+
+
 def test_a_second_start_is_refused_with_the_run_that_is_going(client: httpx.Client) -> None:
     with gated() as gate:
         run = client.post("/run/002-increment").json()["run"]
@@ -256,6 +277,34 @@ def test_a_range_that_cannot_be_is_refused(items: sa.Engine, client: httpx.Clien
     answer = client.post("/run/002-increment", params={"fromKey": "five"})
     assert problem(answer) == (409, "refused")
     assert changes(items) == UNTOUCHED
+
+
+class Noted(BatchMigration):
+    """One that can work on a part of the keys."""
+
+    name = "003-note"
+    table = "item"
+    reads = ("y",)
+    writes = ("note",)
+
+    def pending(self, t: sa.FromClause) -> sa.ColumnElement[bool]:
+        return t.c.note.is_(None)
+
+    def transform(self, row: Row) -> dict[str, Any]:
+        return {"note": "noted"}
+
+
+@pytest.mark.parametrize("parameter", ["fromKey", "toKey"])
+@pytest.mark.parametrize("key", ["five", "1.5"])
+def test_a_key_that_no_row_can_have_is_what_the_client_sent_and_no_fault_of_the_server(
+    items: sa.Engine, parameter: str, key: str
+) -> None:
+    with served(items, Noted) as server, server.client() as client:
+        answer = client.post("/run/003-note", params={parameter: key, "wait": 30})
+        assert problem(answer) == (422, "invalid-request")
+        sentence = f"`{parameter}` cannot be read as a key of table 'item': a value of type int is expected."
+        assert answer.json()["detail"] == sentence
+        assert client.get("/status").json()["migrations"][0]["status"] == "PENDING"
 
 
 def test_a_key_starts_once_while_it_goes_when_it_has_ended_and_after_a_restart(items: sa.Engine) -> None:
@@ -388,13 +437,24 @@ def test_a_run_is_paused_resumed_and_cancelled(
     assert changes(items) == ONCE
 
 
-def test_a_pause_that_was_not_obeyed_yet_is_taken_back(client: httpx.Client) -> None:
+def test_a_pause_that_was_not_obeyed_yet_is_taken_back_where_the_run_goes_on(
+    items: sa.Engine, server: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "EVERY_SECONDS", 0.0)  # so that a pause which is still asked for would be obeyed
     with gated() as gate:
         run = client.post("/run/002-increment", params=ONE_BY_ONE).json()["run"]
         assert gate.reached.wait(PATIENCE)
+        assert problem(client.post(f"/runs/{run['id']}/resume")) == (409, "run-going")  # nothing to take back yet
         client.post(f"/runs/{run['id']}/pause")
-        answer = client.post(f"/runs/{run['id']}/resume")
-        assert problem(answer) == (409, "run-going")  # it goes on in this process: only the pause could be taken back
+        with server.client("eve-token") as eve:
+            answer = eve.post(f"/runs/{run['id']}/resume")
+        assert (answer.status_code, answer.json()["run"]["id"], answer.json()["reports"]) == (200, run["id"], [])
+        assert client.get(f"/runs/{run['id']}").json()["request"] is None
+        assert problem(client.post("/run/002-increment")) == (409, "run-going")  # and its run is still known
+    assert wait_until_ended(client, run["id"])["state"] == "succeeded"
+    told = [(each.action, each.actor) for each in server.migrator.show("002-increment").events]
+    assert ("pause_withdrawn", "eve") in told
+    assert changes(items) == ONCE
 
 
 def test_a_dry_run_and_a_verification_are_cancelled_and_make_room(

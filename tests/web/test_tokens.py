@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
+import httpx
 import pytest
-from fastapi import HTTPException
+from fastapi import FastAPI, HTTPException
 from fastapi.security import HTTPAuthorizationCredentials
 
-from system_migration import ConfigurationError
+from system_migration import ConfigurationError, Migrator, Registry, Settings, connect
+from system_migration.web.server import create_app
 from system_migration.web.tokens import TokenFile, make_token
 
 
@@ -23,6 +26,15 @@ def write(path: Path, *lines: str, mode: int = 0o600) -> Path:
 
 def may(file: TokenFile, token: str | None) -> str:
     return file.require(None if token is None else HTTPAuthorizationCredentials(scheme="Bearer", credentials=token))
+
+
+def get(app: FastAPI, path: str, token: str | None) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return await client.get(path, headers=headers)
+
+    return asyncio.run(ask())
 
 
 def test_a_token_lets_its_owner_in_and_no_other(tmp_path: Path) -> None:
@@ -53,16 +65,25 @@ def test_a_file_that_others_may_read_or_change_is_refused(tmp_path: Path, mode: 
         TokenFile(write(tmp_path / "tokens", line, mode=mode))
 
 
-def test_a_file_that_goes_bad_lets_nobody_in(tmp_path: Path) -> None:
+def test_a_file_that_goes_bad_lets_nobody_in_and_tells_only_the_log_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "tokens"
     ada, line = make_token("ada")
-    file = TokenFile(write(tmp_path / "tokens", line, mode=0o640))
-    assert may(file, ada) == "ada"
-    (tmp_path / "tokens").chmod(0o644)
-    with pytest.raises(ConfigurationError):
-        may(file, ada)
-    (tmp_path / "tokens").unlink()
-    with pytest.raises(ConfigurationError, match="cannot be read"):
-        may(file, ada)
+    file = TokenFile(write(path, line, mode=0o640))
+    (tmp_path / "database").touch()
+    with Migrator(connect(f"sqlite:///{tmp_path}/database"), Registry([]), Settings(environment="test")) as migrator:
+        app = create_app(migrator, file.require)
+        assert get(app, "/migration/list", ada).status_code == 200
+        for spoil, reason in ((lambda: path.chmod(0o644), "is open to others"), (path.unlink, "cannot be read")):
+            spoil()
+            for token in (None, ada):
+                answer = get(app, "/migration/list", token)
+                assert (answer.status_code, answer.json()["type"]) == (500, "urn:system-migration:configuration")
+                assert answer.json()["detail"] == "The tokens cannot be checked just now; the server's log says why."
+            assert reason in caplog.text
+            assert str(path) in caplog.text
+            caplog.clear()
 
 
 @pytest.mark.parametrize("line", ["ada", "ada:secret", "ada:" + "A" * 64, ":" + "0" * 64, "a b:c:" + "0" * 64, "é" * 3])

@@ -51,7 +51,7 @@ def parse(text: str, types: Sequence[type]) -> Key:
         return (_parse_part(text, types[0]),)
     try:
         parts = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for a list of lists of lists ...
         parts = None
     if not isinstance(parts, list) or len(parts) != len(types):
         raise ValueError(f"the key has {len(types)} columns: write it as a JSON list of {len(types)} values")
@@ -77,7 +77,10 @@ def _parse_part(text: str, kind: type) -> Any:
     if kind not in _READERS:
         raise ValueError(f"a key of type {kind.__name__} cannot be written as text")
     try:
-        return _READERS[kind](text)
+        part = _READERS[kind](text)
+        if part != part:
+            raise ValueError("not a number")  # which no order has a place for
+        return part
     except (ValueError, ArithmeticError, KeyError):
         # Without its text: a key may be personal.
         raise ValueError(f"a value of type {kind.__name__} is expected") from None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DataError
 
 from system_migration.batching import keys
 from system_migration.batching.keys import Key
 from system_migration.batching.target import Target
-from system_migration.errors import ConfigurationError, Refused
+from system_migration.errors import InvalidKey, Refused
 from system_migration.records import RunOptions
 from system_migration.store.runs import Attempt
 
@@ -31,7 +33,7 @@ NO_WINDOW = Window(None, None)
 def parse_window(connection: Connection, target: Target, name: str, options: RunOptions) -> Window:
     """The window that the options name, in the types in which this database answers keys.
 
-    Raises `ConfigurationError` for what cannot be a key of this table, `Refused` for a window in which nothing lies.
+    Raises `InvalidKey` for what cannot be a key of this table, `Refused` for a window in which nothing lies.
     """
     if options.from_key is None and options.to_key is None:
         return NO_WINDOW
@@ -39,21 +41,25 @@ def parse_window(connection: Connection, target: Target, name: str, options: Run
     if sample is None:
         raise Refused(f"Table {target.physical.name!r} is empty: there is no key for migration {name} to begin with.")
     types = [type(part) for part in sample]
-    table = target.physical.name
-    first = _parse("--from-key", options.from_key, table, types)
-    last = _parse("--to-key", options.to_key, table, types)
+    first = _parse(connection, target, "from_key", options.from_key, types)
+    last = _parse(connection, target, "to_key", options.to_key, types)
     if first is not None and last is not None and _is_reversed(first, last):
         raise Refused(f"--from-key lies behind --to-key, so no row of migration {name} lies between. Swap them.")
     return Window(*(None if key is None else keys.encode(key) for key in (first, last)))
 
 
-def _parse(option: str, text: str | None, table: str, types: list[type]) -> Key | None:
+def _parse(connection: Connection, target: Target, option: str, text: str | None, types: Sequence[type]) -> Key | None:
     if text is None:
         return None
     try:
-        return keys.parse(text, types)
+        key = keys.parse(text, types)
     except ValueError as reason:
-        raise ConfigurationError(f"{option} cannot be read as a key of table {table!r}: {reason}.") from None
+        raise InvalidKey(option, target.physical.name, str(reason)) from None
+    try:
+        connection.execute(target.lowest_keys(1).where(*target.between(key, None)))
+    except (OverflowError, DataError):  # SQLite's driver has no larger integers; the run would fail of it
+        raise InvalidKey(option, target.physical.name, "no key there can be so large, or written so") from None
+    return key
 
 
 def _is_reversed(first: Key, last: Key) -> bool:

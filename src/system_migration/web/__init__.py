@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from system_migration.web.handlers import install_problem_handlers as install_problem_handlers
     from system_migration.web.health import create_health_router as create_health_router
     from system_migration.web.lifespan import migrations_lifespan as migrations_lifespan
-    from system_migration.web.problems import install_problem_handlers as install_problem_handlers
     from system_migration.web.problems import problem_response as problem_response
     from system_migration.web.router import create_router as create_router
     from system_migration.web.waiting import HoldUntilReady as HoldUntilReady
@@ -19,7 +19,7 @@ _HOMES = {
     "HoldUntilReady": "waiting",
     "create_health_router": "health",
     "create_router": "router",
-    "install_problem_handlers": "problems",
+    "install_problem_handlers": "handlers",
     "migrations_lifespan": "lifespan",
     "problem_response": "problems",
 }

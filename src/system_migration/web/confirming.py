@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from system_migration.settings import PRODUCTION
-from system_migration.web.problems import NotConfirmed
+from system_migration.web.refusals import NotConfirmed
 
 
 def check_confirmed(environment: str, confirm: str | None) -> None:

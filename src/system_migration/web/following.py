@@ -22,7 +22,7 @@ from anyio import CapacityLimiter, to_thread
 
 from system_migration.migrator import Migrator
 from system_migration.records import Event, Followed, LogLine, as_json
-from system_migration.web.problems import InvalidRequest
+from system_migration.web.refusals import InvalidRequest
 
 TICK_SECONDS = 0.5
 HEARTBEAT_SECONDS = 15.0

@@ -29,15 +29,24 @@ class Ready(BaseModel):
     reason: str
 
 
-def create_health_router(startup: Startup) -> APIRouter:
-    """`GET /health/live` and `GET /health/ready`. Neither asks the database, so both answer while it is away."""
+# The routes are async so that they run in the event loop: a full thread pool must not look like a dead process.
+
+
+def create_liveness_router() -> APIRouter:
+    """`GET /health/live` alone, for a server that looks after no start."""
     router = APIRouter(prefix="/health", tags=["health"])
 
-    # Both are async so that they run in the event loop: a full thread pool must not look like a dead process.
     @router.get("/live")
     async def live() -> Live:
         """200 for as long as the process answers, whatever becomes of migrations."""
         return Live()
+
+    return router
+
+
+def create_health_router(startup: Startup) -> APIRouter:
+    """`GET /health/live` and `GET /health/ready`. Neither asks the database, so both answer while it is away."""
+    router = create_liveness_router()
 
     @router.get("/ready", responses={503: {"model": Ready, "description": "A migration must end first."}})
     async def ready(response: Response) -> Ready:

@@ -11,18 +11,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
+from pydantic.alias_generators import to_camel
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from system_migration.errors import (
     ConfigurationError,
     HeldElsewhere,
     Interrupted,
+    InvalidKey,
     MigrationFailed,
     MigrationSystemError,
     Paused,
@@ -31,34 +32,15 @@ from system_migration.errors import (
     UnknownRun,
     Withdrawn,
 )
-from system_migration.records import Run, as_json
+from system_migration.records import as_json
 from system_migration.web.answers import Problem
+from system_migration.web.refusals import InvalidRequest, KeyReused, NotConfirmed, RunGoing
 
 _log = logging.getLogger("system_migration.web")
 
 MEDIA_TYPE = "application/problem+json"
 PREFIX = "urn:system-migration:"
 NO_STORE = {"Cache-Control": "no-store"}
-
-
-class RunGoing(MigrationSystemError):
-    """What is asked would start something while `run` goes on."""
-
-    def __init__(self, message: str, run: Run | None) -> None:
-        super().__init__(message)
-        self.run = run
-
-
-class NotConfirmed(MigrationSystemError):
-    """A start in production that does not name the environment."""
-
-
-class KeyReused(MigrationSystemError):
-    """An Idempotency-Key that belongs to another request."""
-
-
-class InvalidRequest(MigrationSystemError):
-    """A parameter that only the handler could judge."""
 
 
 class Kind(NamedTuple):
@@ -73,6 +55,7 @@ KINDS: dict[type[BaseException], Kind] = {
     UnknownMigration: Kind(404, "unknown-migration", "No such migration"),
     UnknownRun: Kind(404, "unknown-run", "No such run"),
     InvalidRequest: Kind(422, "invalid-request", "The request is not valid"),
+    InvalidKey: Kind(422, "invalid-request", "The request is not valid"),
     RequestValidationError: Kind(422, "invalid-request", "The request is not valid"),
     KeyReused: Kind(422, "idempotency-key-reused", "The Idempotency-Key belongs to another request"),
     NotConfirmed: Kind(409, "not-confirmed", "The start was not confirmed"),
@@ -111,14 +94,17 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def answer_to(error: Exception) -> JSONResponse:
-    """The answer to whatever a handler raised. What is nobody's fault but ours is also logged, without its text."""
+    """The answer to whatever a handler raised. What is nobody's fault but ours is also logged.
+
+    What the host itself answers with an `HTTPException` is not: it was meant.
+    """
     if isinstance(error, HTTPException):
         title = HTTPStatus(error.status_code).phrase
         document = {"type": "about:blank", "title": title, "status": error.status_code, "detail": str(error.detail)}
         return JSONResponse(document, error.status_code, {**NO_STORE, **(error.headers or {})}, MEDIA_TYPE)
     status, slug, title = kind_of(error)
-    if not isinstance(error, MigrationSystemError | RequestValidationError):
-        _log.error("%s at %s", type(error).__name__, _place(error), extra={"action": "web.error"})
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("%s", _for_the_log(error), extra={"action": "web.error"})
     members: dict[str, Any] = {}
     if isinstance(error, RequestValidationError):
         members["errors"] = [_field_problem(each) for each in error.errors()]
@@ -132,6 +118,8 @@ def _detail(error: BaseException) -> str:
     """A sentence for the client. Only our own errors are quoted, and none that repeats what the client sent."""
     if isinstance(error, UnknownMigration):
         return "There is no migration of this name. GET /migration/list lists them."
+    if isinstance(error, InvalidKey):
+        return f"`{to_camel(error.option)}` cannot be read as a key of table {error.table!r}: {error.reason}."
     if isinstance(error, RequestValidationError):
         return "One or more parameters are missing, unknown or out of bounds; `errors` says which."
     if isinstance(error, MigrationSystemError):
@@ -147,6 +135,14 @@ def _field_problem(error: Mapping[str, Any]) -> dict[str, str]:
     if error["type"] == "extra_forbidden":
         place = place[:1]
     return {"where": " ".join(place), "message": str(error["msg"])}
+
+
+def _for_the_log(error: BaseException) -> str:
+    """Our own sentence, with the one behind it; of any other error only its type and place: its text may carry data."""
+    if not isinstance(error, MigrationSystemError):
+        return f"{type(error).__name__} at {_place(error)}"
+    cause = error.__cause__
+    return f"{error} ({cause})" if isinstance(cause, MigrationSystemError) else str(error)
 
 
 def _place(error: BaseException) -> str:
@@ -169,38 +165,3 @@ class ProblemRoute(APIRoute):
             return response
 
         return answer
-
-
-def install_problem_handlers(app: FastAPI) -> None:
-    """Answer in the same form wherever else the application fails: unknown paths, other methods, its own routes."""
-
-    async def handle(request: Request, error: Exception) -> Response:
-        return answer_to(error)
-
-    for kind in (HTTPException, RequestValidationError, MigrationSystemError, SQLAlchemyError):
-        app.add_exception_handler(kind, handle)
-    app.add_middleware(LastResort)
-
-
-class LastResort:
-    """Answers what nobody caught. A handler for `Exception` would not do: it lets the server log the error's text."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = scope["type"] != "http"
-
-        async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        except Exception as error:
-            answer = answer_to(error)  # logged in any case
-            if not begun:
-                await answer(scope, receive, send)
-            elif scope["type"] == "lifespan":
-                raise

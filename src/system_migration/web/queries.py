@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import Path, Query, Request
 from fastapi.dependencies.models import Dependant
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from system_migration.records import RunOptions
-from system_migration.web.problems import InvalidRequest
+from system_migration.web.refusals import InvalidRequest
 
 _MANY = 1_000_000_000_000
 LONGEST_WAIT = 60.0
@@ -93,6 +94,13 @@ class RunQuery(ContinueQuery):
 
     dry_run: bool = Field(False, description="Change no data: report what would happen.")
     full: bool = Field(False, description="With dryRun: examine all rows, not a sample.")
+
+    @model_validator(mode="after")
+    def _full_is_of_a_dry_run(self) -> Self:
+        """Whoever asks to examine all rows means a dry run: without the word it must not become a real one."""
+        if self.full and not self.dry_run:
+            raise PydanticCustomError("full_without_dry_run", "full=true goes only with dryRun=true")
+        return self
 
 
 class RunOneQuery(RunQuery):

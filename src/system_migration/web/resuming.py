@@ -17,7 +17,7 @@ from system_migration.migrator import Migrator
 from system_migration.records import Unfinished
 from system_migration.startup_plan import passes, words
 from system_migration.states import RunKind
-from system_migration.web.problems import RunGoing
+from system_migration.web.refusals import RunGoing
 from system_migration.web.starts import DOOR, Job, Starts, Wanted, wait_for
 
 _log = logging.getLogger("system_migration.web")

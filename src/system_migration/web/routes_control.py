@@ -9,10 +9,9 @@ from fastapi.responses import JSONResponse, Response
 
 from system_migration.migrator import Migrator
 from system_migration.records import MigrationStatus, as_json
+from system_migration.web.finding import find, find_latest
 from system_migration.web.openapi import answers
 from system_migration.web.queries import AllowEnvironment, Name, Reason, RunId
-from system_migration.web.routes_look import find
-from system_migration.web.routes_start import latest
 from system_migration.web.starts import Starts
 
 _ASKED = answers(MigrationStatus, 404, 409, status=202, description="Asked; the runner obeys within a batch") | answers(
@@ -34,7 +33,7 @@ def add_controls(router: APIRouter, migrator: Migrator, starts: Starts) -> None:
 
     @router.post("/runs/{id}/pause", summary="Ask a run to stop and wait", status_code=202, responses=_ASKED)
     def pause(id: RunId, actor: Actor, allow_environment: AllowEnvironment = False) -> Response:
-        name = latest(migrator, id).run.migration
+        name = find_latest(migrator, id).run.migration
         return _asked(migrator.acting_as(actor).pause(name, allow_environment=allow_environment))
 
     @router.post("/runs/{id}/cancel", summary="End a run for good", status_code=202, responses=_ASKED)
@@ -43,7 +42,7 @@ def add_controls(router: APIRouter, migrator: Migrator, starts: Starts) -> None:
         if starts.withdraw(id, actor):
             name = find(migrator, id).run.migration
             return JSONResponse(as_json(migrator.show(name).status), 202)
-        name = latest(migrator, id).run.migration
+        name = find_latest(migrator, id).run.migration
         return _asked(migrator.acting_as(actor).cancel(name, allow_environment=allow_environment))
 
     @router.post("/skip/{name}", summary="Mark a migration as not to be run here", responses=_DECIDED)

@@ -8,14 +8,14 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from system_migration.errors import UnknownRun
 from system_migration.migrator import Migrator
-from system_migration.records import Followed, Listed, StatusReport, as_json
+from system_migration.records import Listed, StatusReport, as_json
 from system_migration.web.answers import IssuePage, LinePage, Pending, RunPage, RunState
+from system_migration.web.finding import find
 from system_migration.web.following import Poller, parse_cursor
 from system_migration.web.openapi import RUN, RUN_STATE, Responses, answers, problems
-from system_migration.web.problems import InvalidRequest
 from system_migration.web.queries import Limit, Name, RunId
+from system_migration.web.refusals import InvalidRequest
 
 LastEventId = Annotated[
     str | None, Header(max_length=64, description="The id of the last message seen: the stream goes on behind it.")
@@ -35,17 +35,6 @@ _STREAM: Responses = {
     **problems(404),
 }
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-
-
-def find(migrator: Migrator, run_id: str) -> Followed:
-    """The run that a path names. Raises `UnknownRun`, also for what cannot be an id."""
-    try:
-        known = str(UUID(run_id)) == run_id
-    except ValueError:
-        known = False
-    if not known:
-        raise UnknownRun(run_id)
-    return migrator.run_by_id(run_id)
 
 
 def add_looks(router: APIRouter, migrator: Migrator, poller: Poller) -> None:

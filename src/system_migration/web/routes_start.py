@@ -11,15 +11,16 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from system_migration.errors import HeldElsewhere, MigrationSystemError, Refused
+from system_migration.errors import HeldElsewhere, MigrationSystemError
 from system_migration.migrator import Migrator
-from system_migration.records import Followed, Run, as_json
+from system_migration.records import Run, as_json
 from system_migration.web.answers import Started
 from system_migration.web.confirming import check_confirmed
+from system_migration.web.finding import find_latest
 from system_migration.web.openapi import STARTED, answers
-from system_migration.web.problems import RunGoing, problem_of
+from system_migration.web.problems import problem_of
 from system_migration.web.queries import ContinueQuery, Name, RollbackQuery, RunId, RunOneQuery, RunQuery, VerifyQuery
-from system_migration.web.routes_look import find
+from system_migration.web.refusals import RunGoing
 from system_migration.web.starts import BEGIN_SECONDS, Job, Starts, Wanted, held_only, wait_for
 
 _ANSWERS = answers(
@@ -179,17 +180,6 @@ def _add_others(router: APIRouter, answering: Answering, migrator: Migrator) -> 
     async def resume(id: RunId, asker: AskerOf, query: Annotated[ContinueQuery, Query()]) -> Response:
         """Starts the next run of the migration. A pause that was not obeyed yet is taken back instead: 200."""
         await answering.confirm(query.confirm)
-        followed = await run_in_threadpool(latest, migrator, id)
+        followed = await run_in_threadpool(find_latest, migrator, id)
         wanted = Wanted("resume", followed.run.migration, query.options())
         return await answering.start(wanted, asker, query.wait, followed.run)
-
-
-def latest(migrator: Migrator, run_id: str) -> Followed:
-    """The run, if it is the one by which its migration stands where it stands. Raises `UnknownRun` or `Refused`."""
-    followed = find(migrator, run_id)
-    current = migrator.current_run(followed.run.migration)
-    if current is None or current.id != run_id:
-        raise Refused(
-            f"This is not the latest run of migration {followed.run.migration}; GET /migration/runs lists them."
-        )
-    return followed

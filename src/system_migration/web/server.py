@@ -13,7 +13,8 @@ from fastapi import FastAPI
 
 from system_migration.errors import ConfigurationError
 from system_migration.migrator import Migrator
-from system_migration.web.problems import install_problem_handlers
+from system_migration.web.handlers import install_problem_handlers
+from system_migration.web.health import create_liveness_router
 from system_migration.web.router import create_router
 
 GRACE_SECONDS = 10
@@ -22,14 +23,11 @@ GRACE_SECONDS = 10
 
 def create_app(migrator: Migrator, require_developer: Callable[..., Any]) -> FastAPI:
     """The API under /migration, and `GET /health/live`. Its description is closed: docs/reference has it."""
-    app = FastAPI(title="system-migration", openapi_url=None, docs_url=None, redoc_url=None)
+    # A redirect would go, before anybody's token is asked for, to whatever host the client named.
+    app = FastAPI(title="system-migration", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     install_problem_handlers(app)
     app.include_router(create_router(migrator, require_developer=require_developer), prefix="/migration")
-
-    @app.get("/health/live")
-    async def live() -> dict[str, str]:
-        return {"status": "alive"}
-
+    app.include_router(create_liveness_router())
     return app
 
 

@@ -21,7 +21,7 @@ from system_migration.migration import SilentProgress
 from system_migration.migrator import Migrator
 from system_migration.records import DryRunReport, Origin, Run, RunOptions, RunReport
 from system_migration.states import RunKind
-from system_migration.web.problems import KeyReused, RunGoing
+from system_migration.web.refusals import KeyReused, RunGoing
 
 DOOR = "rest"
 BEGIN_SECONDS = 20.0
@@ -45,6 +45,12 @@ class Wanted:
     def carry_out(self, migrator: Migrator) -> list[Report]:
         """Do it; raises what the verb raises."""
         return _VERBS[self.verb](migrator, self)
+
+    def is_done_by_withdrawing(self, migrator: Migrator) -> bool:
+        """Whether this is a resume, and it was enough to take back a pause: that needs no worker, it may be at work."""
+        if self.verb != "resume":
+            return False
+        return migrator.withdraw_pause(str(self.name), allow_environment=self.options.allow_environment)
 
     def is_kept_by(self, run: Run) -> bool:
         """Whether a run can be what came of this, from what every run tells of itself."""
@@ -123,16 +129,22 @@ class Starts:
         self._job: Job | None = None
 
     def begin(self, wanted: Wanted, actor: str, request_id: str | None = None) -> Job:
-        """Start it in the actor's name. Raises `RunGoing` while this process is at work on something."""
+        """Start it in the actor's name. Raises `RunGoing` while this process is at work on something.
+
+        A resume only takes back the pause, if the run has not obeyed it yet; its job has ended then, without a run.
+        """
         job = Job(request_id or str(uuid4()), wanted)
         origin = Origin(DOOR, job.request_id, named=wanted.name is not None)
         job.migrator = migrator = self._migrator.acting_as(actor, job, origin=origin)
-        with self._door:
-            try:
+        try:
+            with self._door:
                 ended = self._background.start(lambda: wanted.carry_out(migrator))
-            except Refused as busy:
+                self._job = job
+        except Refused as busy:
+            if not wanted.is_done_by_withdrawing(migrator):
                 raise RunGoing(str(busy), self.run_going()) from busy
-            self._job = job
+            ended = Future()
+            ended.set_result([])
         ended.add_done_callback(job.end)
         return job
 

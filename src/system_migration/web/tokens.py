@@ -42,8 +42,14 @@ class TokenFile:
         self._refresh()
 
     def require(self, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
-        """The name behind the token. Raises `HTTPException` 401, and `ConfigurationError` while the file is bad."""
-        self._refresh()
+        """The name behind the token. Raises `HTTPException` 401, and `ConfigurationError` while the file is bad.
+
+        Whoever asks is nobody we know yet, so what is wrong with the file is not for the answer.
+        """
+        try:
+            self._refresh()
+        except ConfigurationError as error:
+            raise ConfigurationError("The tokens cannot be checked just now; the server's log says why.") from error
         name = self._name_of(given.credentials) if given is not None else None
         if name is None:
             raise HTTPException(401, "This needs a developer's token.", {"WWW-Authenticate": "Bearer"})

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from system_migration.startup import Startup
 from system_migration.startup_plan import MEANING
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from system_migration.web.problems import answer_to
 
 RETRY_AFTER_SECONDS = 5
 _TRY_AGAIN_LATER = 1013
@@ -24,33 +19,25 @@ class HoldUntilReady:
     `app.add_middleware(HoldUntilReady, startup=startup)`.
     """
 
-    def __init__(
-        self, app: Application, startup: Startup, open_paths: tuple[str, ...] = ("/health", "/migration")
-    ) -> None:
+    def __init__(self, app: ASGIApp, startup: Startup, open_paths: tuple[str, ...] = ("/health", "/migration")) -> None:
         self._app, self._startup, self._open_paths = app, startup, open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or self._startup.state().ready or self._is_open(scope["path"]):
+        if scope["type"] == "lifespan" or self._startup.state().ready or self._is_open(_path(scope)):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER})
         else:
-            await self._answer(send)
+            detail = f"The application waits for a migration. {MEANING[self._startup.state().stage]}"
+            answer = answer_to(HTTPException(503, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)}))
+            await answer(scope, receive, send)
 
     def _is_open(self, path: str) -> bool:
         return any(path == prefix or path.startswith(f"{prefix}/") for prefix in self._open_paths)
 
-    async def _answer(self, send: Send) -> None:
-        problem = {
-            "type": "about:blank",
-            "title": "Service Unavailable",
-            "status": 503,
-            "detail": f"The application waits for a migration. {MEANING[self._startup.state().stage]}",
-        }
-        headers = [
-            (b"content-type", b"application/problem+json"),
-            (b"retry-after", str(RETRY_AFTER_SECONDS).encode()),
-        ]
-        await send({"type": "http.response.start", "status": 503, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps(problem).encode()})
+
+def _path(scope: Scope) -> str:
+    """The path within the application: a server that is told its `--root-path` puts that before every path."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path.removeprefix(root) if path.startswith(f"{root}/") else path

@@ -28,6 +28,7 @@ EXPECTED = {
     "Interrupted": 128,
     "Withdrawn": 128,
     "UnknownRun": 2,
+    "InvalidKey": 2,
 }
 ARGUMENTS = {
     "UnknownMigration": ("002-x", ("001-a",)),
@@ -38,6 +39,7 @@ ARGUMENTS = {
     "Cancelled": ("001-a", "ada"),
     "VerificationFailed": ("001-a", "why"),
     "Interrupted": (15,),
+    "InvalidKey": ("from_key", "account", "why"),
 }
 
 

@@ -44,9 +44,11 @@ def app(startup: Startup) -> FastAPI:
     return app
 
 
-def get(app: FastAPI, path: str) -> httpx.Response:
+def get(app: FastAPI, path: str, root_path: str = "") -> httpx.Response:
     async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, root_path=root_path), base_url="http://test"
+        ) as client:
             return await client.get(path)
 
     return asyncio.run(ask())
@@ -84,9 +86,19 @@ def test_until_then_all_is_held_back_but_what_tells_and_steers(app: FastAPI) -> 
     held = get(app, "/")
     assert (held.status_code, held.headers["Retry-After"]) == (503, "5")
     assert held.headers["Content-Type"] == "application/problem+json"
+    assert held.headers["Cache-Control"] == "no-store"
     assert held.json()["detail"] == f"The application waits for a migration. {MEANING[Stage.LOOKING]}"
     assert get(app, "/healthy").status_code == 503  # another path that only begins like ours
     assert get(app, "/migration/status").json() == "served"
+
+
+def test_what_tells_and_steers_stays_open_behind_a_root_path(app: FastAPI) -> None:
+    def status(path: str) -> int:
+        return get(app, path, root_path="/ante").status_code
+
+    assert status("/ante/health/live") == 200
+    assert status("/health/live") == 200  # from a server that leaves the path as it is
+    assert [status(path) for path in ("/ante", "/ante/healthy", "/antehealth/live")] == [503] * 3
 
 
 def test_a_websocket_is_told_to_try_again_later(app: FastAPI) -> None:
