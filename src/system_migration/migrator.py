@@ -37,7 +37,6 @@ from system_migration.records import (
     Pruned,
     RunOptions,
     RunReport,
-    empty_report,
 )
 from system_migration.registry import Registry
 from system_migration.settings import Settings
@@ -259,12 +258,11 @@ class Migrator(Looking):
 
         options, migration, row = options or RunOptions(), self.registry[name], self._snapshot().rows.get(name)
         stored = self._tracked.ready_to_report(options.allow_environment)
-        try:
+
+        def check() -> None:
             self._check_not_required(name)
-        except Refused as refusal:
-            refused = empty_report(name, refusal=str(refusal))
-            return recording.kept(self._looking(), migration, row, stored, lambda: refused)
-        return recording.dry_rollback(self._looking(), migration, row, stored=stored)
+
+        return recording.dry_rollback(self._looking(), migration, row, options, check, stored=stored)
 
     def _check_not_required(self, name: str) -> None:
         rows = self._snapshot().rows
@@ -314,17 +312,18 @@ class Migrator(Looking):
 
         options = options or RunOptions()
         migration = self.registry[name]
-        if self.withdraw_pause(name, allow_environment=options.allow_environment):
+        if self.withdraw_pause(name, options):
             return None
         decisions.check_resumable(self._snapshot().rows.get(name), name)
         self._check_requirements(name)
         return self._run_one(migration.name, options, named=True)
 
-    def withdraw_pause(self, name: str, *, allow_environment: bool = False) -> bool:
+    def withdraw_pause(self, name: str, options: RunOptions | None = None) -> bool:
         """Take back a pause that the run, wherever it goes on, has not obeyed yet. False when there is none."""
         from system_migration.running import control
 
-        return control.withdraw(self._deciding(name, allow_environment), name)
+        options = options or RunOptions()
+        return control.withdraw(self._deciding(name, options.allow_environment), name, options)
 
     def _deciding(self, name: str, allow_environment: bool) -> Workspace:
         self.registry[name]  # raises UnknownMigration

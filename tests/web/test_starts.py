@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -26,6 +28,7 @@ from system_migration.background import Background
 from system_migration.batching import target
 from system_migration.errors import Refused
 from system_migration.running import requests
+from system_migration.store import tables
 from system_migration.web import routes_start
 from tests.support.host import wait_for
 from tests.web.serving import (
@@ -388,6 +391,48 @@ def test_a_run_that_has_ended_and_is_just_letting_go_is_waited_for(items: sa.Eng
             assert refused.wait(PATIENCE)
             gone.set()
             assert second.result().status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("path", "first", "other"),
+    [
+        ("/run/002-increment", {"dryRun": True}, {"dryRun": True, "full": True}),
+        ("/run/002-increment", {"dryRun": True, "workers": 1}, {"dryRun": True, "workers": 2}),
+        ("/rollback/001-mark", {"dryRun": True}, {"dryRun": True, "verbose": True}),
+    ],
+)
+def test_a_key_of_a_dry_run_is_no_other_ones_after_others_either(
+    server: Served, client: httpx.Client, path: str, first: dict[str, Any], other: dict[str, Any]
+) -> None:
+    key = {"Idempotency-Key": "look-1"}
+    kept = client.post(path, params=first | {"wait": 30}, headers=key).json()["run"]["id"]
+    client.post("/run/001-mark", params={"wait": 30})  # it is no longer the latest that this process remembers
+    assert problem(client.post(path, params=other, headers=key)) == (422, "idempotency-key-reused")
+    assert client.post(path, params=first, headers=key).json()["run"]["id"] == kept
+
+
+def test_a_resume_that_took_a_pause_back_is_known_again(items: sa.Engine, client: httpx.Client) -> None:
+    key = {"Idempotency-Key": "resume-1"}
+    with gated() as gate:
+        run = client.post("/run/002-increment", params=ONE_BY_ONE).json()["run"]["id"]
+        assert gate.reached.wait(PATIENCE)
+        client.post(f"/runs/{run}/pause")
+        assert client.post(f"/runs/{run}/resume", params=ONE_BY_ONE, headers=key).status_code == 200
+        bury(items, run)
+        again = client.post(f"/runs/{run}/resume", params=ONE_BY_ONE, headers=key)
+        other = client.post(f"/runs/{run}/resume", headers=key)
+    assert (again.status_code, again.json()["run"]["id"], again.headers["idempotent-replayed"]) == (202, run, "true")
+    assert problem(other) == (422, "idempotency-key-reused")
+    wait_until_ended(client, run)
+
+
+def bury(engine: sa.Engine, run_id: str) -> None:
+    """Put so much on the record that whoever looks only at what is newest does not find what was there."""
+    begun = {"door": "rest", "request": "another", "named": True}
+    event = {"environment": "staging", "name": "002-increment", "run_id": run_id, "at": datetime.now(UTC)}
+    event |= {"action": "takeover", "actor": "eve", "host": "here", "detail": json.dumps(begun)}
+    with engine.begin() as connection:
+        connection.execute(sa.insert(tables.event), [event] * 300)
 
 
 @pytest.mark.databases("sqlite")

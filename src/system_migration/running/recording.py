@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,6 +15,7 @@ from system_migration.errors import Interrupted, Refused, Withdrawn
 from system_migration.migration import Migration
 from system_migration.records import DryRunReport, RunOptions, RunReport, as_json, empty_report
 from system_migration.running import undo_dry_run, verification
+from system_migration.running.claim import what_was_asked
 from system_migration.running.contexts import describe
 from system_migration.running.dry_run import DryRun
 from system_migration.running.reporting import run_report
@@ -42,21 +44,33 @@ def dry_run(
     """Make a dry run and, where something may be `stored`, keep its report with its attempt."""
     log = RunLog(migration.name)
     look = DryRun(workspace, migration, options, log, row, full=full)
-    return kept(workspace, migration, row, stored, look.report, log)
+    asked = what_was_asked(workspace, options) | {"look": "full" if full else "sample"}
+    return kept(workspace, migration, row, stored, look.report, log, asked=asked)
 
 
 def dry_rollback(
-    workspace: Workspace, migration: type[Migration], row: MigrationRow | None, *, stored: bool
+    workspace: Workspace,
+    migration: type[Migration],
+    row: MigrationRow | None,
+    options: RunOptions,
+    check: Callable[[], None],
+    *,
+    stored: bool,
 ) -> DryRunReport:
-    """Compare what a rollback would restore and, where something may be `stored`, keep the report with its attempt."""
+    """Compare what a rollback would restore and, where something may be `stored`, keep the report with its attempt.
+
+    `check` raises `Refused` where the rollback would be.
+    """
 
     def look() -> DryRunReport:
         try:
+            check()
             return undo_dry_run.dry_run(workspace, migration, row)
         except Refused as refusal:
             return empty_report(migration.name, refusal=str(refusal))
 
-    return kept(workspace, migration, row, stored, look)
+    asked = what_was_asked(workspace, options) | {"look": "rollback"}
+    return kept(workspace, migration, row, stored, look, asked=asked)
 
 
 def kept(
@@ -66,6 +80,8 @@ def kept(
     stored: bool,
     look: Callable[[], DryRunReport],
     log: RunLog | None = None,
+    *,
+    asked: Mapping[str, Any],
 ) -> DryRunReport:
     """The report that `look` makes, kept with an attempt of its own where something may be `stored`.
 
@@ -73,7 +89,7 @@ def kept(
     """
     if not stored:
         return look()
-    attempt = _begin(workspace, migration, row, RunKind.DRY_RUN)
+    attempt = _begin(workspace, migration, row, RunKind.DRY_RUN, asked)
     with _with_an_end(workspace, migration, attempt):
         report = look()
         outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
@@ -92,7 +108,7 @@ def verify(workspace: Workspace, migration: type[Migration], row: MigrationRow) 
     """
     log, began = RunLog(migration.name), workspace.clock.monotonic()
     workspace.progress.phase(migration.name, "verifying")
-    attempt = _begin(workspace, migration, row, RunKind.VERIFY)
+    attempt = _begin(workspace, migration, row, RunKind.VERIFY, what_was_asked(workspace, RunOptions()))
     with _with_an_end(workspace, migration, attempt):
         verdict = verification.verify(workspace, migration(), row, attempt, RunOptions(), log)
         _record_verdict(workspace, row, attempt, verdict, log)
@@ -117,12 +133,18 @@ def _failure(verdict: Verdict) -> str | None:
     return verdict.reason if verdict.possible and not verdict.passed else None
 
 
-def _begin(workspace: Workspace, migration: type[Migration], row: MigrationRow | None, kind: RunKind) -> Attempt:
+def _begin(
+    workspace: Workspace, migration: type[Migration], row: MigrationRow | None, kind: RunKind, asked: Mapping[str, Any]
+) -> Attempt:
+    """A new attempt. What was asked is kept with it where a door wants to know its start again."""
     generation = row.generation if row else 1
     attempt = Attempt(next(workspace.run_ids), workspace.environment, migration.name, generation, kind, fence=0)
     actor = workspace.actor
     with workspace.database.write() as connection:
         runs.insert_attempt(connection, attempt, code.checksum(migration), actor.name, actor.host)
+        if workspace.origin is not None:
+            place = workspace.environment, migration.name
+            audit.add_event(connection, *place, f"{kind}_started", actor, asked, attempt.id)
     workspace.progress.started(migration.name, attempt.id)
     return attempt
 

@@ -19,7 +19,7 @@ from system_migration.background import Background
 from system_migration.errors import HeldElsewhere, Refused
 from system_migration.migration import SilentProgress
 from system_migration.migrator import Migrator
-from system_migration.records import DryRunReport, Origin, Run, RunOptions, RunReport
+from system_migration.records import DryRunReport, Origin, Run, RunOptions, RunReport, Start
 from system_migration.states import RunKind
 from system_migration.web.refusals import KeyReused, RunGoing
 
@@ -50,11 +50,13 @@ class Wanted:
         """Whether this is a resume, and it was enough to take back a pause: that needs no worker, it may be at work."""
         if self.verb != "resume":
             return False
-        return migrator.withdraw_pause(str(self.name), allow_environment=self.options.allow_environment)
+        return migrator.withdraw_pause(str(self.name), self.options)
 
-    def is_kept_by(self, run: Run) -> bool:
-        """Whether a run can be what came of this, from what every run tells of itself."""
-        return run.kind in _KINDS[self.verb] and self.name in (None, run.migration)
+    def is_kept_by(self, run: Run, start: Start | None) -> bool:
+        """Whether a run can be what came of this. Of one whose start is not on the record less can be compared."""
+        asked = self.options, self.name is not None, _LOOKS.get((self.verb, self.full))
+        same = start is None or (start.options, start.named, start.look) == asked
+        return same and run.kind in _KINDS[self.verb] and self.name in (None, run.migration)
 
 
 def _resume(migrator: Migrator, wanted: Wanted) -> list[Report]:
@@ -71,6 +73,7 @@ _VERBS: dict[str, Callable[[Migrator, Wanted], list[Any]]] = {
     "retry": lambda migrator, wanted: [migrator.retry(str(wanted.name), wanted.options)],
     "resume": _resume,
 }
+_LOOKS = {("dry-run", False): "sample", ("dry-run", True): "full", ("dry-rollback", False): "rollback"}
 _KINDS = {
     "run": _LEASED,  # a rollback that was left unfinished is gone on with
     "dry-run": {RunKind.DRY_RUN},
@@ -192,8 +195,7 @@ class Starts:
         if found is None:
             return None
         run, start = found
-        same = start is None or (start.options, start.named) == (wanted.options, wanted.name is not None)
-        if not (same and wanted.is_kept_by(run)):
+        if not wanted.is_kept_by(run, start):
             raise _reused()
         return run
 
