@@ -24,14 +24,22 @@ class Background:
         self._migrator = migrator
         self._door = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._run_id: Callable[[], str | None] = _not_known
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that the latest piece of work is at, or was at last; None before its first, or where nobody said."""
+        return self._run_id()
 
     @property
     def busy(self) -> bool:
         """Whether a piece of work is going on."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, work: Callable[[], T]) -> Future[T]:
+    def start(self, work: Callable[[], T], run_id: Callable[[], str | None] | None = None) -> Future[T]:
         """Begin `work` in the worker's thread; its result, or what it raised, is in the future.
+
+        `run_id` says which run it is at, to whoever asks meanwhile, from any thread.
 
         Raises `Refused` while another piece is going on.
         """
@@ -42,6 +50,7 @@ class Background:
             # A daemon, so that a host that dies without `stop` does not hang: a cut batch rolls back.
             self._thread = threading.Thread(target=_carry_out, args=(work, future), name="migration", daemon=True)
             self._thread.start()
+            self._run_id = run_id or _not_known
         return future
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -53,6 +62,10 @@ class Background:
         if self._thread is not None:
             self._thread.join(timeout)
         return not self.busy
+
+
+def _not_known() -> str | None:
+    return None
 
 
 def _carry_out(work: Callable[[], T], future: Future[T]) -> None:

@@ -177,7 +177,10 @@ class Startup:
         if self._given_up is not None:
             return replace(plan, stage=Stage.ATTENTION, sentence=self._given_up)
         try:
-            self._run = self._background.start(lambda: self._acting.run(options=RunOptions(unattended=True)))
+            self._progress.run_id = None
+            self._run = self._background.start(
+                lambda: self._acting.run(options=RunOptions(unattended=True)), lambda: self._progress.run_id
+            )
         except Refused as busy:  # by a run that was started over HTTP
             return replace(plan, stage=Stage.FOLLOWING, sentence=str(busy))
         self._run_sentence = plan.sentence
@@ -233,11 +236,13 @@ class _Told:
 
     def __init__(self, migrator: Migrator) -> None:
         self._next = migrator.progress
+        self.run_id: str | None = None
         self.migration: str | None = None
         self.done = 0
         self.total: int | None = None
 
     def started(self, migration: str, run_id: str) -> None:
+        self.run_id = run_id
         self._next.started(migration, run_id)
 
     def phase(self, migration: str, phase: str) -> None:

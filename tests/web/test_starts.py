@@ -372,14 +372,14 @@ def test_a_run_that_has_ended_and_is_just_letting_go_is_waited_for(items: sa.Eng
     class Lingering(Background):
         """Its work ends on the record before it ends."""
 
-        def start(self, work: Callable[[], Any]) -> Future[Any]:
+        def start(self, work: Callable[[], Any], run_id: Callable[[], str | None] | None = None) -> Future[Any]:
             def linger() -> Any:
                 result = work()
                 assert gone.wait(PATIENCE)
                 return result
 
             try:
-                return super().start(linger)
+                return super().start(linger, run_id)
             except Refused:
                 refused.set()
                 raise

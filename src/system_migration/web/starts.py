@@ -141,7 +141,7 @@ class Starts:
         job.migrator = migrator = self._migrator.acting_as(actor, job, origin=origin)
         try:
             with self._door:
-                ended = self._background.start(lambda: wanted.carry_out(migrator))
+                ended = self._background.start(lambda: wanted.carry_out(migrator), lambda: job.run_id)
                 self._job = job
         except Refused as busy:
             if not wanted.is_done_by_withdrawing(migrator):
@@ -163,10 +163,10 @@ class Starts:
         """The run this process works on, or the one that goes on with this migration anywhere. Asks the database."""
         if name is not None:
             return self._migrator.current_run(name)
-        job = self._job
-        if job is None or job.run_id is None:
+        run_id = self._background.run_id
+        if run_id is None:
             return None
-        found = self._migrator.follow([job.run_id])
+        found = self._migrator.follow([run_id])
         return found[0].run if found else None
 
     def going_by(self, error: HeldElsewhere) -> RunGoing:
