@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from system_migration.errors import Refused
+from system_migration.errors import Interrupted, Refused
 from system_migration.migrator import Migrator
 
 T = TypeVar("T")
@@ -24,6 +24,7 @@ class Background:
         self._migrator = migrator
         self._door = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._closed = False
         self._run_id: Callable[[], str | None] = _not_known
 
     @property
@@ -41,10 +42,12 @@ class Background:
 
         `run_id` says which run it is at, to whoever asks meanwhile, from any thread.
 
-        Raises `Refused` while another piece is going on.
+        Raises `Refused` while another piece is going on, and `Interrupted` once `stop` was called.
         """
         future: Future[T] = Future()
         with self._door:
+            if self._closed:
+                raise Interrupted(signal.SIGTERM)
             if self.busy:
                 raise Refused("This server is at work on another run. Wait for it, or see `migration status`.")
             # A daemon, so that a host that dies without `stop` does not hang: a cut batch rolls back.
@@ -56,11 +59,13 @@ class Background:
     def stop(self, timeout: float | None = None) -> bool:
         """Ask what is going on to end at a clean checkpoint, and wait for it; False when `timeout` seconds passed.
 
-        Nothing can be started on this migrator afterwards: a run would end at its first checkpoint.
+        Nothing can be started afterwards, here or on this migrator: a run would end at its first checkpoint.
         """
         self._migrator.request_stop(signal.SIGTERM)
-        if self._thread is not None:
-            self._thread.join(timeout)
+        with self._door:  # a start that comes in this moment is either refused, or waited for
+            self._closed, thread = True, self._thread
+        if thread is not None:
+            thread.join(timeout)
         return not self.busy
 
 

@@ -181,6 +181,8 @@ class Startup:
             self._run = self._background.start(
                 lambda: self._acting.run(options=RunOptions(unattended=True)), lambda: self._progress.run_id
             )
+        except Interrupted:
+            return Plan(Stage.STOPPED, MEANING[Stage.STOPPED], ready=False)
         except Refused as busy:  # by a run that was started over HTTP
             return replace(plan, stage=Stage.FOLLOWING, sentence=str(busy))
         self._run_sentence = plan.sentence
