@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from system_migration.errors import Interrupted, Refused
+from system_migration.errors import Interrupted, MigrationSystemError, Refused
 from system_migration.migrator import Migrator
 
 T = TypeVar("T")
@@ -76,5 +76,13 @@ def _not_known() -> str | None:
 def _carry_out(work: Callable[[], T], future: Future[T]) -> None:
     try:
         future.set_result(work())
-    except BaseException as error:  # whoever waits for the future gets it
+    except Exception as error:  # whoever waits for the future gets it
         future.set_exception(error)
+    except BaseException as error:
+        # It ended the work, and must not end the server, to which whoever waits would hand it on.
+        failure = MigrationSystemError(
+            f"The work was ended by {type(error).__name__}, which is for the end of a program. A migration that cannot "
+            "go on raises Refused or an error; see `migration status` for where it stands."
+        )
+        failure.__cause__ = error
+        future.set_exception(failure)

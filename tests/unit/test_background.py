@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from system_migration import Migrator, Registry, Settings
 from system_migration.background import Background
-from system_migration.errors import Interrupted, Refused
+from system_migration.errors import Interrupted, MigrationSystemError, Refused
 from tests.support.host import wait_for
 
 PATIENCE = 20.0
@@ -53,3 +53,13 @@ def test_nothing_is_started_after_the_stop(migrator: Migrator) -> None:
     with pytest.raises(Interrupted):
         background.start(lambda: None)
     assert not background.busy
+
+
+@pytest.mark.parametrize("end", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_what_ends_a_program_ends_only_the_work(migrator: Migrator, end: BaseException) -> None:
+    def work() -> None:
+        raise end
+
+    error = Background(migrator).start(work).exception(PATIENCE)
+    assert isinstance(error, MigrationSystemError)
+    assert type(end).__name__ in str(error)

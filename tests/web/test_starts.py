@@ -146,6 +146,24 @@ def test_a_run_that_fails_is_a_result_too(engine: sa.Engine) -> None:
 
 
 @pytest.mark.databases("sqlite")
+def test_a_migration_that_exits_is_answered_as_any_other_failure(engine: sa.Engine) -> None:
+    class Quitting(Migration):
+        name = "001-quitting"
+
+        def preflight(self, context: MigrationContext) -> None:
+            raise SystemExit(3)
+
+        def up(self, context: MigrationContext) -> MigrationResult:
+            return MigrationResult()
+
+    with served(engine, Quitting) as server, server.client() as client:
+        answer = client.post("/run", params={"wait": 30})
+        assert problem(answer) == (500, "failed")
+        assert "SystemExit" in answer.json()["detail"]
+        assert client.get("/status").status_code == 200
+
+
+@pytest.mark.databases("sqlite")
 def test_a_preflight_that_takes_long_is_not_waited_for(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = threading.Event()
 
