@@ -287,6 +287,25 @@ def test_a_dry_run_can_be_looked_up_with_its_report(items: sa.Engine, client: ht
     assert changes(items) == UNTOUCHED
 
 
+def test_a_dry_run_is_stale_when_its_process_gives_no_sign_of_life(items: sa.Engine, client: httpx.Client) -> None:
+    lease = tables.lease
+    with gated() as gate:
+        run = client.post("/run/002-increment", params={"dryRun": True, "full": True}).json()["run"]["id"]
+        assert gate.reached.wait(PATIENCE)
+        assert client.get(f"/runs/{run}").json()["state"] == "running"
+        with items.begin() as connection:  # as it would look some time after a kill
+            long_ago = {"expires_at": datetime(2020, 1, 1, tzinfo=UTC), "takeover_at": datetime(2020, 1, 1, tzinfo=UTC)}
+            connection.execute(sa.update(lease).where(lease.c.name == run).values(**long_ago))
+        assert client.get(f"/runs/{run}").json()["state"] == "stale"
+    assert wait_until_ended(client, run)["state"] == "succeeded"
+
+    def forgotten() -> bool:
+        with items.connect() as connection:
+            return connection.execute(sa.select(lease.c.name)).all() == []
+
+    wait_for(forgotten, PATIENCE, "the end of its sign of life")
+
+
 @pytest.mark.databases("sqlite")
 def test_a_dry_run_of_a_part_is_refused(client: httpx.Client) -> None:
     answer = client.post("/run/002-increment", params={"dryRun": True, "fromKey": "5"})

@@ -1,4 +1,4 @@
-"""Attempts that no lease protects: dry runs and verifications, each recorded with how it ended."""
+"""Attempts that change no data, so that any number may go on: dry runs and verifications, each with how it ended."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from system_migration import code
 from system_migration.errors import Interrupted, Refused, Withdrawn
+from system_migration.lease import HeldLease
 from system_migration.migration import Migration
 from system_migration.records import DryRunReport, RunOptions, RunReport, as_json, empty_report
 from system_migration.running import undo_dry_run, verification
@@ -23,7 +24,7 @@ from system_migration.running.run_log import RunLog
 from system_migration.running.verification import Verdict
 from system_migration.running.workspace import Workspace
 from system_migration.states import Outcome, RunKind
-from system_migration.store import audit, migrations, runs
+from system_migration.store import audit, leases, migrations, runs
 from system_migration.store.audit import Actor
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.patience import BRIEF
@@ -89,8 +90,8 @@ def kept(
     """
     if not stored:
         return look()
-    attempt = _begin(workspace, migration, row, RunKind.DRY_RUN, asked)
-    with _with_an_end(workspace, migration, attempt):
+    attempt, sign_of_life = _begin(workspace, migration, row, RunKind.DRY_RUN, asked)
+    with sign_of_life.beating(), _with_an_end(workspace, migration, attempt):
         report = look()
         outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
         with workspace.database.write() as connection:
@@ -108,8 +109,8 @@ def verify(workspace: Workspace, migration: type[Migration], row: MigrationRow) 
     """
     log, began = RunLog(migration.name), workspace.clock.monotonic()
     workspace.progress.phase(migration.name, "verifying")
-    attempt = _begin(workspace, migration, row, RunKind.VERIFY, what_was_asked(workspace, RunOptions()))
-    with _with_an_end(workspace, migration, attempt):
+    attempt, sign_of_life = _begin(workspace, migration, row, RunKind.VERIFY, what_was_asked(workspace, RunOptions()))
+    with sign_of_life.beating(), _with_an_end(workspace, migration, attempt):
         verdict = verification.verify(workspace, migration(), row, attempt, RunOptions(), log)
         _record_verdict(workspace, row, attempt, verdict, log)
     seconds = workspace.clock.monotonic() - began
@@ -135,18 +136,26 @@ def _failure(verdict: Verdict) -> str | None:
 
 def _begin(
     workspace: Workspace, migration: type[Migration], row: MigrationRow | None, kind: RunKind, asked: Mapping[str, Any]
-) -> Attempt:
-    """A new attempt. What was asked is kept with it where a door wants to know its start again."""
+) -> tuple[Attempt, HeldLease]:
+    """A new attempt, and a lease under its own id, by which others see whether its process lives.
+
+    What was asked is kept with it where a door wants to know its start again.
+    """
     generation = row.generation if row else 1
     attempt = Attempt(next(workspace.run_ids), workspace.environment, migration.name, generation, kind, fence=0)
-    actor = workspace.actor
+    actor, anchor = workspace.actor, workspace.clock.monotonic()
+    place = workspace.environment, attempt.id
     with workspace.database.write() as connection:
+        leases.insert_missing(connection, *place)
+        claim = leases.acquire(connection, *place, attempt.id, actor.name, workspace.lease_seconds)
         runs.insert_attempt(connection, attempt, code.checksum(migration), actor.name, actor.host)
         if workspace.origin is not None:
-            place = workspace.environment, migration.name
-            audit.add_event(connection, *place, f"{kind}_started", actor, asked, attempt.id)
+            audit.add_event(
+                connection, workspace.environment, migration.name, f"{kind}_started", actor, asked, attempt.id
+            )
+    assert claim is not None  # nobody else knows of it
     workspace.progress.started(migration.name, attempt.id)
-    return attempt
+    return attempt, HeldLease(workspace.database, claim, workspace.clock, anchor, let_go=leases.forget)
 
 
 @contextmanager
