@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from system_migration.errors import Refused
+from system_migration.errors import Interrupted, MigrationSystemError, Refused
 from system_migration.migrator import Migrator
 
 T = TypeVar("T")
@@ -24,39 +24,65 @@ class Background:
         self._migrator = migrator
         self._door = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._closed = False
+        self._run_id: Callable[[], str | None] = _not_known
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that the latest piece of work is at, or was at last; None before its first, or where nobody said."""
+        return self._run_id()
 
     @property
     def busy(self) -> bool:
         """Whether a piece of work is going on."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, work: Callable[[], T]) -> Future[T]:
+    def start(self, work: Callable[[], T], run_id: Callable[[], str | None] | None = None) -> Future[T]:
         """Begin `work` in the worker's thread; its result, or what it raised, is in the future.
 
-        Raises `Refused` while another piece is going on.
+        `run_id` says which run it is at, to whoever asks meanwhile, from any thread.
+
+        Raises `Refused` while another piece is going on, and `Interrupted` once `stop` was called.
         """
         future: Future[T] = Future()
         with self._door:
+            if self._closed:
+                raise Interrupted(signal.SIGTERM)
             if self.busy:
                 raise Refused("This server is at work on another run. Wait for it, or see `migration status`.")
             # A daemon, so that a host that dies without `stop` does not hang: a cut batch rolls back.
             self._thread = threading.Thread(target=_carry_out, args=(work, future), name="migration", daemon=True)
             self._thread.start()
+            self._run_id = run_id or _not_known
         return future
 
     def stop(self, timeout: float | None = None) -> bool:
         """Ask what is going on to end at a clean checkpoint, and wait for it; False when `timeout` seconds passed.
 
-        Nothing can be started on this migrator afterwards: a run would end at its first checkpoint.
+        Nothing can be started afterwards, here or on this migrator: a run would end at its first checkpoint.
         """
         self._migrator.request_stop(signal.SIGTERM)
-        if self._thread is not None:
-            self._thread.join(timeout)
+        with self._door:  # a start that comes in this moment is either refused, or waited for
+            self._closed, thread = True, self._thread
+        if thread is not None:
+            thread.join(timeout)
         return not self.busy
+
+
+def _not_known() -> str | None:
+    return None
 
 
 def _carry_out(work: Callable[[], T], future: Future[T]) -> None:
     try:
         future.set_result(work())
-    except BaseException as error:  # whoever waits for the future gets it
+    except Exception as error:  # whoever waits for the future gets it
         future.set_exception(error)
+    except BaseException as error:
+        # It ended the work, and must not end the server, to which whoever waits would hand it on.
+        failure = MigrationSystemError(
+            f"The work was ended by {type(error).__name__}, which is for the end of a program. A migration that cannot "
+            "go on raises Refused or an error; see `migration status` for where it stands."
+        )
+        failure.__cause__ = error
+        future.set_exception(failure)

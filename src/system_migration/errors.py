@@ -14,6 +14,7 @@
     │   ├── Cancelled           an operator ended the run; only a start by name continues it
     │   └── VerificationFailed
     └── Interrupted             a clean stop at a batch edge, resumable
+        └── Withdrawn           somebody ended a dry run or a verification
 
 A message is one sentence or two: the thing, the reason, the next step. It never carries a secret or a row's values.
 """
@@ -142,3 +143,11 @@ class Interrupted(MigrationSystemError):
         self.signal_number = signal_number
         name = signal.Signals(signal_number).name
         super().__init__(f"Stopped by {name} at a clean checkpoint. Start it again to continue where it stopped.")
+
+
+class Withdrawn(Interrupted):
+    """Somebody ended what only looks; nothing was changed by it."""
+
+    def __init__(self, by: str) -> None:
+        self.by, self.signal_number = by, int(signal.SIGTERM)
+        MigrationSystemError.__init__(self, f"Cancelled by {by} before its end. It changed nothing; start it anew.")

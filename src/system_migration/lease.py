@@ -46,8 +46,10 @@ class HeldLease:
         clock: Clock,
         anchor: float,
         waiting: Callable[[str], None] = lambda reason: None,
+        let_go: Callable[[Connection, Claim], None] = leases.release,
     ) -> None:
         self.claim = claim
+        self._let_go = let_go
         self._database, self._clock, self._waiting = database, clock, waiting
         self._lost = False
         self._stop = threading.Event()
@@ -92,7 +94,7 @@ class HeldLease:
 
     @contextmanager
     def beating(self) -> Iterator[HeldLease]:
-        """Renew in the background for as long as the block runs; afterwards the lease is released."""
+        """Renew in the background for as long as the block runs; afterwards it is let go."""
         thread = threading.Thread(target=self._beat, name=f"lease {self.claim.name}", daemon=True)
         thread.start()
         try:
@@ -104,7 +106,7 @@ class HeldLease:
 
     def _release(self) -> None:
         try:
-            self._database.transact(lambda connection: leases.release(connection, self.claim), patience=BRIEF)
+            self._database.transact(lambda connection: self._let_go(connection, self.claim), patience=BRIEF)
         except (SQLAlchemyError, Interrupted) as error:
             self._warn("not released, it will expire", "lease.release_failed", error)
 

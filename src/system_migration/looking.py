@@ -110,7 +110,7 @@ class Looking:
         return self._tracked.read(lambda c: runs.find_run(c, self.environment, run_id), None)
 
     def run_of_request(self, request_id: str) -> tuple[Run, Start | None] | None:
-        """The run that came of the start with this id, and that start; a dry run's or a verification's is not known."""
+        """The run that came of the start with this id, and that start, where it is on the record."""
         return self._tracked.read(lambda c: starts.by_request(c, self.environment, request_id), None)
 
     def unfinished_from(self, door: str) -> builtins.list[Unfinished]:
@@ -121,7 +121,7 @@ class Looking:
             for row in going:
                 start = starts.newest(connection, self.environment, row.name, str(row.run_id))
                 if start is not None and start.door == door and row.run_kind is not None:
-                    yield Unfinished(row.name, row.run_kind, row.stale, start)
+                    yield Unfinished(str(row.run_id), row.name, row.run_kind, row.stale, start)
 
         return self._tracked.read(lambda c: builtins.list(find(c)), []) if going else []
 

@@ -25,6 +25,7 @@ from system_migration.errors import (
     Interrupted,
     MigrationSystemError,
     Refused,
+    Withdrawn,
 )
 from system_migration.lease import host_name
 from system_migration.looking import Looking
@@ -36,7 +37,6 @@ from system_migration.records import (
     Pruned,
     RunOptions,
     RunReport,
-    empty_report,
 )
 from system_migration.registry import Registry
 from system_migration.settings import Settings
@@ -87,6 +87,7 @@ class Migrator(Looking):
         self._tracked = Tracked(self._database, self.settings.environment)
         self._stop = _StopSignal()
         self._origin: Origin | None = None
+        self._withdrawn_by: str | None = None
         # Not a generator: two threads that act through one migrator may ask in the same moment.
         self._run_ids: Iterator[str] = iter(lambda: str(uuid4()), "")
 
@@ -119,6 +120,13 @@ class Migrator(Looking):
         if origin is not None:
             other._origin, other._run_ids = origin, chain([origin.run_id], self._run_ids)
         return other
+
+    def withdraw(self, by: str) -> None:
+        """Let the dry run or verification that goes on through this very object raise `Withdrawn` at its next look-up.
+
+        A run is not touched: `cancel` ends it.
+        """
+        self._withdrawn_by = by
 
     @property
     def stop_asked(self) -> int | None:
@@ -202,7 +210,7 @@ class Migrator(Looking):
         snapshot = self._snapshot()
         names = [self.registry[name].name] if name else overview.to_do(self.registry, snapshot)
         stored = bool(names) and self._tracked.ready_to_report(options.allow_environment)
-        rows, workspace = snapshot.rows, self._workspace()
+        rows, workspace = snapshot.rows, self._looking()
         return [
             recording.dry_run(workspace, self.registry[each], rows.get(each), options, full=full, stored=stored)
             for each in names
@@ -219,7 +227,7 @@ class Migrator(Looking):
         names = [name] if name else [each for each in self.registry.names if self._is_completed(rows.get(each))]
         if names:
             self._tracked.ready_to_write(allow_environment=False)
-        return [recording.verify(self._workspace(), self.registry[each], rows[each]) for each in names]
+        return [recording.verify(self._looking(), self.registry[each], rows[each]) for each in names]
 
     def _is_completed(self, row: MigrationRow | None) -> bool:
         return row is not None and row.status is Status.COMPLETED
@@ -250,12 +258,11 @@ class Migrator(Looking):
 
         options, migration, row = options or RunOptions(), self.registry[name], self._snapshot().rows.get(name)
         stored = self._tracked.ready_to_report(options.allow_environment)
-        try:
+
+        def check() -> None:
             self._check_not_required(name)
-        except Refused as refusal:
-            refused = empty_report(name, refusal=str(refusal))
-            return recording.kept(self._workspace(), migration, row, stored, lambda: refused)
-        return recording.dry_rollback(self._workspace(), migration, row, stored=stored)
+
+        return recording.dry_rollback(self._looking(), migration, row, options, check, stored=stored)
 
     def _check_not_required(self, name: str) -> None:
         rows = self._snapshot().rows
@@ -305,17 +312,18 @@ class Migrator(Looking):
 
         options = options or RunOptions()
         migration = self.registry[name]
-        if self.withdraw_pause(name, allow_environment=options.allow_environment):
+        if self.withdraw_pause(name, options):
             return None
         decisions.check_resumable(self._snapshot().rows.get(name), name)
         self._check_requirements(name)
         return self._run_one(migration.name, options, named=True)
 
-    def withdraw_pause(self, name: str, *, allow_environment: bool = False) -> bool:
+    def withdraw_pause(self, name: str, options: RunOptions | None = None) -> bool:
         """Take back a pause that the run, wherever it goes on, has not obeyed yet. False when there is none."""
         from system_migration.running import control
 
-        return control.withdraw(self._deciding(name, allow_environment), name)
+        options = options or RunOptions()
+        return control.withdraw(self._deciding(name, options.allow_environment), name, options)
 
     def _deciding(self, name: str, allow_environment: bool) -> Workspace:
         self.registry[name]  # raises UnknownMigration
@@ -364,6 +372,15 @@ class Migrator(Looking):
             run_ids=self._run_ids,
             origin=self._origin,
         )
+
+    def _looking(self) -> Workspace:
+        """The surroundings of what changes nothing, and so may be ended alone."""
+        return replace(self._workspace(), stop_signal=self._heed_withdrawal)
+
+    def _heed_withdrawal(self) -> int | None:
+        if self._withdrawn_by is not None:
+            raise Withdrawn(self._withdrawn_by)
+        return self._stop.number
 
 
 def _user() -> str:

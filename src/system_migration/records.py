@@ -164,7 +164,8 @@ class Followed:
 class Start:
     """How a runner began a run, or went on with it, as the record tells: who asked, through which door, for what.
 
-    `request` is the id of the start; `named` tells one of one migration from one of all that was pending.
+    `request` is the id of the start; `named` tells one of one migration from one of all that was pending. `look` tells
+    a dry run's "sample", "full" and "rollback" apart.
     """
 
     actor: str
@@ -172,12 +173,14 @@ class Start:
     request: str | None
     named: bool
     options: RunOptions
+    look: str | None = None
 
 
 @dataclass(frozen=True)
 class Unfinished:
     """A run without an end, and how its last runner was started."""
 
+    run_id: str
     name: str
     kind: RunKind
     stale: bool

@@ -210,7 +210,12 @@ class Startup:
             rest = f"This process starts nothing more until {self._given_up.migration} is settled."
             return replace(plan, stage=Stage.ATTENTION, sentence=f"{self._given_up.reason} {rest}")
         try:
-            self._run = self._background.start(lambda: self._acting.run(options=RunOptions(unattended=True)))
+            self._progress.run_id = None
+            self._run = self._background.start(
+                lambda: self._acting.run(options=RunOptions(unattended=True)), lambda: self._progress.run_id
+            )
+        except Interrupted:
+            return Plan(Stage.STOPPED, MEANING[Stage.STOPPED], ready=False)
         except Refused as busy:  # by a run that was started over HTTP
             return replace(plan, stage=Stage.FOLLOWING, sentence=str(busy))
         self._run_sentence = plan.sentence
@@ -278,11 +283,13 @@ class _Told:
 
     def __init__(self, migrator: Migrator) -> None:
         self._next = migrator.progress
+        self.run_id: str | None = None
         self.migration: str | None = None
         self.done = 0
         self.total: int | None = None
 
     def started(self, migration: str, run_id: str) -> None:
+        self.run_id = run_id
         self._next.started(migration, run_id)
 
     def phase(self, migration: str, phase: str) -> None:

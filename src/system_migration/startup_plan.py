@@ -164,4 +164,4 @@ def words(error: BaseException) -> str:
         return str(error)
     if isinstance(error, DBAPIError):
         return f"The database does not answer as it should ({type(error.orig).__name__})."
-    return f"Looking for migrations ended with an unexpected {type(error).__name__}."
+    return f"An unexpected {type(error).__name__} ended the work on migrations."

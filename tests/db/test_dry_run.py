@@ -140,6 +140,41 @@ def test_a_refusal_is_in_the_report_and_not_raised(engine: Engine) -> None:
     assert (run.outcome, run.error) == ("refused", "One row is unreadable.")
 
 
+@pytest.mark.parametrize("end", [SystemExit(3), KeyboardInterrupt()])
+def test_one_that_breaks_off_is_recorded_as_failed(engine: Engine, end: BaseException) -> None:
+    class Quitting(Fill):
+        quits: ClassVar[bool] = True
+
+        def preflight(self, context: Any) -> None:
+            self.quit()
+
+        def check(self, row: Row) -> bool:
+            self.quit()
+            return True
+
+        def quit(self) -> None:
+            if self.quits:
+                raise end
+
+    make_numbers(engine, 3)
+    with migrator(engine, Quitting) as looking:
+        with pytest.raises(type(end)):
+            looking.dry_run()
+        Quitting.quits = False
+        looking.run()
+        Quitting.quits = True
+        with pytest.raises(type(end)):
+            looking.verify()
+        ended = [(run.kind, run.outcome, run.error) for run in looking.history()]
+    name = type(end).__name__
+    assert [(kind, outcome) for kind, outcome, _ in ended] == [
+        ("verify", "failed"),
+        ("run", "succeeded"),
+        ("dry-run", "failed"),
+    ]
+    assert all(error is None or error.startswith(f"{name} at test_dry_run.py:") for _, _, error in ended)
+
+
 def test_a_missing_table_is_a_refusal_too(engine: Engine) -> None:
     (report,) = migrator(engine, Increment).dry_run()
     assert report.refusal is not None

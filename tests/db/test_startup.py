@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from system_migration import startup as startup_module
 from system_migration.background import Background
 from system_migration.errors import Refused
 from system_migration.startup import Startup, StartupState
-from system_migration.startup_plan import Stage
+from system_migration.startup_plan import Plan, Stage, decide
 from system_migration.states import Status
 from system_migration.store import tables
 from tests.crash.harness import expire_lease
@@ -385,6 +386,26 @@ def test_a_run_that_somebody_started_in_this_very_process_is_followed(
     asked.result(PATIENCE)
     come_to(startup, Stage.DONE)
     assert {run.executed_by.split("@")[0] for run in migrator.history()} == {"account 7", "startup"}
+
+
+@pytest.mark.databases("sqlite")
+def test_one_whose_worker_is_stopped_as_it_looks_just_stops(
+    engine: Engine, processes: Processes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_numbers(engine, 3)
+    migrator = processes.migrator(Stepping, **ON)
+    background = Background(migrator)
+
+    def decide_late(*asked: Any) -> Plan:
+        background.stop()
+        return decide(*asked)
+
+    monkeypatch.setattr(startup_module, "decide", decide_late)
+    startup = Startup(migrator, background)
+    startup.begin()
+    come_to(startup, Stage.STOPPED)
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
+    assert migrator.history() == []
 
 
 @pytest.mark.databases("sqlite")

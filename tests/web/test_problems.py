@@ -25,7 +25,7 @@ STATUS = {
     "InvalidKey": 422,
     "Interrupted": 503,
     **dict.fromkeys(["Refused", "HeldElsewhere", "LeaseLost", "Paused", "Cancelled", "MigrationFailed"], 409),
-    **dict.fromkeys(["VerificationFailed"], 409),
+    **dict.fromkeys(["VerificationFailed", "Withdrawn"], 409),
     **dict.fromkeys(["MigrationSystemError", "ConfigurationError", "LoadError"], 500),
 }
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -23,8 +25,10 @@ from system_migration import (
     Settings,
 )
 from system_migration.background import Background
+from system_migration.batching import target
 from system_migration.errors import Refused
 from system_migration.running import requests
+from system_migration.store import tables
 from system_migration.web import routes_start
 from tests.support.host import wait_for
 from tests.web.serving import (
@@ -36,6 +40,7 @@ from tests.web.serving import (
     Served,
     changes,
     gated,
+    make_items,
     served,
     wait_until_ended,
 )
@@ -138,6 +143,24 @@ def test_a_run_that_fails_is_a_result_too(engine: sa.Engine) -> None:
     assert answer.json()["run"]["outcome"] == "failed"
     assert answer.json()["error"]["type"] == "urn:system-migration:failed"
     assert "it did not work" in answer.json()["error"]["detail"]
+
+
+@pytest.mark.databases("sqlite")
+def test_a_migration_that_exits_is_answered_as_any_other_failure(engine: sa.Engine) -> None:
+    class Quitting(Migration):
+        name = "001-quitting"
+
+        def preflight(self, context: MigrationContext) -> None:
+            raise SystemExit(3)
+
+        def up(self, context: MigrationContext) -> MigrationResult:
+            return MigrationResult()
+
+    with served(engine, Quitting) as server, server.client() as client:
+        answer = client.post("/run", params={"wait": 30})
+        assert problem(answer) == (500, "failed")
+        assert "SystemExit" in answer.json()["detail"]
+        assert client.get("/status").status_code == 200
 
 
 @pytest.mark.databases("sqlite")
@@ -264,6 +287,25 @@ def test_a_dry_run_can_be_looked_up_with_its_report(items: sa.Engine, client: ht
     assert changes(items) == UNTOUCHED
 
 
+def test_a_dry_run_is_stale_when_its_process_gives_no_sign_of_life(items: sa.Engine, client: httpx.Client) -> None:
+    lease = tables.lease
+    with gated() as gate:
+        run = client.post("/run/002-increment", params={"dryRun": True, "full": True}).json()["run"]["id"]
+        assert gate.reached.wait(PATIENCE)
+        assert client.get(f"/runs/{run}").json()["state"] == "running"
+        with items.begin() as connection:  # as it would look some time after a kill
+            long_ago = {"expires_at": datetime(2020, 1, 1, tzinfo=UTC), "takeover_at": datetime(2020, 1, 1, tzinfo=UTC)}
+            connection.execute(sa.update(lease).where(lease.c.name == run).values(**long_ago))
+        assert client.get(f"/runs/{run}").json()["state"] == "stale"
+    assert wait_until_ended(client, run)["state"] == "succeeded"
+
+    def forgotten() -> bool:
+        with items.connect() as connection:
+            return connection.execute(sa.select(lease.c.name)).all() == []
+
+    wait_for(forgotten, PATIENCE, "the end of its sign of life")
+
+
 @pytest.mark.databases("sqlite")
 def test_a_dry_run_of_a_part_is_refused(client: httpx.Client) -> None:
     answer = client.post("/run/002-increment", params={"dryRun": True, "fromKey": "5"})
@@ -367,14 +409,14 @@ def test_a_run_that_has_ended_and_is_just_letting_go_is_waited_for(items: sa.Eng
     class Lingering(Background):
         """Its work ends on the record before it ends."""
 
-        def start(self, work: Callable[[], Any]) -> Future[Any]:
+        def start(self, work: Callable[[], Any], run_id: Callable[[], str | None] | None = None) -> Future[Any]:
             def linger() -> Any:
                 result = work()
                 assert gone.wait(PATIENCE)
                 return result
 
             try:
-                return super().start(linger)
+                return super().start(linger, run_id)
             except Refused:
                 refused.set()
                 raise
@@ -386,6 +428,48 @@ def test_a_run_that_has_ended_and_is_just_letting_go_is_waited_for(items: sa.Eng
             assert refused.wait(PATIENCE)
             gone.set()
             assert second.result().status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("path", "first", "other"),
+    [
+        ("/run/002-increment", {"dryRun": True}, {"dryRun": True, "full": True}),
+        ("/run/002-increment", {"dryRun": True, "workers": 1}, {"dryRun": True, "workers": 2}),
+        ("/rollback/001-mark", {"dryRun": True}, {"dryRun": True, "verbose": True}),
+    ],
+)
+def test_a_key_of_a_dry_run_is_no_other_ones_after_others_either(
+    server: Served, client: httpx.Client, path: str, first: dict[str, Any], other: dict[str, Any]
+) -> None:
+    key = {"Idempotency-Key": "look-1"}
+    kept = client.post(path, params=first | {"wait": 30}, headers=key).json()["run"]["id"]
+    client.post("/run/001-mark", params={"wait": 30})  # it is no longer the latest that this process remembers
+    assert problem(client.post(path, params=other, headers=key)) == (422, "idempotency-key-reused")
+    assert client.post(path, params=first, headers=key).json()["run"]["id"] == kept
+
+
+def test_a_resume_that_took_a_pause_back_is_known_again(items: sa.Engine, client: httpx.Client) -> None:
+    key = {"Idempotency-Key": "resume-1"}
+    with gated() as gate:
+        run = client.post("/run/002-increment", params=ONE_BY_ONE).json()["run"]["id"]
+        assert gate.reached.wait(PATIENCE)
+        client.post(f"/runs/{run}/pause")
+        assert client.post(f"/runs/{run}/resume", params=ONE_BY_ONE, headers=key).status_code == 200
+        bury(items, run)
+        again = client.post(f"/runs/{run}/resume", params=ONE_BY_ONE, headers=key)
+        other = client.post(f"/runs/{run}/resume", headers=key)
+    assert (again.status_code, again.json()["run"]["id"], again.headers["idempotent-replayed"]) == (202, run, "true")
+    assert problem(other) == (422, "idempotency-key-reused")
+    wait_until_ended(client, run)
+
+
+def bury(engine: sa.Engine, run_id: str) -> None:
+    """Put so much on the record that whoever looks only at what is newest does not find what was there."""
+    begun = {"door": "rest", "request": "another", "named": True}
+    event = {"environment": "staging", "name": "002-increment", "run_id": run_id, "at": datetime.now(UTC)}
+    event |= {"action": "takeover", "actor": "eve", "host": "here", "detail": json.dumps(begun)}
+    with engine.begin() as connection:
+        connection.execute(sa.insert(tables.event), [event] * 300)
 
 
 @pytest.mark.databases("sqlite")
@@ -453,6 +537,34 @@ def test_a_pause_that_was_not_obeyed_yet_is_taken_back_where_the_run_goes_on(
     told = [(each.action, each.actor) for each in server.migrator.show("002-increment").events]
     assert ("pause_withdrawn", "eve") in told
     assert changes(items) == ONCE
+
+
+def test_a_dry_run_and_a_verification_are_cancelled_and_make_room(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_items(engine, rows=60)  # more than are read at once
+    monkeypatch.setattr(target, "SCAN_ROWS", 10)
+    with served(engine) as server, server.client() as client:
+
+        def cancel(path: str, query: dict[str, Any]) -> dict[str, Any]:
+            with gated() as gate:
+                run = client.post(path, params=query).json()["run"]
+                assert gate.reached.wait(PATIENCE)
+                answer = client.post(f"/runs/{run['id']}/cancel")
+                assert (answer.status_code, answer.json()["name"]) == (202, "002-increment")
+            ended: dict[str, Any] = wait_until_ended(client, run["id"])["run"]
+            return ended
+
+        rehearsed = cancel("/run/002-increment", {"dryRun": True, "full": True})
+        assert set(changes(engine).values()) == {0}
+        assert client.post("/run/002-increment", params={"wait": 30}).json()["run"]["outcome"] == "succeeded"
+        monkeypatch.setattr(Increment, "check", lambda self, row: row.origin != 8 or bool(self.transform(row)))
+        verified = cancel("/verify/002-increment", {})
+        for run in (rehearsed, verified):
+            assert (run["outcome"], run["error"].split(" before")[0]) == ("failed", "Cancelled by ada")
+        assert problem(client.post(f"/runs/{rehearsed['id']}/cancel")) == (409, "refused")  # it goes on no more
+        events = [each for each in server.migrator.show("002-increment").events if each.action == "cancelled"]
+        assert [(each.actor, each.detail["kind"]) for each in events] == [("ada", "verify"), ("ada", "dry-run")]
 
 
 def test_decisions_are_recorded_in_the_name_of_who_made_them(items: sa.Engine, client: httpx.Client) -> None:

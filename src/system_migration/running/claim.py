@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -16,11 +16,11 @@ from system_migration.batching.ranges import Gap
 from system_migration.errors import HeldElsewhere, Paused, Refused
 from system_migration.lease import HeldLease, ensure_row
 from system_migration.migration import Migration
-from system_migration.records import RunOptions
+from system_migration.records import Origin, RunOptions
 from system_migration.running import rights
 from system_migration.running.workspace import Workspace
 from system_migration.states import RunKind, Status
-from system_migration.store import audit, control, deaths, journal, leases, ledger, migrations, runs
+from system_migration.store import audit, control, deaths, journal, leases, ledger, migrations, runs, starts
 from system_migration.store.leases import Claim, Previous
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
@@ -31,12 +31,16 @@ _LOCK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Claimed:
-    """A lease won, the state as read after winning, and the unfinished attempt to continue, if there is one."""
+    """A lease won, the state as read after winning, and the unfinished attempt to continue, if there is one.
+
+    `options` are those to work with: an unattended start goes on with a run as that was asked for.
+    """
 
     lease: HeldLease
     row: MigrationRow
     kind: RunKind
     inherited: Attempt | None
+    options: RunOptions
 
 
 Decision = Callable[[Connection, MigrationRow], RunKind | None]
@@ -80,18 +84,36 @@ def _claim(workspace: Workspace, migration: type[Migration], options: RunOptions
         if kind is None:
             leases.release(connection, taken)
             return None
-        inherited = _inherit(connection, workspace, migration, options, row, taken, before)
-        return Claimed(HeldLease(database, taken, workspace.clock, anchor, waiting), row, kind, inherited)
+        begun = _as_begun(connection, workspace, options, row)
+        inherited = _inherit(connection, *begun, migration, row, taken, before)
+        return Claimed(HeldLease(database, taken, workspace.clock, anchor, waiting), row, kind, inherited, begun[1])
 
     # A takeover waits for the old runner's open batch: at most until the server ends an idle transaction.
     return database.transact(take, waiting, lock_seconds=_LOCK_SECONDS)
 
 
+def _as_begun(
+    connection: Connection, workspace: Workspace, options: RunOptions, row: MigrationRow
+) -> tuple[Workspace, RunOptions]:
+    """What is asked; of an unattended start, which asks for nothing, what was asked of the run that it goes on with.
+
+    Its record then tells the same again: an operator's throttle holds however often the run changes hands, and the
+    door through which it was started still knows it for its own.
+    """
+    if not options.unattended or row.status is not Status.RUNNING:
+        return workspace, options
+    start = starts.newest(connection, row.environment, row.name, str(row.run_id))
+    if start is None:
+        return workspace, options
+    origin = Origin(start.door, start.request, start.named) if start.door and start.request else None
+    return replace(workspace, origin=origin), start.options
+
+
 def _inherit(
     connection: Connection,
     workspace: Workspace,
-    migration: type[Migration],
     options: RunOptions,
+    migration: type[Migration],
     row: MigrationRow,
     taken: Claim,
     before: Previous,

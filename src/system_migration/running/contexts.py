@@ -169,7 +169,7 @@ async def _wait_for(result: Awaitable[_T]) -> _T:
     return await result
 
 
-def describe(error: Exception, dialect: Dialect, migration: type[Migration]) -> str:
+def describe(error: BaseException, dialect: Dialect, migration: type[Migration]) -> str:
     """An error as one line for the record: our own sentences, and those that the migration's author wrote.
 
     Other texts may quote a row: a database's is shown without the values, Python's and a library's not at all.

@@ -10,6 +10,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from system_migration.errors import Cancelled, Refused
+from system_migration.records import RunOptions
+from system_migration.running.claim import what_was_asked
 from system_migration.running.requests import pause_reason
 from system_migration.running.workspace import Workspace
 from system_migration.states import Outcome, Status
@@ -48,15 +50,19 @@ def ask(workspace: Workspace, name: str, request: Request) -> None:
     _write(workspace, name, act)
 
 
-def withdraw(workspace: Workspace, name: str) -> bool:
-    """Take back a pause that the runner has not obeyed yet; False when there is none to take back."""
+def withdraw(workspace: Workspace, name: str, options: RunOptions) -> bool:
+    """Take back a pause that the runner has not obeyed yet; False when there is none to take back.
+
+    The `options` are those of the resume that asks for it: they are only kept, so that the same one is known again.
+    """
 
     def act(connection: Connection) -> bool:
         row = migrations.read(connection, workspace.environment, name)
         if row is None or row.status is not Status.RUNNING or row.request != Request.PAUSE:
             return False
         control.withdraw(connection, workspace.environment, name)
-        audit.add_event(connection, workspace.environment, name, "pause_withdrawn", workspace.actor, run_id=row.run_id)
+        place, asked = (workspace.environment, name), what_was_asked(workspace, options)
+        audit.add_event(connection, *place, "pause_withdrawn", workspace.actor, asked, row.run_id)
         return True
 
     return _write(workspace, name, act)

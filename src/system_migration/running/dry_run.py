@@ -1,6 +1,6 @@
 """Dry run: the real preflight and the real transform, on a sample or on all rows, with nothing written but the report.
 
-It takes no lease and never touches the state of the real run.
+It does not take the migration's lease, and never touches the state of the real run.
 """
 
 from __future__ import annotations

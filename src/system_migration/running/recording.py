@@ -1,23 +1,36 @@
-"""Attempts that no lease protects: dry runs and verifications, each recorded with how it ended."""
+"""Attempts that change no data, so that any number may go on: dry runs and verifications, each with how it ended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from system_migration import code
-from system_migration.errors import MigrationSystemError, Refused
+from system_migration.errors import Interrupted, Refused, Withdrawn
+from system_migration.lease import HeldLease
 from system_migration.migration import Migration
 from system_migration.records import DryRunReport, RunOptions, RunReport, as_json, empty_report
 from system_migration.running import undo_dry_run, verification
+from system_migration.running.claim import what_was_asked
+from system_migration.running.contexts import describe
 from system_migration.running.dry_run import DryRun
 from system_migration.running.reporting import run_report
 from system_migration.running.run_log import RunLog
 from system_migration.running.verification import Verdict
 from system_migration.running.workspace import Workspace
 from system_migration.states import Outcome, RunKind
-from system_migration.store import audit, migrations, runs
+from system_migration.store import audit, leases, migrations, runs
+from system_migration.store.audit import Actor
 from system_migration.store.migrations import MigrationRow
+from system_migration.store.patience import BRIEF
 from system_migration.store.runs import Attempt
+
+_log = logging.getLogger(__name__)
 
 
 def dry_run(
@@ -32,21 +45,33 @@ def dry_run(
     """Make a dry run and, where something may be `stored`, keep its report with its attempt."""
     log = RunLog(migration.name)
     look = DryRun(workspace, migration, options, log, row, full=full)
-    return kept(workspace, migration, row, stored, look.report, log)
+    asked = what_was_asked(workspace, options) | {"look": "full" if full else "sample"}
+    return kept(workspace, migration, row, stored, look.report, log, asked=asked)
 
 
 def dry_rollback(
-    workspace: Workspace, migration: type[Migration], row: MigrationRow | None, *, stored: bool
+    workspace: Workspace,
+    migration: type[Migration],
+    row: MigrationRow | None,
+    options: RunOptions,
+    check: Callable[[], None],
+    *,
+    stored: bool,
 ) -> DryRunReport:
-    """Compare what a rollback would restore and, where something may be `stored`, keep the report with its attempt."""
+    """Compare what a rollback would restore and, where something may be `stored`, keep the report with its attempt.
+
+    `check` raises `Refused` where the rollback would be.
+    """
 
     def look() -> DryRunReport:
         try:
+            check()
             return undo_dry_run.dry_run(workspace, migration, row)
         except Refused as refusal:
             return empty_report(migration.name, refusal=str(refusal))
 
-    return kept(workspace, migration, row, stored, look)
+    asked = what_was_asked(workspace, options) | {"look": "rollback"}
+    return kept(workspace, migration, row, stored, look, asked=asked)
 
 
 def kept(
@@ -56,41 +81,38 @@ def kept(
     stored: bool,
     look: Callable[[], DryRunReport],
     log: RunLog | None = None,
+    *,
+    asked: Mapping[str, Any],
 ) -> DryRunReport:
     """The report that `look` makes, kept with an attempt of its own where something may be `stored`.
 
-    Dying half-way leaves an attempt without an outcome.
+    Whatever ends it early is its outcome. Dying half-way leaves an attempt without one.
     """
     if not stored:
         return look()
-    attempt = _begin(workspace, migration, row, RunKind.DRY_RUN)
-    try:
+    attempt, sign_of_life = _begin(workspace, migration, row, RunKind.DRY_RUN, asked)
+    with sign_of_life.beating(), _with_an_end(workspace, migration, attempt):
         report = look()
-    except MigrationSystemError as reason:
-        _refuse(workspace, attempt, reason)
-        raise
-    outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
-    with workspace.database.write() as connection:
-        runs.finish(connection, attempt, outcome, error=report.refusal or report.error, report=as_json(report))
-        if log is not None:
-            log.store(connection, attempt.id)
+        outcome = Outcome.REFUSED if report.refusal else Outcome.FAILED if report.error else Outcome.SUCCEEDED
+        with workspace.database.write() as connection:
+            runs.finish(connection, attempt, outcome, error=report.refusal or report.error, report=as_json(report))
+            if log is not None:
+                log.store(connection, attempt.id)
     return report
 
 
 def verify(workspace: Workspace, migration: type[Migration], row: MigrationRow) -> RunReport:
     """Verify a COMPLETED migration once more, and record the verdict. The report's `error` says what did not hold.
 
-    Dying half-way leaves an attempt without an outcome; the migration is as verified as before.
+    Whatever ends it early is its outcome. Dying half-way leaves an attempt without one; the migration is as verified
+    as before.
     """
     log, began = RunLog(migration.name), workspace.clock.monotonic()
     workspace.progress.phase(migration.name, "verifying")
-    attempt = _begin(workspace, migration, row, RunKind.VERIFY)
-    try:
+    attempt, sign_of_life = _begin(workspace, migration, row, RunKind.VERIFY, what_was_asked(workspace, RunOptions()))
+    with sign_of_life.beating(), _with_an_end(workspace, migration, attempt):
         verdict = verification.verify(workspace, migration(), row, attempt, RunOptions(), log)
-    except MigrationSystemError as reason:
-        _refuse(workspace, attempt, reason)
-        raise
-    _record_verdict(workspace, row, attempt, verdict, log)
+        _record_verdict(workspace, row, attempt, verdict, log)
     seconds = workspace.clock.monotonic() - began
     metadata = {} if verdict.possible else {"note": "the migration brings no verify()"}
     return run_report(row, attempt, seconds, verified=verdict.passed, metadata=metadata, error=_failure(verdict))
@@ -112,16 +134,51 @@ def _failure(verdict: Verdict) -> str | None:
     return verdict.reason if verdict.possible and not verdict.passed else None
 
 
-def _begin(workspace: Workspace, migration: type[Migration], row: MigrationRow | None, kind: RunKind) -> Attempt:
+def _begin(
+    workspace: Workspace, migration: type[Migration], row: MigrationRow | None, kind: RunKind, asked: Mapping[str, Any]
+) -> tuple[Attempt, HeldLease]:
+    """A new attempt, and a lease under its own id, by which others see whether its process lives.
+
+    What was asked is kept with it where a door wants to know its start again.
+    """
     generation = row.generation if row else 1
     attempt = Attempt(next(workspace.run_ids), workspace.environment, migration.name, generation, kind, fence=0)
-    actor = workspace.actor
+    actor, anchor = workspace.actor, workspace.clock.monotonic()
+    place = workspace.environment, attempt.id
     with workspace.database.write() as connection:
+        leases.insert_missing(connection, *place)
+        claim = leases.acquire(connection, *place, attempt.id, actor.name, workspace.lease_seconds)
         runs.insert_attempt(connection, attempt, code.checksum(migration), actor.name, actor.host)
+        if workspace.origin is not None:
+            audit.add_event(
+                connection, workspace.environment, migration.name, f"{kind}_started", actor, asked, attempt.id
+            )
+    assert claim is not None  # nobody else knows of it
     workspace.progress.started(migration.name, attempt.id)
-    return attempt
+    return attempt, HeldLease(workspace.database, claim, workspace.clock, anchor, let_go=leases.forget)
 
 
-def _refuse(workspace: Workspace, attempt: Attempt, reason: MigrationSystemError) -> None:
-    with workspace.database.write() as connection:
-        runs.finish(connection, attempt, Outcome.REFUSED, error=str(reason))
+@contextmanager
+def _with_an_end(workspace: Workspace, migration: type[Migration], attempt: Attempt) -> Iterator[None]:
+    """Whatever is raised in the block, even what ends a program, is on the record before it goes on."""
+    try:
+        yield
+    except BaseException as error:
+        _end_early(workspace, attempt, error, describe(error, workspace.database.dialect, migration))
+        raise
+
+
+def _end_early(workspace: Workspace, attempt: Attempt, error: BaseException, reason: str) -> None:
+    outcome = Outcome.REFUSED if isinstance(error, Refused) else Outcome.FAILED
+
+    def end(connection: Connection) -> None:
+        runs.finish(connection, attempt, outcome, error=reason)
+        if isinstance(error, Withdrawn):
+            by, detail = Actor(error.by, workspace.actor.host), {"kind": attempt.kind, "reason": reason}
+            audit.add_event(connection, attempt.environment, attempt.name, "cancelled", by, detail, attempt.id)
+
+    try:
+        workspace.database.transact(end, patience=BRIEF)
+    except (SQLAlchemyError, Interrupted) as why:  # what happened must still be told, and not in an hour
+        extra = {"action": "run.not_recorded", "migration": attempt.name, "run_id": attempt.id}
+        _log.error("the end of a %s is not recorded: %s", attempt.kind, type(why).__name__, extra=extra)

@@ -59,6 +59,7 @@ class Runner(Undertaking):
         claimed = claim(self.workspace, self.migration, self.options, decide)
         if claimed is None:
             return None
+        self.options = claimed.options
         with claimed.lease.beating():
             if claimed.kind is RunKind.ROLLBACK:
                 return Rollback(self.workspace, self.migration, self.options).go_on(claimed)

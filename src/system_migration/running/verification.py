@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from sqlalchemy import Connection, and_, func, not_
+from sqlalchemy import Connection, Select, and_, func, not_
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
@@ -14,7 +17,7 @@ from system_migration.batching.target import SCAN_ROWS, Target, scan
 from system_migration.errors import Interrupted, Refused
 from system_migration.migration import Migration
 from system_migration.records import RunOptions
-from system_migration.running.contexts import batch_context, call, describe, plain_context
+from system_migration.running.contexts import batch_context, call, describe, heed_stop, plain_context
 from system_migration.running.run_log import RunLog
 from system_migration.running.workspace import Workspace
 from system_migration.store import issues, ledger
@@ -29,6 +32,10 @@ class Verdict:
     passed: bool
     reason: str | None = None
     possible: bool = True
+
+
+def _go_on() -> None:
+    """Whoever asks may go on."""
 
 
 NOT_POSSIBLE = Verdict(False, None, possible=False)
@@ -78,11 +85,12 @@ def _verify_batches(
     if not migration.defines("pending", "check", "verify"):
         return NOT_POSSIBLE
     target = resolve(connection, migration)
-    left = rows_left(connection, target, row, attempt)
+    heed = partial(heed_stop, workspace)
+    left = rows_left(connection, target, row, attempt, heed)
     if left:
         return Verdict(False, f"{left:,} rows are neither migrated nor held. Run it again by name.")
     if migration.defines("check"):
-        failed = _first_failing(connection, migration, target, row, attempt)
+        failed = _first_failing(connection, migration, target, row, attempt, heed)
         if failed is not None:
             return Verdict(False, f"check() does not hold for the row with key {keys.shown(failed)!r}.")
     if migration.defines("verify"):
@@ -92,17 +100,20 @@ def _verify_batches(
     return Verdict(True)
 
 
-def rows_left(connection: Connection, target: Target, row: MigrationRow, attempt: Attempt) -> int:
-    """How many rows are neither migrated nor held."""
+def rows_left(
+    connection: Connection, target: Target, row: MigrationRow, attempt: Attempt, heed: Callable[[], None] = _go_on
+) -> int:
+    """How many rows are neither migrated nor held. A long look asks `heed` in between, which may raise."""
     if target.pending is not None:
-        return pending_rows(connection, target, attempt)
+        return pending_rows(connection, target, attempt, heed)
     return _left_over(connection, target, row, attempt)
 
 
-def pending_rows(connection: Connection, target: Target, attempt: Attempt) -> int:
-    """How many rows still need the change and are not held, by a scan of its own."""
+def pending_rows(connection: Connection, target: Target, attempt: Attempt, heed: Callable[[], None] = _go_on) -> int:
+    """How many rows still need the change and are not held, by a scan of its own. `heed` as in `rows_left`."""
     left, lower = 0, None
     while True:
+        heed()
         rows = connection.execute(target.batch(lower, None, SCAN_ROWS)).all()
         found = [target.key_of(row) for row in rows]
         left += len(found) - len(issues.held_among(connection, attempt, found))
@@ -125,7 +136,12 @@ def _left_over(connection: Connection, target: Target, row: MigrationRow, attemp
 
 
 def _first_failing(
-    connection: Connection, migration: BatchMigration, target: Target, row: MigrationRow, attempt: Attempt
+    connection: Connection,
+    migration: BatchMigration,
+    target: Target,
+    row: MigrationRow,
+    attempt: Attempt,
+    heed: Callable[[], None],
 ) -> Key | None:
     """The key of the first row, among those that should be migrated, for which `check` is not true."""
     migration.setup_worker()
@@ -135,8 +151,12 @@ def _first_failing(
         done = and_(*target.between(None, keys.decode(row.upper_bound)))
     else:
         return None  # the table was empty at the start: whatever is there now was never ours
-    pages = scan(lambda query: connection.execute(query).all(), target, target.columns, done)
-    for key, values in pages:
+
+    def read(query: Select[Any]) -> Sequence[Any]:
+        heed()
+        return connection.execute(query).all()
+
+    for key, values in scan(read, target, target.columns, done):
         if not migration.check(values) and not issues.held_among(connection, attempt, [key]):
             return key
     return None

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
     RowMapping,
     ScalarSelect,
@@ -41,7 +42,7 @@ def follow(connection: Connection, environment: str, run_ids: Collection[str]) -
     source = (
         tables.run.outerjoin(done, done.c.id == run.id)
         .outerjoin(tables.migration, and_(migration.environment == run.environment, migration.name == run.name))
-        .outerjoin(tables.lease, and_(lease.environment == run.environment, lease.name == run.name))
+        .outerjoin(tables.lease, and_(lease.environment == run.environment, lease.name == _whose_lease()))
     )
     current = migration.run_id == run.id
     query = (
@@ -51,7 +52,7 @@ def follow(connection: Connection, environment: str, run_ids: Collection[str]) -
             _held().label("held"),
             case((current, migration.request)).label("request"),
             case((current, migration.requested_by)).label("requested_by"),
-            case((and_(current, alive()), lease.held_by)).label("held_by"),
+            case((and_(or_(current, _only_looks()), alive()), lease.held_by)).label("held_by"),
             _newest(tables.log).label("last_line"),
             _newest(tables.event).label("last_event"),
         )
@@ -59,6 +60,15 @@ def follow(connection: Connection, environment: str, run_ids: Collection[str]) -
         .where(run.environment == environment, run.id.in_(run_ids))
     )
     return [_followed(row) for row in connection.execute(query).mappings()]
+
+
+def _only_looks() -> ColumnElement[bool]:
+    return run.kind.not_in([kind.value for kind in _LEASED])
+
+
+def _whose_lease() -> ColumnElement[str]:
+    """What only looks takes no migration's lease, but has one of its own as a sign that its process lives."""
+    return case((_only_looks(), run.id), else_=run.name)
 
 
 def _done(environment: str, run_ids: Collection[str]) -> Subquery:
@@ -116,4 +126,4 @@ def _followed(row: RowMapping) -> Followed:
 def _state(row: RowMapping) -> str:
     if row["outcome"] is not None:
         return Outcome(row["outcome"]).value
-    return "stale" if row["kind"] in _LEASED and row["held_by"] is None else "running"
+    return "stale" if row["held_by"] is None else "running"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, not_, or_, select, update
 
 from system_migration.store import tables
 from system_migration.store.dialects import Dialect
@@ -130,6 +130,11 @@ def release(connection: Connection, claim: Claim) -> None:
     connection.execute(
         update(tables.lease).where(_held(claim)).values(released=True, expires_at=now(), takeover_at=now())
     )
+
+
+def forget(connection: Connection, claim: Claim) -> None:
+    """End a lease for which nobody competes, and leave no row."""
+    connection.execute(delete(tables.lease).where(_held(claim)))
 
 
 def holder(connection: Connection, environment: str, name: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection, Select, select
@@ -14,8 +15,9 @@ from system_migration.store.runs import find_run
 event = tables.event.c
 _ACTIONS = ("run_started", "rollback_started", "takeover")
 """What a runner records when it begins, or goes on with what another began."""
-_TAKEOVERS = 200
-"""How far back a request is looked for among takeovers."""
+_LOOKS = ("dry-run_started", "verify_started")
+_OF_OTHERS = ("takeover", "pause_withdrawn")
+"""What a start records that came to a run which another one began."""
 
 
 def newest(connection: Connection, environment: str, name: str, run_id: str) -> Start | None:
@@ -27,23 +29,22 @@ def newest(connection: Connection, environment: str, name: str, run_id: str) -> 
 def by_request(connection: Connection, environment: str, request: str) -> tuple[Run, Start | None] | None:
     """The run that came of the start with this id, and that start.
 
-    The run bears the id itself, unless the start went on with one that was there. How a dry run or a verification was
-    started is not recorded.
+    The run bears the id itself, unless the start went on with one that was there.
     """
     run = find_run(connection, environment, request)
     if run is None:
-        return _taken_over(connection, environment, request)
-    query = _of_run(environment, run.migration, run.id).order_by(event.id)
+        return _of_another(connection, environment, request)
+    query = _of_run(environment, run.migration, run.id, _ACTIONS + _LOOKS).order_by(event.id)
     starts = (_start(row) for row in connection.execute(query))
     return run, next((start for start in starts if start.request == request), None)
 
 
-def _taken_over(connection: Connection, environment: str, request: str) -> tuple[Run, Start | None] | None:
+def _of_another(connection: Connection, environment: str, request: str) -> tuple[Run, Start | None] | None:
     query = (
         select(event.actor, event.detail, event.run_id)
-        .where(event.environment == environment, event.action == "takeover", event.run_id.is_not(None))
+        .where(event.environment == environment, event.action.in_(_OF_OTHERS), event.run_id.is_not(None))
+        .where(event.detail.contains(request, autoescape=True))
         .order_by(event.id.desc())
-        .limit(_TAKEOVERS)
     )
     for row in connection.execute(query).all():
         start = _start(row)
@@ -52,9 +53,9 @@ def _taken_over(connection: Connection, environment: str, request: str) -> tuple
     return None
 
 
-def _of_run(environment: str, name: str, run_id: str) -> Select[Any]:
+def _of_run(environment: str, name: str, run_id: str, actions: Collection[str] = _ACTIONS) -> Select[Any]:
     return select(event.actor, event.detail).where(
-        event.environment == environment, event.name == name, event.run_id == run_id, event.action.in_(_ACTIONS)
+        event.environment == environment, event.name == name, event.run_id == run_id, event.action.in_(actions)
     )
 
 
@@ -66,4 +67,5 @@ def _start(row: Any) -> Start:
         request=detail.get("request"),
         named=detail.get("named", True),
         options=RunOptions.from_given(detail.get("options", {})),
+        look=detail.get("look"),
     )

@@ -30,6 +30,7 @@ from system_migration.errors import (
     Refused,
     UnknownMigration,
     UnknownRun,
+    Withdrawn,
 )
 from system_migration.records import as_json
 from system_migration.web.answers import Problem
@@ -63,6 +64,7 @@ KINDS: dict[type[BaseException], Kind] = {
     Refused: Kind(409, "refused", "Refused"),
     Paused: Kind(409, "paused", "The migration is paused"),
     MigrationFailed: Kind(409, "failed", "The migration failed"),
+    Withdrawn: Kind(409, "cancelled", "It was cancelled"),
     Interrupted: Kind(503, "stopping", "The server is stopping"),
     ConfigurationError: Kind(500, "configuration", "The server is not set up for this"),
     MigrationSystemError: Kind(500, "failed", "The migration system failed"),

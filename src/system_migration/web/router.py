@@ -15,7 +15,7 @@ from system_migration.migrator import Migrator
 from system_migration.web.following import Poller
 from system_migration.web.problems import ProblemRoute
 from system_migration.web.queries import refuse_unknown
-from system_migration.web.resuming import resume_unfinished
+from system_migration.web.resuming import Resuming
 from system_migration.web.routes_control import add_controls
 from system_migration.web.routes_look import add_looks
 from system_migration.web.routes_start import add_starts
@@ -45,7 +45,7 @@ def create_router(
             migrator.request_stop(number)
             poller.close()
 
-        resuming = asyncio.create_task(resume_unfinished(migrator, starts))
+        resuming = asyncio.create_task(Resuming(migrator, starts).resume())
         with also_on_stop(stop):
             yield
         poller.close()
@@ -65,5 +65,5 @@ def create_router(
     )
     add_looks(router, migrator, poller)
     add_starts(router, migrator, starts)
-    add_controls(router, migrator)
+    add_controls(router, migrator, starts)
     return router

@@ -9,9 +9,10 @@ from fastapi.responses import JSONResponse, Response
 
 from system_migration.migrator import Migrator
 from system_migration.records import MigrationStatus, as_json
-from system_migration.web.finding import find_latest
+from system_migration.web.finding import find, find_latest
 from system_migration.web.openapi import answers
 from system_migration.web.queries import AllowEnvironment, Name, Reason, RunId
+from system_migration.web.starts import Starts
 
 _ASKED = answers(MigrationStatus, 404, 409, status=202, description="Asked; the runner obeys within a batch") | answers(
     MigrationStatus, 404, 409, description="Done at once: no runner lives"
@@ -27,7 +28,7 @@ def _developer(request: Request) -> str:
 Actor = Annotated[str, Depends(_developer)]
 
 
-def add_controls(router: APIRouter, migrator: Migrator) -> None:
+def add_controls(router: APIRouter, migrator: Migrator, starts: Starts) -> None:
     """Add the routes to the router."""
 
     @router.post("/runs/{id}/pause", summary="Ask a run to stop and wait", status_code=202, responses=_ASKED)
@@ -37,7 +38,10 @@ def add_controls(router: APIRouter, migrator: Migrator) -> None:
 
     @router.post("/runs/{id}/cancel", summary="End a run for good", status_code=202, responses=_ASKED)
     def cancel(id: RunId, actor: Actor, allow_environment: AllowEnvironment = False) -> Response:
-        """What is committed stays; only a start by name goes on."""
+        """What is committed stays; only a start by name goes on. Of this server's own, also a dry run and the like."""
+        if starts.withdraw(id, actor):
+            name = find(migrator, id).run.migration
+            return JSONResponse(as_json(migrator.show(name).status), 202)
         name = find_latest(migrator, id).run.migration
         return _asked(migrator.acting_as(actor).cancel(name, allow_environment=allow_environment))
 

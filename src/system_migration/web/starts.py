@@ -19,7 +19,7 @@ from system_migration.background import Background
 from system_migration.errors import HeldElsewhere, Refused
 from system_migration.migration import SilentProgress
 from system_migration.migrator import Migrator
-from system_migration.records import DryRunReport, Origin, Run, RunOptions, RunReport
+from system_migration.records import DryRunReport, Origin, Run, RunOptions, RunReport, Start
 from system_migration.states import RunKind
 from system_migration.web.refusals import KeyReused, RunGoing
 
@@ -27,6 +27,7 @@ DOOR = "rest"
 BEGIN_SECONDS = 20.0
 """How long an answer waits for the run to be on the record. A preflight that takes longer goes on without it."""
 _KEYS = UUID("6a0d8a50-3f0c-4a9b-8f0e-6f1f2b7c9d11")
+LOOKING = frozenset({"dry-run", "verify", "dry-rollback"})
 _LEASED = frozenset({RunKind.RUN, RunKind.ROLLBACK})
 
 Report = RunReport | DryRunReport
@@ -49,11 +50,13 @@ class Wanted:
         """Whether this is a resume, and it was enough to take back a pause: that needs no worker, it may be at work."""
         if self.verb != "resume":
             return False
-        return migrator.withdraw_pause(str(self.name), allow_environment=self.options.allow_environment)
+        return migrator.withdraw_pause(str(self.name), self.options)
 
-    def is_kept_by(self, run: Run) -> bool:
-        """Whether a run can be what came of this, from what every run tells of itself."""
-        return run.kind in _KINDS[self.verb] and self.name in (None, run.migration)
+    def is_kept_by(self, run: Run, start: Start | None) -> bool:
+        """Whether a run can be what came of this. Of one whose start is not on the record less can be compared."""
+        asked = self.options, self.name is not None, _LOOKS.get((self.verb, self.full))
+        same = start is None or (start.options, start.named, start.look) == asked
+        return same and run.kind in _KINDS[self.verb] and self.name in (None, run.migration)
 
 
 def _resume(migrator: Migrator, wanted: Wanted) -> list[Report]:
@@ -70,6 +73,7 @@ _VERBS: dict[str, Callable[[Migrator, Wanted], list[Any]]] = {
     "retry": lambda migrator, wanted: [migrator.retry(str(wanted.name), wanted.options)],
     "resume": _resume,
 }
+_LOOKS = {("dry-run", False): "sample", ("dry-run", True): "full", ("dry-rollback", False): "rollback"}
 _KINDS = {
     "run": _LEASED,  # a rollback that was left unfinished is gone on with
     "dry-run": {RunKind.DRY_RUN},
@@ -83,6 +87,8 @@ _KINDS = {
 
 class Job(SilentProgress):
     """One start at work: `begun` has the id of its first run, or None when it ended without one; `done` its reports."""
+
+    migrator: Migrator
 
     def __init__(self, request_id: str, wanted: Wanted) -> None:
         self.request_id, self.wanted = request_id, wanted
@@ -132,10 +138,10 @@ class Starts:
         """
         job = Job(request_id or str(uuid4()), wanted)
         origin = Origin(DOOR, job.request_id, named=wanted.name is not None)
-        migrator = self._migrator.acting_as(actor, job, origin=origin)
+        job.migrator = migrator = self._migrator.acting_as(actor, job, origin=origin)
         try:
             with self._door:
-                ended = self._background.start(lambda: wanted.carry_out(migrator))
+                ended = self._background.start(lambda: wanted.carry_out(migrator), lambda: job.run_id)
                 self._job = job
         except Refused as busy:
             if not wanted.is_done_by_withdrawing(migrator):
@@ -145,14 +151,22 @@ class Starts:
         ended.add_done_callback(job.end)
         return job
 
+    def withdraw(self, run_id: str, by: str) -> bool:
+        """End this process's own dry run or verification; False where this id is not of one that goes on here."""
+        job = self._job
+        if job is None or job.run_id != run_id or job.done.done() or job.wanted.verb not in LOOKING:
+            return False
+        job.migrator.withdraw(by)
+        return True
+
     def run_going(self, name: str | None = None) -> Run | None:
         """The run this process works on, or the one that goes on with this migration anywhere. Asks the database."""
         if name is not None:
             return self._migrator.current_run(name)
-        job = self._job
-        if job is None or job.run_id is None:
+        run_id = self._background.run_id
+        if run_id is None:
             return None
-        found = self._migrator.follow([job.run_id])
+        found = self._migrator.follow([run_id])
         return found[0].run if found else None
 
     def going_by(self, error: HeldElsewhere) -> RunGoing:
@@ -181,8 +195,7 @@ class Starts:
         if found is None:
             return None
         run, start = found
-        same = start is None or (start.options, start.named) == (wanted.options, wanted.name is not None)
-        if not (same and wanted.is_kept_by(run)):
+        if not wanted.is_kept_by(run, start):
             raise _reused()
         return run
 
@@ -196,7 +209,7 @@ def held_only(wanted: Wanted) -> Wanted:
     return replace(wanted, options=replace(wanted.options, held_only=True))
 
 
-async def wait_for(future: Future[Any], seconds: float) -> bool:
+async def wait_for(future: Future[Any], seconds: float | None = None) -> bool:
     """Wait, without a thread, until the future has its result, for at most so long; whether it has."""
     loop, told = asyncio.get_running_loop(), asyncio.Event()
 

@@ -26,6 +26,7 @@ EXPECTED = {
     "Cancelled": 1,
     "VerificationFailed": 1,
     "Interrupted": 128,
+    "Withdrawn": 128,
     "UnknownRun": 2,
     "InvalidKey": 2,
 }
