@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from system_migration.errors import Interrupted, MigrationSystemError, Refused
 from system_migration.migrator import Migrator
@@ -24,6 +24,7 @@ class Background:
         self._migrator = migrator
         self._door = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._ended: Future[Any] | None = None
         self._closed = False
         self._run_id: Callable[[], str | None] = _not_known
 
@@ -35,7 +36,7 @@ class Background:
     @property
     def busy(self) -> bool:
         """Whether a piece of work is going on."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._ended is not None and not self._ended.done()
 
     def start(self, work: Callable[[], T], run_id: Callable[[], str | None] | None = None) -> Future[T]:
         """Begin `work` in the worker's thread; its result, or what it raised, is in the future.
@@ -53,6 +54,7 @@ class Background:
             # A daemon, so that a host that dies without `stop` does not hang: a cut batch rolls back.
             self._thread = threading.Thread(target=_carry_out, args=(work, future), name="migration", daemon=True)
             self._thread.start()
+            self._ended = future
             self._run_id = run_id or _not_known
         return future
 
@@ -66,7 +68,7 @@ class Background:
             self._closed, thread = True, self._thread
         if thread is not None:
             thread.join(timeout)
-        return not self.busy
+        return thread is None or not thread.is_alive()
 
 
 def _not_known() -> str | None:

@@ -81,6 +81,7 @@ class Dialect(ABC):
             )
         host = engine.pool
         pool = QueuePool(host._creator, pool_size=CONNECTIONS, max_overflow=0, _dispatch=host.dispatch)
+        _leave_first_connection_to_the_host(pool)
         own = create_engine(engine.url, pool=pool, hide_parameters=True, **self.engine_options())
         _ping_after_idleness(own)
         self.listen(own)
@@ -186,6 +187,17 @@ class Dialect(ABC):
     def read_only(self, connection: Connection) -> bool:
         """Whether the database accepts no writes."""
         return False
+
+
+def _leave_first_connection_to_the_host(pool: QueuePool) -> None:
+    """Take out what is done at the first connection only, such as the set-up of the host engine's dialect.
+
+    SQLAlchemy does it once for all who share the listener: done for a connection of ours, the host's own first
+    connection would go on without it, or beside it while it is half done.
+    """
+    listeners = pool.dispatch.connect.listeners
+    for listener in [each for each in listeners if getattr(each, "__qualname__", "").startswith("only_once.")]:
+        listeners.remove(listener)
 
 
 def _ping_after_idleness(engine: Engine) -> None:
