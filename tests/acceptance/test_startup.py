@@ -274,7 +274,8 @@ def test_what_a_worker_process_was_running_when_it_left_is_interrupted_and_the_n
     """The interpreter closes all executors before anybody can ask the run to stop: that is no failure of the run."""
     leaving = INCREMENT.replace("origin == 8", "origin == 700").replace('gate.stop("transform")', "leave()") + LEAVE
     prepare(sqlite_project, ("002_increment", leaving), rows=SEVERAL_BATCHES)
-    worker = example("worker.py") + LEAVES
+    two_cores = "import os\n\nos.sched_getaffinity = lambda _: {0, 1}\n\n"  # on one, no other thread would transform
+    worker = two_cores + example("worker.py") + LEAVES
     (sqlite_project.folder / "worker.py").write_text(worker, encoding="utf-8")
     ended = sqlite_project.run("worker.py", program=Path(sys.executable), env=ON)
     assert ended.out.startswith("at work, ")
