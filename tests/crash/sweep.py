@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
@@ -16,10 +15,10 @@ from system_migration import BatchMigration, Migration
 from system_migration.store import leases, tables
 from tests.crash.harness import COMMITTED, Job, Moment, engine_for, expire_lease
 from tests.crash.subjects import Imperative, fill_items, forget_runs, item
-from tests.support.torture import SEED
+from tests.support.torture import SEED, scale
 
-STRIDE = int(os.environ.get("KILL_SWEEP_STRIDE", "1"))
-"""Kill at every moment; a higher number is for impatient developers."""
+STRIDE = scale(3, 1)
+"""With `--long` kill at every moment, else at every third."""
 ENDS = 3
 """After so many runs in a row that ended before they were to be killed, there is nothing more to kill: with several
 threads one run has more moments than another."""
