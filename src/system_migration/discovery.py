@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
 import traceback
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from system_migration.errors import LoadError, MigrationSystemError
 from system_migration.migration import Migration
@@ -69,10 +70,17 @@ def module_name(file: Path) -> str:
     return f"migrations_{hashlib.sha256(str(file.parent).encode()).hexdigest()[:12]}_{file.stem}"
 
 
+class _FromSource(importlib.machinery.SourceFileLoader):
+    """Compiles what the file says now. Bytecode of an edit ago may pass for it: same size, same second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def load_file(file: Path) -> ModuleType:
     """Run the file of a folder as a module, under the same name in every process."""
     name = module_name(file)
-    spec = importlib.util.spec_from_file_location(name, file)
+    spec = importlib.util.spec_from_file_location(name, file, loader=_FromSource(name, str(file)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,18 @@ def refusal(migrations: Path | str) -> str:
     with pytest.raises(LoadError) as error:
         discover(str(migrations))
     return str(error.value)
+
+
+def test_an_edit_within_a_second_that_keeps_the_size_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python would take old bytecode for; what runs is what the checksum is of."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = folder / "001_a.py"
+    file.write_text(source("001-a", "Abc"))
+    assert discover(str(folder))["001-a"].__name__ == "Abc"
+    as_it_was = file.stat()
+    file.write_text(source("001-a", "Xyz"))
+    os.utime(file, ns=(as_it_was.st_atime_ns, as_it_was.st_mtime_ns))
+    assert discover(str(folder))["001-a"].__name__ == "Xyz"
 
 
 def test_a_folder_gives_its_numbered_files_in_order(folder: Path) -> None:
