@@ -20,7 +20,7 @@ def own_threshold() -> Iterator[None]:
 
 def test_the_threshold_is_raised_and_put_back() -> None:
     with seldom_collected():
-        assert gc.get_threshold() == (50_000, 10, 10)
+        assert gc.get_threshold() == (5_000, 10, 10)
     assert gc.get_threshold() == (700, 10, 10)
 
 
@@ -29,7 +29,7 @@ def test_of_two_runs_at_once_the_last_one_puts_it_back() -> None:
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert gc.get_threshold()[0] == 50_000
+    assert gc.get_threshold()[0] == 5_000
     second.__exit__(None, None, None)
     assert gc.get_threshold()[0] == 700
 

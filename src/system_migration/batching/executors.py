@@ -15,9 +15,9 @@ from system_migration.batching.processes import ProcessPool
 from system_migration.batching.slow_rows import SlowRows
 from system_migration.batching.transform import Outcome, Task, prepared, transform_rows
 
-INLINE_SECONDS = 0.06
-"""How long the calling thread transforms by itself before others help: ample for a large batch of a cheap transform,
-also where it shares the interpreter and the cores with other writers."""
+INLINE_SECONDS = 0.02
+"""How long the calling thread transforms by itself before others help. Shorter than one bcrypt at its lowest sensible
+cost: a second row here would leave the other cores waiting."""
 _LONGEST_SLICE = 0.1
 """Seconds of work in a slice at the most: where a batch is cut, one worker waits for the slice of another."""
 _SLICE_SECONDS = 0.002

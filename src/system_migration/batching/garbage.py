@@ -7,8 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_CONTAINERS = 50_000
-"""New containers before the collector looks. With Python's own 700 it takes a sixth of a run's interpreter time."""
+_CONTAINERS = 5_000
+"""New containers before the collector looks. With Python's own 700 it takes a sixth of a run's interpreter time; with
+ten times as many as here, batches that a cycle holds pile up to dozens of megabytes."""
 
 _turn = threading.Lock()
 _runs = 0
