@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine, QueuePool, make_url
 
 from tests.support import torture
 from tests.support.databases import KINDS, MakeDatabaseUrl, application_engine, fresh_database
@@ -219,8 +219,8 @@ def database_url(request: pytest.FixtureRequest, make_database_url: MakeDatabase
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    """The application's engine on `database_url`."""
-    engine = application_engine(database_url)
+    """The application's engine on `database_url`. It keeps its connections: to make one is dear on a server."""
+    engine = application_engine(database_url, poolclass=QueuePool)
     yield engine
     engine.dispose()
 
