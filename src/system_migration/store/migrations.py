@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -13,13 +14,14 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     RowMapping,
+    Select,
     and_,
+    bindparam,
     case,
     cast,
     func,
     insert,
     inspect,
-    literal,
     null,
     select,
     update,
@@ -98,14 +100,26 @@ def snapshot(connection: Connection, environment: str | None, *, lacking: Collec
 
     Columns named in `lacking`, which older tracking tables do not have yet, read as NULL.
     """
+    found = connection.execute(_everything(frozenset(lacking)), {"chosen": environment}).mappings().all()
+    if not found:
+        return Snapshot(None, environment, {})
+    first = found[0]
+    binding = Binding(first["schema_version"], first["bound_environment"], Fingerprint(first["place"], first["body"]))
+    rows = {row["name"]: _row(row) for row in found if row["name"] is not None}
+    return Snapshot(binding, environment or binding.environment, rows)
+
+
+@lru_cache(maxsize=4)
+def _everything(lacking: frozenset[str]) -> Select[Any]:
+    """The SELECT of `snapshot`, built once: every verb asks it several times."""
     meta, run, lease = tables.meta, tables.run.c, tables.lease.c
-    chosen = func.coalesce(literal(environment, tables.meta.c.environment.type), meta.c.environment)
+    chosen = func.coalesce(bindparam("chosen", type_=meta.c.environment.type), meta.c.environment)
     source = (
         meta.outerjoin(tables.migration, migration.environment == chosen)
         .outerjoin(tables.run, run.id == migration.run_id)
         .outerjoin(tables.lease, and_(lease.environment == chosen, lease.name == migration.name))
     )
-    query = select(
+    return select(
         meta.c.schema_version,
         meta.c.environment.label("bound_environment"),
         meta.c.place,
@@ -122,13 +136,6 @@ def snapshot(connection: Connection, environment: str | None, *, lacking: Collec
         case((alive(), lease.held_by)).label("held_by"),
         lease.released,
     ).select_from(source)
-    found = connection.execute(query).mappings().all()
-    if not found:
-        return Snapshot(None, environment, {})
-    first = found[0]
-    binding = Binding(first["schema_version"], first["bound_environment"], Fingerprint(first["place"], first["body"]))
-    rows = {row["name"]: _row(row) for row in found if row["name"] is not None}
-    return Snapshot(binding, environment or binding.environment, rows)
 
 
 def _changed_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
