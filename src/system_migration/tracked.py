@@ -52,7 +52,9 @@ class Tracked:
     def _stored(self, connection: Connection) -> Snapshot:
         try:
             return migrations.snapshot(connection, self._environment)
-        except DBAPIError:
+        except DBAPIError as error:
+            if self._database.dialect.fault(error) is Fault.NO_TABLE:
+                raise  # older tables lack columns, but none of those that are asked here
             binding = tracking.find_binding(self._database)
             absent = upgrades.lacking(binding.schema_version) if binding is not None else set()
             if not absent:
