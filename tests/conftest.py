@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Engine, QueuePool, make_url
 
-from tests.support import torture
+from tests.support import statements, torture
 from tests.support.databases import KINDS, MakeDatabaseUrl, application_engine, fresh_database
 from tests.support.host import BinaryMissing, temporary_root
 from tests.support.requirements import NOT_TESTED, not_tested
@@ -59,6 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # until everything is loaded
+    statements.share()
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(temporary_root()))  # what pytest has for the root of `tmp_path`
     if config.getoption("--long"):
         torture.be_long()
