@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     )
 
 
+_FEW_WORDS = 60
+
+
 def counted(number: int, noun: str) -> str:
     """`1 row`, `1,200 rows`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -107,6 +110,7 @@ def _standing(m: MigrationStatus) -> str:
         (m.request, f"{m.request} asked for by {m.requested_by}"),
         (m.cancelled, f"cancelled by {m.requested_by}"),
         (m.held_by and not m.stale, f"held by {m.held_by}"),
+        (waits := _waits_for(m), waits),
         (m.status == Status.COMPLETED and not m.verified, "not verified"),
         (m.issues, f"{m.issues:,} {_left(m.status)}"),
         (m.unjournalled, "cannot be rolled back, its journal was pruned"),
@@ -116,6 +120,14 @@ def _standing(m: MigrationStatus) -> str:
     )
     told = [note for applies, note in notes if applies]
     return f"{m.status} ({', '.join(told)})" if told else str(m.status)
+
+
+def _waits_for(m: MigrationStatus) -> str:
+    """Why a run that somebody works on does not get on, in a few words."""
+    if m.status != Status.RUNNING or m.stale or m.pulse is None or m.pulse.waiting is None:
+        return ""
+    reason = m.pulse.waiting
+    return f"waits: {reason if len(reason) <= _FEW_WORDS else reason[: _FEW_WORDS - 1] + '…'}"
 
 
 def _left(status: str) -> str:
