@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from system_migration.states import Status
+
+if TYPE_CHECKING:
+    from system_migration.records import MigrationStatus
 
 
 def shown(value: object) -> str:
@@ -72,3 +77,27 @@ def value(item: Any) -> str:
         case Mapping():
             return ", ".join(f"{shown(name)} {value(each)}" for name, each in item.items())
     return shown(item)
+
+
+def notes(m: MigrationStatus) -> list[str]:
+    """What a person should know beside a status before trusting it."""
+    possible = (
+        (m.undoing, "rollback unfinished"),
+        (m.interrupted, "interrupted"),
+        (m.stale and not m.interrupted, "stale"),
+        (m.request, f"{m.request} asked for by {m.requested_by}"),
+        (m.cancelled, f"cancelled by {m.requested_by}"),
+        (m.held_by and not m.stale, f"held by {m.held_by}"),
+        (m.status == Status.COMPLETED and not m.verified, "not verified"),
+        (m.issues, f"{m.issues:,} {left(m.status)}"),
+        (m.unjournalled, "cannot be rolled back, its journal was pruned"),
+        (m.code_changed, "code changed"),
+        (m.code_missing, "file missing"),
+        (m.manual, "manual"),
+    )
+    return [note for applies, note in possible if applies]
+
+
+def left(status: str) -> str:
+    """What the listed rows of a migration with this status are."""
+    return "not restored" if status == Status.ROLLED_BACK else "held"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from system_migration.cli.output import table
 from system_migration.states import Status
-from system_migration.wording import counted, duration, moment, paragraph, shown, value
+from system_migration.wording import counted, duration, left, moment, notes, paragraph, shown, value
 
 if TYPE_CHECKING:
     from system_migration.records import (
@@ -46,26 +46,8 @@ def status_lines(report: StatusReport) -> list[str]:
 
 def _standing(m: MigrationStatus) -> str:
     """The status, and in brackets what a person should know before trusting it."""
-    notes = (
-        (m.undoing, "rollback unfinished"),
-        (m.interrupted, "interrupted"),
-        (m.stale and not m.interrupted, "stale"),
-        (m.request, f"{m.request} asked for by {m.requested_by}"),
-        (m.cancelled, f"cancelled by {m.requested_by}"),
-        (m.held_by and not m.stale, f"held by {m.held_by}"),
-        (m.status == Status.COMPLETED and not m.verified, "not verified"),
-        (m.issues, f"{m.issues:,} {_left(m.status)}"),
-        (m.unjournalled, "cannot be rolled back, its journal was pruned"),
-        (m.code_changed, "code changed"),
-        (m.code_missing, "file missing"),
-        (m.manual, "manual"),
-    )
-    told = [note for applies, note in notes if applies]
+    told = notes(m)
     return f"{m.status} ({', '.join(told)})" if told else str(m.status)
-
-
-def _left(status: str) -> str:
-    return "not restored" if status == Status.ROLLED_BACK else "held"
 
 
 _NEXT = {Status.RUNNING: "continue", Status.FAILED: "try again"}
@@ -137,7 +119,7 @@ def _run_cells(report: RunReport) -> tuple[str, ...]:
         (report.changed_meanwhile, "changed meanwhile"),
         (report.vanished, "vanished"),
     )
-    rows = [counted(report.records_processed, "row"), f"{report.issues:,} {_left(report.status)}"]
+    rows = [counted(report.records_processed, "row"), f"{report.issues:,} {left(report.status)}"]
     rows += [f"{number:,} {what}" for number, what in others if number]
     verdict = "verified" if report.verified else "not verified"
     verdict = "" if report.kind == "rollback" else verdict
