@@ -33,7 +33,7 @@ def get(app: FastAPI, path: str, host: str = "test") -> httpx.Response:
     return asyncio.run(ask())
 
 
-@pytest.mark.parametrize("path", ["/migration/status/", "/health/live/", "/migration/"])
+@pytest.mark.parametrize("path", ["/migration/status/", "/health/live/", "/migration/", "/migrations/"])
 def test_nobody_is_sent_to_a_host_that_the_request_names(app: FastAPI, path: str) -> None:
     answer = get(app, path, host="elsewhere.example")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
