@@ -38,7 +38,7 @@ _IN_THE_CLEAR: Final = (
 
 @dataclass(frozen=True)
 class SignInField:
-    """What is typed in one field of the form. `autocomplete` tells a password manager what it is."""
+    """What is typed in one field of the form. `autocomplete` tells a password manager what it is; `hint` people."""
 
     name: str
     label: str
@@ -46,6 +46,7 @@ class SignInField:
     max_length: int = 1000
     is_secret: bool = False
     """Shown as dots, and never sent back: not even in a form that was refused."""
+    hint: str = ""
 
 
 Enter = Callable[[Request, Mapping[str, str]], Awaitable[str]]

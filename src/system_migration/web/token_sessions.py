@@ -26,7 +26,15 @@ LIMIT_SECONDS = 12 * 3_600.0
 CAPACITY = 1_000
 """More developers' browsers than this are not signed in at once: the one that was idle longest is signed out."""
 
-TOKEN_FIELDS = (SignInField("token", "Token", "current-password", is_secret=True),)
+TOKEN_FIELDS = (
+    SignInField(
+        "token",
+        "Token",
+        "current-password",
+        is_secret=True,
+        hint="As `migration serve --make-token` printed it for you.",
+    ),
+)
 
 
 @dataclass
