@@ -46,6 +46,8 @@ _log = logging.getLogger(__name__)
 
 #: No request of ours is longer; what is, is refused before it is read.
 MAX_BODY_BYTES: Final = 16 * 1024
+#: Except a form of the page in which many rows are chosen. The page itself takes fewer, and says so in its own words.
+MAX_FORM_BYTES: Final = 512 * 1024
 
 
 def create_app(configuration: Configuration | None = None, clock: Callable[[], float] = time.time) -> FastAPI:
@@ -67,7 +69,7 @@ def create_app(configuration: Configuration | None = None, clock: Callable[[], f
         lifespan=_lifespan(authentication, migrator, startup),
         openapi_url="/openapi.json" if configuration.is_development else None,  # and with it the pages made of it
     )
-    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
+    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, below={"/migrations": MAX_FORM_BYTES})
     install_problem_handlers(app)  # around the limit, which leaves the answer to them
     app.state.authentication = authentication
     current_account = account_dependency(authentication)
