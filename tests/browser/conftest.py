@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.browser import chromium
 from tests.browser.watching import Watch
+from tests.support.hosting import Accounts, account_project
 
 WATCHES = pytest.StashKey[list[Watch]]()
 
@@ -74,6 +75,15 @@ def page(visitor: Visitor) -> Page:
 def watch(visitor: Visitor) -> Watch:
     """What goes wrong in `page`, and in the tabs beside it."""
     return visitor.watch
+
+
+@pytest.fixture
+def accounts(database_url: str, tmp_path: Path) -> Accounts:
+    """A project with 400 accounts to migrate, three of them damaged, on each database in turn.
+
+    `@pytest.mark.databases("sqlite", "postgresql")` says which; `serve_host(accounts.project)` serves it.
+    """
+    return account_project(tmp_path / "project", database_url, damaged=3)
 
 
 @pytest.hookimpl(wrapper=True)
