@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +79,18 @@ class Host:
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, verify=False, timeout=60, trust_env=False)
 
+    def wait(self) -> None:
+        """Until it answers."""
+
+        def answers() -> bool:
+            with suppress(httpx.TransportError):
+                return client.get("/health/live").status_code == 200
+            return False
+
+        with self.client() as client:
+            wait_until(lambda: answers() or not self.running.going, f"an answer of {self.url}")
+        assert self.running.going, self.running.end()
+
 
 def account_project(
     folder: Path, url: str, *, accounts: int = 400, damaged: int = 0, environment: str = ENVIRONMENT
@@ -116,17 +128,8 @@ def serve_host(project: Project, env: Environ | None = None) -> Iterator[Host]:
     program, env = Path(sys.executable), {"PORT": str(port), **(env or {})}
     with project.start("-m", "ante_backend", program=program, env=env) as running:
         host = Host(f"http://127.0.0.1:{port}", running)
-        with host.client() as client:
-            wait_until(lambda: _answers(client) or not running.going, "the host to answer")
-        assert running.going, running.end()
+        host.wait()
         yield host
-
-
-def _answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/health/live").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @contextmanager
@@ -141,3 +144,38 @@ def serve_command(project: Project, name: str = "ada", env: Environ | None = Non
         running.wait_for("/migration")
         (url,) = re.findall(r" on (http://\S+)/migration", running.err())
         yield Host(url, running), token
+
+
+PAGE = '''
+"""The page, without any sign-in: whoever asks is the developer whose name is given."""
+
+import os
+import sys
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from system_migration import Migrator, connect, discover, read_settings
+from system_migration.web import create_dashboard
+
+settings = read_settings({}, os.environ, Path("pyproject.toml"))
+migrator = Migrator(connect(settings.required_database_url()), discover(settings.migrations), settings)
+app = FastAPI(openapi_url=None, redirect_slashes=False)
+app.include_router(create_dashboard(migrator, require_developer=lambda: sys.argv[2]), prefix="/migrations")
+app.add_api_route("/health/live", lambda: {"status": "alive"})
+uvicorn.run(app, port=int(sys.argv[1]), log_level="warning")
+migrator.close()
+'''
+
+
+@contextmanager
+def serve_page(project: Project, developer: str = "ada", env: Environ | None = None) -> Iterator[str]:
+    """The address of the page, where everybody is that developer. For what has nothing to do with signing in."""
+    port = free_port()
+    project.environ.setdefault("MIGRATIONS", str(project.folder / "migrations"))
+    (project.folder / "page.py").write_text(PAGE, encoding="utf-8")
+    with project.start("page.py", str(port), developer, program=Path(sys.executable), env=env) as running:
+        host = Host(f"http://127.0.0.1:{port}", running)
+        host.wait()
+        yield f"{host.url}/migrations"
