@@ -113,7 +113,7 @@ class _SignInForm:
         if not is_same_origin(request):
             return self._page(request, root_of(request), problem=_FOREIGN, status=HTTPStatus.FORBIDDEN)
         self._leave(request)
-        where = f"{request.url_for('sign_in_form').path}?{_SIGNED_OUT}=yes"
+        where = f"{request.url_for(_ROUTE).path}?{_SIGNED_OUT}=yes"
         answer = RedirectResponse(where, HTTPStatus.SEE_OTHER, NO_STORE)
         for header in self.cookie.headers_that_clear(request):
             answer.headers.append("Set-Cookie", header)
