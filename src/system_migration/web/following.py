@@ -117,6 +117,11 @@ class Poller:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake_all)
 
+    @property
+    def closed(self) -> bool:
+        """Whether all streams are to end."""
+        return self._closed
+
     async def look(self, run_id: str, find: Callable[[Migrator, str], Followed]) -> Followed:
         """What `find` finds of a run before it is listened to; if somebody listens, what was seen last."""
         if channel := self._channels.get(run_id):
