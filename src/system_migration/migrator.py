@@ -341,7 +341,7 @@ class Migrator(Looking):
         if self.withdraw_pause(name, options):
             return None
         self._demand_unchanged(name)
-        decisions.check_resumable(self._snapshot().rows.get(name), name)
+        decisions.check_resumable(self._row_of(name), name)
         self._check_requirements(name)
         return self._run_one(migration.name, options, named=True)
 
@@ -362,7 +362,7 @@ class Migrator(Looking):
 
         What writes asks again, in its transaction.
         """
-        row, workspace = self._snapshot().rows.get(name), self._workspace()
+        row, workspace = self._row_of(name), self._workspace()
         self._tracked.read(lambda c: workspace.demand_unchanged(c, name, row), None)
 
     def _status_of(self, name: str) -> MigrationStatus:

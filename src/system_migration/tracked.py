@@ -42,22 +42,22 @@ class Tracked:
             )
         return bound or DEVELOPMENT
 
-    def snapshot(self) -> Snapshot:
-        """Where every migration stands. One SELECT; two on tables that no write has upgraded yet."""
-        snapshot = self.read(self._stored, Snapshot(None, None, {}))
+    def snapshot(self, only: str | None = None) -> Snapshot:
+        """Where every migration stands, or that one alone. One SELECT; two on tables that no write has upgraded yet."""
+        snapshot = self.read(lambda connection: self._stored(connection, only), Snapshot(None, None, {}))
         if self._environment is None:
             self._environment = self._default_environment(snapshot.environment)
         return snapshot
 
-    def _stored(self, connection: Connection) -> Snapshot:
+    def _stored(self, connection: Connection, only: str | None) -> Snapshot:
         try:
-            return migrations.snapshot(connection, self._environment)
+            return migrations.snapshot(connection, self._environment, only=only)
         except DBAPIError:
             binding = tracking.find_binding(self._database)
             absent = upgrades.lacking(binding.schema_version) if binding is not None else set()
             if not absent:
                 raise
-            return migrations.snapshot(connection, self._environment, lacking=absent)
+            return migrations.snapshot(connection, self._environment, only=only, lacking=absent)
 
     def read(self, question: Callable[[Connection], _T], without_tables: _T) -> _T:
         """The answer to a question, or `without_tables` where nothing was ever written.
