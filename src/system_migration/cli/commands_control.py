@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from system_migration import wording
 from system_migration.cli import output, text
 from system_migration.cli.commands_run import attempt, given_options
 from system_migration.cli.options import allow_environment, command, executed_by, run_options, yes
@@ -61,7 +62,7 @@ def resume_command(session: Session, name: str, yes: bool, **options: Any) -> in
     """
 
     def work(migrator: Migrator) -> list[RunReport]:
-        confirm_start(f"resume {output.shown(name)}", migrator.environment, yes=yes)
+        confirm_start(f"resume {wording.shown(name)}", migrator.environment, yes=yes)
         with stop_on_signals(migrator):
             report = migrator.resume(name, given_options(session, options))
         return [] if report is None else [report]
@@ -90,7 +91,7 @@ def retry_command(session: Session, name: str, keys: tuple[str, ...], yes: bool,
     options["keys"] = keys or None
 
     def work(migrator: Migrator) -> list[RunReport]:
-        confirm_start(f"retry {output.shown(name)}", migrator.environment, yes=yes)
+        confirm_start(f"retry {wording.shown(name)}", migrator.environment, yes=yes)
         with stop_on_signals(migrator):
             return [migrator.retry(name, given_options(session, options))]
 
@@ -103,9 +104,9 @@ def _show(session: Session, status: MigrationStatus, asked: str) -> None:
     elif status.request is not None:
         output.lines(
             [
-                f"{output.shown(status.name)} was asked {asked}; its runner obeys within a batch. "
+                f"{wording.shown(status.name)} was asked {asked}; its runner obeys within a batch. "
                 "If it died a moment ago, ask again when its lease is over (MIGRATION_LEASE_SECONDS)."
             ]
         )
     else:
-        output.lines([f"{output.shown(status.name)} is now {status.status}."])
+        output.lines([f"{wording.shown(status.name)} is now {status.status}."])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from system_migration import wording
 from system_migration.cli import exit_codes, output, text
 from system_migration.cli.options import command
 from system_migration.cli.session import Session
@@ -27,7 +28,7 @@ def status_command(session: Session, check: bool) -> int:
     with session.migrator() as migrator:
         report = migrator.status()
     for warning in report.warnings:
-        output.notice(f"warning: {output.paragraph(warning)}")
+        output.notice(f"warning: {wording.paragraph(warning)}")
     if session.json:
         output.document(as_json(report))
     else:
@@ -60,7 +61,7 @@ def pending_command(session: Session) -> None:
     if session.json:
         output.document(names)
     else:
-        output.lines([output.shown(name) for name in names] or ["Nothing is pending."])
+        output.lines([wording.shown(name) for name in names] or ["Nothing is pending."])
 
 
 @command("show")

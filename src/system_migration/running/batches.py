@@ -177,6 +177,7 @@ class BatchRun:
             stop_after_issues=self._stop_after_issues(finished),
             after_batch=self._after_batch,
             notice=self._notice,
+            sized=workspace.progress.sized,
         )
 
     def _stop_after_issues(self, finished: Finished) -> int | None:
@@ -201,7 +202,7 @@ class BatchRun:
 
     def _notice(self, text: str) -> None:
         self.log.warning("%s", text)
-        self.workspace.progress.waiting(text)
+        self.workspace.progress.remark(text)
 
     def _after_batch(self, entry: Entry) -> None:
         if not self.options.verbose:

@@ -91,7 +91,8 @@ def _claim(workspace: Workspace, migration: type[Migration], options: RunOptions
         begun = _as_begun(connection, workspace, options, row)
         inherited = _inherit(connection, *begun, migration, row, taken, before)
         asked = _keeping_to_its_rows(connection, begun[1], inherited)
-        return Claimed(HeldLease(database, taken, workspace.clock, anchor, waiting), row, kind, inherited, asked)
+        lease = HeldLease(database, taken, workspace.clock, anchor, waiting, says=workspace.progress.said)
+        return Claimed(lease, row, kind, inherited, asked)
 
     # A takeover waits for the old runner's open batch: at most until the server ends an idle transaction.
     return database.transact(take, waiting, lock_seconds=_LOCK_SECONDS)

@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 
 from system_migration.clock import Clock
 from system_migration.errors import HeldElsewhere, MigrationSystemError
-from system_migration.migration import Progress
 from system_migration.records import Origin
+from system_migration.running.pulse import Voice
 from system_migration.store import meanwhile
 from system_migration.store.audit import Actor
 from system_migration.store.database import Database
@@ -22,14 +22,15 @@ class Workspace:
     """The surroundings of a run, the same for every migration of one call.
 
     `run_ids` has the ids that new attempts are to bear; `origin` says through which door the start came, if it was
-    said. `seen` is the revision of the migration by which the actor decided, if that was said.
+    said. `seen` is the revision of the migration by which the actor decided, if that was said. `progress` is one run's
+    own: it remembers what it was told last.
     """
 
     database: Database
     environment: str
     actor: Actor
     lease_seconds: float
-    progress: Progress
+    progress: Voice
     ask: Callable[[str], str | None]
     clock: Clock
     stop_signal: Callable[[], int | None]

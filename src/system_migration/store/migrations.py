@@ -30,8 +30,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from system_migration import states
+from system_migration.records import Pulse
 from system_migration.states import RunKind, Status
-from system_migration.store import meanwhile, tables
+from system_migration.store import meanwhile, pulses, tables
 from system_migration.store.dialects import Fingerprint
 from system_migration.store.leases import alive
 from system_migration.store.times import now
@@ -81,6 +82,7 @@ class MigrationRow:
     held_only: bool
     held_by: str | None
     interrupted: bool
+    pulse: Pulse | None = None
 
     @property
     def revision(self) -> int:
@@ -143,6 +145,7 @@ def snapshot(
         *(null().label(name) if name in lacking else run[name] for name in ("from_key", "to_key", "held_only")),
         case((alive(), lease.held_by)).label("held_by"),
         lease.released,
+        *(null().label(name) if name in lacking else lease[name] for name in ("pulse", "pulse_at")),
     ).select_from(source)
     found = connection.execute(query).mappings().all()
     if not found:
@@ -227,7 +230,15 @@ def _row(found: RowMapping) -> MigrationRow:
         held_only=bool(found["held_only"]),
         held_by=found["held_by"],
         interrupted=bool(found["released"]),
+        pulse=_pulse(found),
     )
+
+
+def _pulse(found: RowMapping) -> Pulse | None:
+    """Of a run that is going, or that its runner left: what the last holder said of another one is history."""
+    if found["status"] != Status.RUNNING and found["held_by"] is None:
+        return None
+    return pulses.decode(found["pulse"], found["pulse_at"])
 
 
 def add(connection: Connection, environment: str, name: str, version: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from system_migration.web.dashboard.router import create_dashboard as create_dashboard
     from system_migration.web.handlers import install_problem_handlers as install_problem_handlers
     from system_migration.web.health import create_health_router as create_health_router
     from system_migration.web.lifespan import migrations_lifespan as migrations_lifespan
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "HoldUntilReady": "waiting",
     "ProblemRoute": "problems",
+    "create_dashboard": "dashboard.router",
     "create_health_router": "health",
     "create_router": "router",
     "install_problem_handlers": "handlers",
