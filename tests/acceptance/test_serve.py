@@ -15,8 +15,8 @@ import pytest
 
 from system_migration.web.server import GRACE_SECONDS
 from system_migration.web.tokens import make_token
-from tests.acceptance.command import PATIENCE, Project, Running, wait_until
-from tests.acceptance.workload import increments, prepare
+from tests.support.command import PATIENCE, Project, Running, wait_until
+from tests.support.workload import increments, prepare
 from tests.web.serving import messages
 
 NAME = "001-slowly"
@@ -175,6 +175,8 @@ def test_a_host_brings_its_own_developers(sqlite_project: Project) -> None:
         with httpx.Client(base_url=found[1], timeout=PATIENCE) as client:
             assert client.get("/health/live").json() == {"status": "alive"}
             assert client.get("/migration/status").status_code == 401
+            assert f"(the page: {found[1]}/migrations)" in running.err()
+            assert client.get("/migrations", headers={"X-Account": "7"}).status_code == 200
             skipped = client.post(f"/migration/skip/{NAME}?reason=no", headers={"X-Account": "7"})
             assert skipped.status_code == 200
     assert project.json("show", NAME)["events"][0]["actor"] == "account 7"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from system_migration import wording
 from system_migration.cli import output, text
 from system_migration.cli.commands_run import attempt, given_options
 from system_migration.cli.options import allow_environment, command, executed_by, run_options, yes
@@ -61,7 +62,7 @@ def resume_command(session: Session, name: str, yes: bool, **options: Any) -> in
     """
 
     def work(migrator: Migrator) -> list[RunReport]:
-        confirm_start(f"resume {output.shown(name)}", migrator.environment, yes=yes)
+        confirm_start(f"resume {wording.shown(name)}", migrator.environment, yes=yes)
         with stop_on_signals(migrator):
             report = migrator.resume(name, given_options(session, options))
         return [] if report is None else [report]
@@ -71,17 +72,26 @@ def resume_command(session: Session, name: str, yes: bool, **options: Any) -> in
 
 @command("retry")
 @click.argument("name")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="KEY",
+    help="Only the held row with this key, as `issues` shows it; several columns: a JSON list. May be repeated.",
+)
 @yes
 @run_options
-def retry_command(session: Session, name: str, yes: bool, **options: Any) -> int:
+def retry_command(session: Session, name: str, keys: tuple[str, ...], yes: bool, **options: Any) -> int:
     """Work on the held rows of a migration once more, and on no others.
 
-    For rows that were mended, or code that now can take them; `migration issues NAME` lists them. Exits with 5 when
-    none is held. --json prints {environment, reports}.
+    For rows that were mended, or code that now can take them; `migration issues NAME` lists them. --key, up to 1000
+    times, chooses among them. Exits with 5 when none is held, or a chosen one is not. --json prints {environment,
+    reports}.
     """
+    options["keys"] = keys or None
 
     def work(migrator: Migrator) -> list[RunReport]:
-        confirm_start(f"retry {output.shown(name)}", migrator.environment, yes=yes)
+        confirm_start(f"retry {wording.shown(name)}", migrator.environment, yes=yes)
         with stop_on_signals(migrator):
             return [migrator.retry(name, given_options(session, options))]
 
@@ -94,9 +104,9 @@ def _show(session: Session, status: MigrationStatus, asked: str) -> None:
     elif status.request is not None:
         output.lines(
             [
-                f"{output.shown(status.name)} was asked {asked}; its runner obeys within a batch. "
+                f"{wording.shown(status.name)} was asked {asked}; its runner obeys within a batch. "
                 "If it died a moment ago, ask again when its lease is over (MIGRATION_LEASE_SECONDS)."
             ]
         )
     else:
-        output.lines([f"{output.shown(status.name)} is now {status.status}."])
+        output.lines([f"{wording.shown(status.name)} is now {status.status}."])

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from system_migration import wording
 from system_migration.cli import output
 from system_migration.cli.options import allow_environment, command, executed_by, reason, yes
 from system_migration.cli.session import Session, see_project
 from system_migration.cli.terminal import confirm_start
-from system_migration.cli.text import counted
 from system_migration.errors import LoadError
 from system_migration.records import as_json
+from system_migration.wording import counted
 
 if TYPE_CHECKING:
     from system_migration.records import MigrationStatus
@@ -37,11 +38,11 @@ def new_command(session: Session, title: str) -> None:
     if session.json:
         output.document(place)
         return
-    after = f", after {output.shown(place['after'])}" if place["after"] else ""
+    after = f", after {wording.shown(place['after'])}" if place["after"] else ""
     output.lines(
         [
-            f"Wrote {output.shown(written.file)}",
-            f"  and {output.shown(written.test)}",
+            f"Wrote {wording.shown(written.file)}",
+            f"  and {wording.shown(written.test)}",
             f"{written.name} is number {place['position']} of {place['of']}{after}.",
             "Edit both files, run the test with pytest, then `migration dry-run`.",
         ]
@@ -67,7 +68,7 @@ def init_command(session: Session, sql: bool) -> None:
         output.lines([statements.rstrip("\n")])
     else:
         what = "Created the tracking tables" if created else "The tracking tables are already there"
-        output.lines([f"{what}; the database belongs to environment {output.shown(environment)}."])
+        output.lines([f"{what}; the database belongs to environment {wording.shown(environment)}."])
 
 
 @command("adopt")
@@ -83,7 +84,7 @@ def adopt_command(session: Session) -> None:
     if session.json:
         output.document({"environment": environment, "message": message})
     else:
-        output.lines([output.paragraph(message)])
+        output.lines([wording.paragraph(message)])
 
 
 @command("skip")
@@ -128,17 +129,17 @@ def prune_command(session: Session, name: str, yes: bool, allow_environment: boo
     {name, rows, parts}.
     """
     with session.migrator() as migrator:
-        confirm_start(f"delete the journal of {output.shown(name)} for good", migrator.environment, yes=yes)
+        confirm_start(f"delete the journal of {wording.shown(name)} for good", migrator.environment, yes=yes)
         pruned = migrator.prune(name, allow_environment=allow_environment)
     if session.json:
         output.document(as_json(pruned))
     else:
         changes = f"{counted(pruned.rows, 'change')} in {counted(pruned.parts, 'part')}"
-        output.lines([f"Deleted the journal of {output.shown(name)}: {changes}. It can no longer be rolled back."])
+        output.lines([f"Deleted the journal of {wording.shown(name)}: {changes}. It can no longer be rolled back."])
 
 
 def _show_status(session: Session, status: MigrationStatus) -> None:
     if session.json:
         output.document(as_json(status))
     else:
-        output.lines([f"{output.shown(status.name)} is now {status.status}."])
+        output.lines([f"{wording.shown(status.name)} is now {status.status}."])

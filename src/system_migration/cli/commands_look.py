@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from system_migration import wording
 from system_migration.cli import exit_codes, output, text
 from system_migration.cli.options import command
 from system_migration.cli.session import Session
+from system_migration.errors import UnreadableKey
 from system_migration.records import Issue, as_json
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def status_command(session: Session, check: bool) -> int:
     with session.migrator() as migrator:
         report = migrator.status()
     for warning in report.warnings:
-        output.notice(f"warning: {output.paragraph(warning)}")
+        output.notice(f"warning: {wording.paragraph(warning)}")
     if session.json:
         output.document(as_json(report))
     else:
@@ -59,7 +61,7 @@ def pending_command(session: Session) -> None:
     if session.json:
         output.document(names)
     else:
-        output.lines([output.shown(name) for name in names] or ["Nothing is pending."])
+        output.lines([wording.shown(name) for name in names] or ["Nothing is pending."])
 
 
 @command("show")
@@ -97,7 +99,7 @@ def _issue_of(migrator: Migrator, name: str, key: str) -> list[Issue]:
     try:
         found = migrator.issue_of(name, key)
     except ValueError:
-        raise click.UsageError(f"--key cannot be a key of {name}: its held rows have keys of another kind.") from None
+        raise click.UsageError(str(UnreadableKey(name))) from None
     return [] if found is None else [found]
 
 

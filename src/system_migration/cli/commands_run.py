@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 
+from system_migration import wording
 from system_migration.cli import exit_codes, failures, output, text
 from system_migration.cli.options import (
     command,
@@ -122,7 +123,7 @@ def rollback_command(session: Session, name: str | None, dry_run: bool, yes: boo
             return []
         if name is None and migrator.environment != PRODUCTION:
             confirm_last(target, migrator.environment, yes=yes)
-        confirm_start(f"roll back {output.shown(target)}", migrator.environment, yes=yes)
+        confirm_start(f"roll back {wording.shown(target)}", migrator.environment, yes=yes)
         with stop_on_signals(migrator):
             return [migrator.rollback(target, given_options(session, options))]
 
@@ -146,7 +147,7 @@ def _start_of(migrator: Migrator, name: str | None) -> str:
     if name is None:
         return "run the pending migrations"
     for_good = any(listed.name == name and not listed.rollbackable for listed in migrator.registry.listed())
-    return f"run {output.shown(name)}{', which cannot be rolled back,' if for_good else ''}"
+    return f"run {wording.shown(name)}{', which cannot be rolled back,' if for_good else ''}"
 
 
 def _dry_run(session: Session, name: str | None, options: RunOptions, *, full: bool) -> int:
@@ -194,7 +195,7 @@ def _unverified(reports: Sequence[RunReport]) -> _Verdict | None:
     if not bad:
         return None
     error = VerificationFailed(bad[0].name, bad[0].error or "the check did not hold")
-    return _Verdict(error, f"{len(bad)} of {text.counted(len(reports), 'migration')} did not verify.")
+    return _Verdict(error, f"{len(bad)} of {wording.counted(len(reports), 'migration')} did not verify.")
 
 
 def _unfit(reports: Sequence[DryRunReport]) -> _Verdict | None:
@@ -237,5 +238,5 @@ def attempt(
     else:
         output.lines(render(reports, verdict.brief if verdict else "") if reports or verdict else [nothing])
         if verdict:
-            output.notice(f"migration: {output.paragraph(verdict.brief)}")
+            output.notice(f"migration: {wording.paragraph(verdict.brief)}")
     return exit_codes.exit_code(verdict.error) if verdict else exit_codes.DONE

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from system_migration import wording
 from system_migration.cli import exit_codes, output
 from system_migration.cli.failures import without_passwords
 from system_migration.cli.options import command, executed_by, verbose
@@ -70,7 +71,7 @@ def _show(session: Session, state: StartupState) -> None:
         document = {"ready": state.ready, "state": state.stage.value, "migration": state.migration}
         output.document(document | {"reason": sentence})
     else:
-        output.lines([output.paragraph(sentence)])
+        output.lines([wording.paragraph(sentence)])
 
 
 def _become(server: tuple[str, ...]) -> int:

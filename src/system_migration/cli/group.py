@@ -7,6 +7,7 @@ from importlib import import_module
 
 import click
 
+from system_migration import wording
 from system_migration.cli import catalog, exit_codes, output
 from system_migration.cli.options import common_parameters
 
@@ -74,7 +75,7 @@ def _report(arguments: list[str], code: int, slug: str, message: str) -> int:
     if "--json" in arguments:
         output.document({"error": {"code": slug, "message": message}})
     else:
-        output.notice(f"migration: {output.paragraph(message)}")
+        output.notice(f"migration: {wording.paragraph(message)}")
     return code
 
 

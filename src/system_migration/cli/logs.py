@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
-from system_migration.cli import output
+from system_migration import wording
 from system_migration.errors import RUN_ENDED
 
 _EXTRAS = {"action": "action", "migration": "migration", "run_id": "runId"}
@@ -50,7 +50,7 @@ class TextLines(logging.Formatter):
     """`WARNING system_migration.runner: what happened`. An exception appears by its type alone."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname} {output.shown(record.name)}: {output.shown(_message(record))}"
+        return f"{record.levelname} {wording.shown(record.name)}: {wording.shown(_message(record))}"
 
 
 class JsonLines(logging.Formatter):

@@ -11,6 +11,8 @@ import io
 import os
 import sys
 
+from system_migration.wording import shown
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -21,19 +23,6 @@ def accept_any_text() -> None:
     """Let stdout spell what its encoding lacks as an escape instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def shown(value: object) -> str:
-    """Any text on one line: control characters, line ends and text-direction marks appear as escapes."""
-    text = str(value)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def paragraph(text: str) -> str:
-    """A message that may have several lines: each one escaped, the later ones indented as belonging to it."""
-    return "\n  ".join(shown(line) for line in text.strip().splitlines())
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[int] = ()) -> list[str]:

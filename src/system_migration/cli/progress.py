@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from system_migration import wording
 from system_migration.cli import output
-from system_migration.cli.text import counted, duration, speed
 from system_migration.migration import Progress, SilentProgress
+from system_migration.wording import counted, duration, speed
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -85,7 +86,7 @@ class State:
         self.pace.add(now, done)
 
     def title(self) -> str:
-        return f"{output.shown(self.migration)}  {output.shown(self.phase)}"
+        return f"{wording.shown(self.migration)}  {wording.shown(self.phase)}"
 
     def detail(self) -> str:
         """`120/200 rows  36 rows/s  2 s left  3 held`: what is known of it."""
@@ -98,7 +99,7 @@ class State:
         if self.held:
             parts.append(f"{self.held:,} held")
         if self.reason:
-            parts.append(f"waiting: {output.shown(self.reason)}")
+            parts.append(f"waiting: {wording.shown(self.reason)}")
         return "  ".join(parts)
 
 
@@ -130,7 +131,7 @@ class LineWatcher(SilentProgress):
             if reason != self._state.reason or now >= self._next:
                 self._next = now + LINE_SECONDS
                 self._state.reason = reason
-                self._write(f"{self._state.title()}  waiting: {output.shown(reason)}".strip())
+                self._write(f"{self._state.title()}  waiting: {wording.shown(reason)}".strip())
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

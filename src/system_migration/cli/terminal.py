@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from system_migration.cli import output
+from system_migration import wording
 from system_migration.errors import Refused
 from system_migration.settings import PRODUCTION
 
@@ -28,7 +28,7 @@ def ask_hidden(prompt: str) -> str | None:
         return None
     from getpass import getpass
 
-    question = output.shown(prompt.strip()) + " "
+    question = wording.shown(prompt.strip()) + " "
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return getpass(question, stream=sys.stderr)
@@ -64,7 +64,7 @@ def confirm_last(name: str, environment: str, *, yes: bool) -> None:
             f"Nothing was started: without a name this would roll back {name}, the last completed migration. "
             f"Say so with `migration rollback {name}`, or give --yes."
         )
-    answer = _ask(f"Roll back {output.shown(name)}, the last completed migration in {environment}? [y/N] ")
+    answer = _ask(f"Roll back {wording.shown(name)}, the last completed migration in {environment}? [y/N] ")
     if answer.lower() not in ("y", "yes"):
         raise Refused(f"Nothing was started: {name} was not to be rolled back.")
 

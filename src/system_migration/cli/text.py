@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from system_migration.cli.output import paragraph, shown, table
+from system_migration.cli.output import table
 from system_migration.states import Status
+from system_migration.wording import counted, duration, left, moment, notes, paragraph, shown, value
 
 if TYPE_CHECKING:
     from system_migration.records import (
@@ -22,60 +22,6 @@ if TYPE_CHECKING:
         Shown,
         StatusReport,
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 row`, `1,200 rows`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def speed(rate: float) -> str:
-    """`1,200 rows/s`, with a decimal where it matters."""
-    return f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.1f} rows/s"
-
-
-def size(number: int) -> str:
-    """A number of bytes in the unit a person would choose."""
-    amount, unit = float(number), "bytes"
-    for larger in ("KiB", "MiB", "GiB"):
-        if amount < 1024:
-            break
-        amount, unit = amount / 1024, larger
-    return f"{amount:,.0f} {unit}" if unit == "bytes" or amount >= 10 else f"{amount:.1f} {unit}"
-
-
-def duration(seconds: float) -> str:
-    """A time span in the unit a person would choose."""
-    if seconds < 10:
-        return f"{seconds:.1f} s" if seconds % 1 else f"{seconds:.0f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
-
-
-def moment(at: datetime | None) -> str:
-    """A time in UTC, to the second; headings say that it is UTC."""
-    if at is None:
-        return "-"
-    return (at.astimezone(UTC) if at.tzinfo else at).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def value(item: Any) -> str:
-    """A key or a column's value on one line."""
-    match item:
-        case None:
-            return "NULL"
-        case bytes() | bytearray() | memoryview():
-            return "0x" + bytes(item).hex()
-        case list() | tuple():
-            return ", ".join(map(value, item))
-        case Mapping():
-            return ", ".join(f"{shown(name)} {value(each)}" for name, each in item.items())
-    return shown(item)
 
 
 def status_lines(report: StatusReport) -> list[str]:
@@ -100,26 +46,8 @@ def status_lines(report: StatusReport) -> list[str]:
 
 def _standing(m: MigrationStatus) -> str:
     """The status, and in brackets what a person should know before trusting it."""
-    notes = (
-        (m.undoing, "rollback unfinished"),
-        (m.interrupted, "interrupted"),
-        (m.stale and not m.interrupted, "stale"),
-        (m.request, f"{m.request} asked for by {m.requested_by}"),
-        (m.cancelled, f"cancelled by {m.requested_by}"),
-        (m.held_by and not m.stale, f"held by {m.held_by}"),
-        (m.status == Status.COMPLETED and not m.verified, "not verified"),
-        (m.issues, f"{m.issues:,} {_left(m.status)}"),
-        (m.unjournalled, "cannot be rolled back, its journal was pruned"),
-        (m.code_changed, "code changed"),
-        (m.code_missing, "file missing"),
-        (m.manual, "manual"),
-    )
-    told = [note for applies, note in notes if applies]
+    told = notes(m)
     return f"{m.status} ({', '.join(told)})" if told else str(m.status)
-
-
-def _left(status: str) -> str:
-    return "not restored" if status == Status.ROLLED_BACK else "held"
 
 
 _NEXT = {Status.RUNNING: "continue", Status.FAILED: "try again"}
@@ -191,7 +119,7 @@ def _run_cells(report: RunReport) -> tuple[str, ...]:
         (report.changed_meanwhile, "changed meanwhile"),
         (report.vanished, "vanished"),
     )
-    rows = [counted(report.records_processed, "row"), f"{report.issues:,} {_left(report.status)}"]
+    rows = [counted(report.records_processed, "row"), f"{report.issues:,} {left(report.status)}"]
     rows += [f"{number:,} {what}" for number, what in others if number]
     verdict = "verified" if report.verified else "not verified"
     verdict = "" if report.kind == "rollback" else verdict

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from system_migration.cli.output import paragraph, shown
-from system_migration.cli.text import counted, duration, size, speed, table_without_heading, value
+from system_migration.cli.text import table_without_heading
+from system_migration.wording import counted, duration, paragraph, shown, size, speed, value
 
 if TYPE_CHECKING:
     from system_migration.records import ChangedSample, DryRunReport

@@ -20,21 +20,24 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from system_migration.errors import (
+    ChangedMeanwhile,
     ConfigurationError,
     HeldElsewhere,
     Interrupted,
     InvalidKey,
     MigrationFailed,
     MigrationSystemError,
+    NotHeld,
     Paused,
     Refused,
     UnknownMigration,
     UnknownRun,
+    UnreadableKey,
     Withdrawn,
 )
 from system_migration.records import as_json
 from system_migration.web.answers import Problem
-from system_migration.web.refusals import InvalidRequest, KeyReused, NotConfirmed, RunGoing
+from system_migration.web.refusals import ForgedForm, InvalidRequest, KeyReused, NotConfirmed, RunGoing
 
 _log = logging.getLogger("system_migration.web")
 
@@ -56,11 +59,14 @@ KINDS: dict[type[BaseException], Kind] = {
     UnknownRun: Kind(404, "unknown-run", "No such run"),
     InvalidRequest: Kind(422, "invalid-request", "The request is not valid"),
     InvalidKey: Kind(422, "invalid-request", "The request is not valid"),
+    UnreadableKey: Kind(422, "invalid-request", "The request is not valid"),
     RequestValidationError: Kind(422, "invalid-request", "The request is not valid"),
+    ForgedForm: Kind(403, "forged-form", "The form was not accepted"),
     KeyReused: Kind(422, "idempotency-key-reused", "The Idempotency-Key belongs to another request"),
     NotConfirmed: Kind(409, "not-confirmed", "The start was not confirmed"),
     RunGoing: Kind(409, "run-going", "A run is going"),
     HeldElsewhere: Kind(409, "run-going", "A run is going"),
+    ChangedMeanwhile: Kind(409, "changed-meanwhile", "The migration changed meanwhile"),
     Refused: Kind(409, "refused", "Refused"),
     Paused: Kind(409, "paused", "The migration is paused"),
     MigrationFailed: Kind(409, "failed", "The migration failed"),
@@ -93,6 +99,12 @@ def problem_of(error: BaseException) -> Problem:
     return Problem(PREFIX + slug, title, status, _detail(error))
 
 
+def log_of(error: BaseException) -> None:
+    """Tell the server's log of an error that is nobody's fault but ours."""
+    if kind_of(error).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("%s", _for_the_log(error), extra={"action": "web.error"})
+
+
 def answer_to(error: Exception) -> JSONResponse:
     """The answer to whatever a handler raised. What is nobody's fault but ours is also logged.
 
@@ -103,8 +115,7 @@ def answer_to(error: Exception) -> JSONResponse:
         document = {"type": "about:blank", "title": title, "status": error.status_code, "detail": str(error.detail)}
         return JSONResponse(document, error.status_code, {**NO_STORE, **(error.headers or {})}, MEDIA_TYPE)
     status, slug, title = kind_of(error)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.error("%s", _for_the_log(error), extra={"action": "web.error"})
+    log_of(error)
     members: dict[str, Any] = {}
     if isinstance(error, RequestValidationError):
         members["errors"] = [_field_problem(each) for each in error.errors()]
@@ -120,6 +131,10 @@ def _detail(error: BaseException) -> str:
         return "There is no migration of this name. GET /migration/list lists them."
     if isinstance(error, InvalidKey):
         return f"`{to_camel(error.option)}` cannot be read as a key of table {error.table!r}: {error.reason}."
+    if isinstance(error, UnreadableKey):
+        return "`key` cannot be read as a key of this table."
+    if isinstance(error, NotHeld):
+        return f"{error.count}. {error.next_step}"
     if isinstance(error, RequestValidationError):
         return "One or more parameters are missing, unknown or out of bounds; `errors` says which."
     if isinstance(error, MigrationSystemError):

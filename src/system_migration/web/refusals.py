@@ -1,4 +1,4 @@
-"""What only the API refuses, as errors: `problems` has their statuses."""
+"""What only the API and the page refuse, as errors: `problems` has their statuses."""
 
 from __future__ import annotations
 
@@ -24,3 +24,7 @@ class KeyReused(MigrationSystemError):
 
 class InvalidRequest(MigrationSystemError):
     """A parameter that only the handler could judge."""
+
+
+class ForgedForm(MigrationSystemError):
+    """A form without a token of ours that is good for whoever sends it."""

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
-from starlette.concurrency import run_in_threadpool
 
 from system_migration.background import Background
 from system_migration.migrator import Migrator
-from system_migration.web.following import Poller
 from system_migration.web.problems import ProblemRoute
 from system_migration.web.queries import refuse_unknown
-from system_migration.web.resuming import Resuming
 from system_migration.web.routes_control import add_controls
 from system_migration.web.routes_look import add_looks
 from system_migration.web.routes_start import add_starts
-from system_migration.web.starts import Starts
-from system_migration.web.stopping import also_on_stop
+from system_migration.web.serving import Serving
 
 
 def create_router(
@@ -36,23 +30,7 @@ def create_router(
     started over HTTP by an earlier process, and at the end stops the one that is going at a clean checkpoint. The host
     closes the migrator afterwards.
     """
-    background = background or Background(migrator)
-    starts, poller = Starts(migrator, background), Poller(migrator)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: Any) -> AsyncIterator[None]:
-        def stop(number: int) -> None:
-            migrator.request_stop(number)
-            poller.close()
-
-        resuming = asyncio.create_task(Resuming(migrator, starts).resume())
-        with also_on_stop(stop):
-            yield
-        poller.close()
-        resuming.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await resuming
-        await run_in_threadpool(background.stop)
+    serving = Serving.of(migrator, background)
 
     def developer(request: Request, name: object = Depends(require_developer)) -> None:
         request.state.developer = str(name)
@@ -60,10 +38,10 @@ def create_router(
     router = APIRouter(
         route_class=ProblemRoute,
         dependencies=[Depends(developer), Depends(refuse_unknown)],
-        lifespan=lifespan,
+        lifespan=serving.lifespan,
         tags=["migration"],
     )
-    add_looks(router, migrator, poller)
-    add_starts(router, migrator, starts)
-    add_controls(router, migrator, starts)
+    add_looks(router, migrator, serving.poller)
+    add_starts(router, migrator, serving.starts)
+    add_controls(router, migrator, serving.starts)
     return router

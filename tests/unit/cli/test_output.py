@@ -15,15 +15,6 @@ from system_migration.cli import output
 from system_migration.cli.logs import JsonLines, StderrHandler, TextLines, configure_logging
 
 
-def test_shown_escapes_what_a_terminal_would_obey() -> None:
-    assert output.shown("plain ünïcode 名") == "plain ünïcode 名"
-    assert output.shown("a\tb\r\n\x1b]0;x\x07\x9b\u202e\udcff") == "a\\tb\\r\\n\\x1b]0;x\\x07\\x9b\\u202e\\udcff"
-
-
-def test_a_paragraph_keeps_its_lines_but_no_line_looks_like_another_message() -> None:
-    assert output.paragraph("two files:\nmigration: all is well\x1b") == "two files:\n  migration: all is well\\x1b"
-
-
 def test_columns_are_aligned() -> None:
     assert output.table(("A", "NUMBER"), [("long", 1), ("x\ny", 20)], right={1}) == [
         "A     NUMBER",

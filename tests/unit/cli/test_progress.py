@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from system_migration.cli.progress import BarWatcher, LineWatcher, Pace, watcher_for
-from system_migration.cli.text import duration
+from system_migration.wording import duration
 
 NAME = "001-password-bcrypt"
 

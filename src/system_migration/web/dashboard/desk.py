@@ -1,0 +1,42 @@
+"""What every screen works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+
+from system_migration.migrator import Migrator
+from system_migration.web.dashboard.csrf import FormTokens
+from system_migration.web.dashboard.pages import Pages
+from system_migration.web.following import Poller
+from system_migration.web.starts import Starts
+
+HIDDEN = ("token", "request", "seen", "confirm")
+"""The fields of a form that nobody types, or has to type anew each time."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The migrator that the screens show and steer, and how they are rendered."""
+
+    migrator: Migrator
+    starts: Starts
+    poller: Poller
+    pages: Pages
+    tokens: FormTokens
+    sign_in: str | None
+
+    def answer(self, request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
+        """A screen for the developer of this request. May ask the database for the environment's name, once."""
+        token = self.tokens.issue(developer_of(request))
+        return self.pages.answer(
+            request, template, status, environment=self.migrator.environment, token=token, **context
+        )
+
+
+def developer_of(request: Request) -> str:
+    """In whose name the request acts; empty before that was asked."""
+    return str(getattr(request.state, "developer", ""))

@@ -1,0 +1,77 @@
+"""What goes wrong, as a page: one sentence with the next step, never a trace or what was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from urllib.parse import quote, urlencode, urlsplit
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse, Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from system_migration.errors import MigrationSystemError, UnknownMigration, UnknownRun
+from system_migration.web.dashboard.desk import HIDDEN, Desk
+from system_migration.web.dashboard.forms import read_form
+from system_migration.web.dashboard.pages import HEADERS, root_of
+from system_migration.web.problems import log_of, problem_of
+
+_UNKNOWN = "There is none of this name here. The overview lists the migrations, the history their runs."
+
+
+def page_route(desk: Desk) -> type[APIRoute]:
+    """A class of routes whose every failure is a page, or leads to the sign-in."""
+
+    class PageRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+            handle = super().get_route_handler()
+
+            async def answer(request: Request) -> Response:
+                try:
+                    response = await handle(request)
+                except Exception as error:
+                    return await failure(desk, request, error)
+                for name, value in HEADERS.items():
+                    response.headers.setdefault(name, value)
+                return response
+
+            return answer
+
+    return PageRoute
+
+
+async def failure(desk: Desk, request: Request, error: Exception) -> Response:
+    """The answer to whatever a handler raised."""
+    if isinstance(error, HTTPException):
+        if error.status_code == HTTPStatus.UNAUTHORIZED and desk.sign_in is not None:
+            return RedirectResponse(f"{desk.sign_in}?next={quote(await _way_back(request), safe='')}", 303, HEADERS)
+        return await _page(desk, request, error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail))
+    log_of(error)
+    problem = problem_of(error)
+    detail = _UNKNOWN if isinstance(error, UnknownMigration | UnknownRun) else problem.detail
+    return await _page(desk, request, problem.status, problem.title, detail)
+
+
+async def _page(desk: Desk, request: Request, status: int, title: str, detail: str) -> Response:
+    return await run_in_threadpool(lambda: desk.answer(request, "problem.html", status, title=title, detail=detail))
+
+
+async def _way_back(request: Request) -> str:
+    """Where to go on after signing in: here, or to the page of the form that was sent, with what was typed in it."""
+    if request.method == "GET":
+        return _local(str(request.url), request)
+    page = urlsplit(_local(request.headers.get("referer", ""), request))
+    try:
+        typed = urlencode((await read_form(request)).typed(HIDDEN))
+    except MigrationSystemError:
+        typed = ""
+    return page.path + (f"?{typed}" if typed else "")
+
+
+def _local(address: str, request: Request) -> str:
+    """The path and query of an address of this page; of any other the overview's."""
+    parts, root = urlsplit(address), root_of(request)
+    inside = parts.path == root or parts.path.startswith(f"{root}/")
+    return parts.path + (f"?{parts.query}" if parts.query else "") if inside else root

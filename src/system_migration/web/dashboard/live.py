@@ -1,0 +1,30 @@
+"""What tells an open screen that there is something new: it then asks for itself again."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
+
+from system_migration.web.dashboard.desk import Desk
+from system_migration.web.dashboard.watching import StatusWatch
+from system_migration.web.finding import find
+from system_migration.web.following import parse_cursor
+
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def add_live(router: APIRouter, desk: Desk) -> None:
+    """Add the event streams to the router."""
+    watch = StatusWatch(desk.migrator, desk.poller)
+
+    @router.get("/events", name="dashboard_events")
+    async def statuses() -> Response:
+        return StreamingResponse(watch.stream(), media_type="text/event-stream", headers=_HEADERS)
+
+    @router.get("/runs/{id}/events", name="dashboard_run_events")
+    async def run(request: Request, id: str) -> Response:
+        seen = parse_cursor(request.headers.get("last-event-id"))
+        view = await desk.poller.look(id, find)
+        if view.ended and seen.end:
+            return Response(status_code=204)
+        return StreamingResponse(desk.poller.stream(view, seen), media_type="text/event-stream", headers=_HEADERS)

@@ -1,0 +1,114 @@
+"""How records are worded for people, whichever door shows them: numbers, times, odd characters. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from system_migration.states import Status
+
+if TYPE_CHECKING:
+    from system_migration.records import MigrationStatus
+
+_FEW_WORDS = 60
+
+
+def shown(value: object) -> str:
+    """Any text on one line: control characters, line ends and text-direction marks appear as escapes."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def paragraph(text: str) -> str:
+    """A message that may have several lines: each one escaped, the later ones indented as belonging to it."""
+    return "\n  ".join(shown(line) for line in text.strip().splitlines())
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 row`, `1,200 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def speed(rate: float) -> str:
+    """`1,200 rows/s`, with a decimal where it matters."""
+    return f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.1f} rows/s"
+
+
+def size(number: int) -> str:
+    """A number of bytes in the unit a person would choose."""
+    amount, unit = float(number), "bytes"
+    for larger in ("KiB", "MiB", "GiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:,.0f} {unit}" if unit == "bytes" or amount >= 10 else f"{amount:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """A time span in the unit a person would choose."""
+    if seconds < 10:
+        return f"{seconds:.1f} s" if seconds % 1 else f"{seconds:.0f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def moment(at: datetime | None) -> str:
+    """A time in UTC, to the second; headings say that it is UTC."""
+    if at is None:
+        return "-"
+    return (at.astimezone(UTC) if at.tzinfo else at).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def value(item: Any) -> str:
+    """A key or a column's value on one line."""
+    match item:
+        case None:
+            return "NULL"
+        case bytes() | bytearray() | memoryview():
+            return "0x" + bytes(item).hex()
+        case list() | tuple():
+            return ", ".join(map(value, item))
+        case Mapping():
+            return ", ".join(f"{shown(name)} {value(each)}" for name, each in item.items())
+    return shown(item)
+
+
+def notes(m: MigrationStatus) -> list[str]:
+    """What a person should know beside a status before trusting it."""
+    possible = (
+        (m.undoing, "rollback unfinished"),
+        (m.interrupted, "interrupted"),
+        (m.stale and not m.interrupted, "stale"),
+        (m.request, f"{m.request} asked for by {m.requested_by}"),
+        (m.cancelled, f"cancelled by {m.requested_by}"),
+        (m.held_by and not m.stale, f"held by {m.held_by}"),
+        (waits := _waits_for(m), waits),
+        (m.status == Status.COMPLETED and not m.verified, "not verified"),
+        (m.issues, f"{m.issues:,} {left(m.status)}"),
+        (m.unjournalled, "cannot be rolled back, its journal was pruned"),
+        (m.code_changed, "code changed"),
+        (m.code_missing, "file missing"),
+        (m.manual, "manual"),
+    )
+    return [note for applies, note in possible if applies]
+
+
+def _waits_for(m: MigrationStatus) -> str:
+    """Why a run that somebody works on does not get on, in a few words."""
+    if m.status != Status.RUNNING or m.stale or m.pulse is None or m.pulse.waiting is None:
+        return ""
+    reason = m.pulse.waiting
+    return f"waits: {reason if len(reason) <= _FEW_WORDS else reason[: _FEW_WORDS - 1] + '…'}"
+
+
+def left(status: str) -> str:
+    """What the listed rows of a migration with this status are."""
+    return "not restored" if status == Status.ROLLED_BACK else "held"
