@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from system_migration import wording
 from system_migration.settings import PRODUCTION
-from system_migration.web.dashboard import charts, figures, happenings
+from system_migration.web.dashboard import charts, figures, happenings, standing
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -116,7 +116,7 @@ def _templates() -> Environment:
         "size": wording.size,
         "milliseconds": charts.milliseconds,
         "number": figures.number,
-        "notes": wording.notes,
+        "notes": standing.notes,
         "deed": happenings.deed,
         "remarks": happenings.remarks,
         "kind": wording.kind,

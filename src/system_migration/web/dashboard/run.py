@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -109,7 +109,7 @@ class RunView:
             return self.offer.verbs
         rehearsed = "rollback" if self.is_of_a_rollback else "run"
         is_next = self.followed.run.kind is RunKind.DRY_RUN and self.followed.state == "succeeded"
-        return [verb for verb in self.offer.verbs if is_next and verb.key == rehearsed]
+        return [replace(verb, real=True) for verb in self.offer.verbs if is_next and verb.key == rehearsed]
 
     @property
     def without_batches(self) -> str:

@@ -62,13 +62,18 @@ class Standing:
     @property
     def notes(self) -> list[str]:
         """What a person should know beside the status: without what other columns say."""
-        elsewhere = ("stale", f"{self.m.issues:,} {wording.left(self.m.status)}", wording.waits_for(self.m))
-        return [note for note in wording.notes(self.m) if note not in elsewhere]
+        elsewhere = (f"{self.m.issues:,} {wording.left(self.m.status)}", wording.waits_for(self.m))
+        return [note for note in notes(self.m) if note not in elsewhere]
 
     @property
     def reasons(self) -> list[Reason]:
         """Why it stands as it does, and what to do about it."""
         return list(_reasons(self.m))
+
+
+def notes(m: MigrationStatus) -> list[str]:
+    """What a person should know beside the badge, which says itself that it is stale."""
+    return [note for note in wording.notes(m) if note != "stale"]
 
 
 def is_going(m: MigrationStatus) -> bool:
