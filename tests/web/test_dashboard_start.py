@@ -16,6 +16,7 @@ from system_migration.web.queries import RunOneQuery
 from tests.support.databases import application_engine
 from tests.web.serving import Increment, Mark, make_items, served
 from tests.web.test_dashboard_actions import Undoable, fields, send
+from tests.web.test_dashboard_run import start
 
 pytestmark = pytest.mark.databases("sqlite")
 NAME = Increment.name
@@ -156,3 +157,21 @@ def test_a_database_of_another_environment_can_be_acted_on_only_with_a_tick(engi
         done = {"reason": "no", "allowEnvironment": "true"}
         answer = send(ada, "skip", fields(server, name="001-mark"), done, name="001-mark")
         assert answer.status_code == 303
+
+
+def test_a_dry_run_of_a_rollback_is_told_apart_on_each_screen(engine: sa.Engine) -> None:
+    make_items(engine)
+    with served(engine, Undoable) as server, server.browser() as ada:
+        server.migrator.dry_run(NAME)
+        server.migrator.run(NAME)
+        before = ada.get(f"/m/{NAME}").text, page(ada, "rollback", NAME)
+        start(server, f"/rollback/{NAME}", dryRun=True)
+        after = ada.get(f"/m/{NAME}").text, page(ada, "rollback", NAME)
+    for found in before:
+        assert "Would change" in found
+        assert "Would be undone" not in found
+    for found in after:
+        assert "Would be undone" in found
+        assert "Would change" not in found
+    assert "The latest, of a rollback, was made" in after[0]
+    assert "Latest dry run, of a rollback" in after[1]

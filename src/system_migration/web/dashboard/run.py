@@ -18,6 +18,7 @@ from system_migration.web.dashboard import charts
 from system_migration.web.dashboard.charts import Chart, Speed
 from system_migration.web.dashboard.desk import Desk
 from system_migration.web.dashboard.progress import Progress, progress_of
+from system_migration.web.dashboard.rehearsing import is_of_a_rollback
 from system_migration.web.dashboard.verbs import Offer, Standing, Verb, offer, standing
 from system_migration.web.finding import find
 
@@ -84,7 +85,7 @@ class RunView:
     @property
     def is_of_a_rollback(self) -> bool:
         """Whether a dry run rehearsed a rollback."""
-        return any(event.detail.get("look") == "rollback" for event in self.events)
+        return is_of_a_rollback(self.events)
 
     @property
     def decides(self) -> bool:

@@ -16,6 +16,7 @@ from system_migration.web.dashboard.deciding import DECISIONS
 from system_migration.web.dashboard.desk import Desk
 from system_migration.web.dashboard.forms import Form
 from system_migration.web.dashboard.options import MODELS, Field
+from system_migration.web.dashboard.rehearsing import rehearsed_rollback
 from system_migration.web.dashboard.verbs import Offer, Verb, offer, standing
 from system_migration.web.dashboard.wanting import CONFIRMED, REHEARSED
 from system_migration.web.refusals import InvalidRequest
@@ -71,6 +72,7 @@ class StartForm:
     keys: list[str]
     foreign: bool
     earlier: Mapping[str, str]
+    of_a_rollback: bool
 
     @property
     def m(self) -> MigrationStatus:
@@ -136,6 +138,7 @@ def _form(migrator: Migrator, name: str, key: str, typed: Form, answered: Answer
         keys=typed.all("key") if key == "retry" and typed.one("rows") != "all" else [],
         foreign=foreign,
         earlier=_earlier(migrator, shown.status, verb),
+        of_a_rollback=rehearsal and rehearsed_rollback(migrator, shown.runs),
     )
 
 
