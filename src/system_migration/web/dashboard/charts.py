@@ -18,7 +18,6 @@ SPAN = 1000
 _BUCKETS = 48
 _SHORTEST = 0.005
 _WIDEST_BAR = 60.0
-"""What was done in less says little of a second."""
 _ROUND = (1, 2, 2.5, 5, 10)
 
 
