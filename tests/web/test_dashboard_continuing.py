@@ -85,6 +85,7 @@ def test_the_form_has_what_its_start_said(ada: httpx.Client) -> None:
     page = ada.get(f"/m/{NAME}/start")
     assert [value(page, name) for name in ("batchSize", "maxRate", "maxIssues", "maxRows")] == ["5", "10000", "3", ""]
     assert "They are filled in as it was started." in words(page)
+    assert "Make one first" not in words(page)
     assert "batch size 5 · workers 1 · max rate 10000 · max issues 3" in words(part(ada.get(f"/m/{NAME}"), "events"))
 
 
