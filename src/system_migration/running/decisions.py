@@ -28,7 +28,7 @@ def reset(workspace: Workspace, migration: type[Migration], reason: str) -> None
 
 
 def _decide(workspace: Workspace, migration: type[Migration], new: Status, action: str, reason: str) -> None:
-    with workspace.database.write() as connection:
+    def decide(connection: Connection) -> bool:
         row = migrations.read_or_add(connection, workspace.environment, migration.name, migration.version)
         workspace.demand_unchanged(connection, row.name, row)
         if row.held_by is not None:
@@ -38,6 +38,9 @@ def _decide(workspace: Workspace, migration: type[Migration], new: Status, actio
         else:
             migrations.transition(connection, row, new, error=None)
         audit.add_event(connection, workspace.environment, row.name, action, workspace.actor, {"reason": reason})
+        return True
+
+    workspace.act(migration.name, [action], decide)
 
 
 def decide_retry(migration: type[Migration], options: RunOptions) -> Decision:
