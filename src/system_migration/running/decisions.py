@@ -80,8 +80,12 @@ def _is_rollback(row: MigrationRow) -> bool:
     return row.run_kind is RunKind.ROLLBACK and row.status is not Status.COMPLETED
 
 
-def check_window(migration: type[Migration]) -> None:
-    """Raise `Refused` where a run cannot keep to a part of the table."""
+def check_window(migration: type[Migration], options: RunOptions) -> None:
+    """Raise `Refused` where a run is to keep to a part of the table, and cannot."""
+    if options.from_key is None and options.to_key is None:
+        return
+    if options.held_only:  # a held row outside of the range would pass for one that is gone, and be held no longer
+        raise Refused("A retry is of held rows, all of them or chosen ones. Leave out the range of keys.")
     if not (issubclass(migration, BatchMigration) and migration.defines("pending")):
         raise Refused(
             f"Migration {migration.name} declares no pending(), so only the order of its batches tells what is done, "
