@@ -227,8 +227,10 @@ def losing_the_next_answer(engine: Engine) -> Iterator[Callable[[], Migrator]]:
             armed.append(AFTER)
             return far
 
-        yield cut
-        far.close()
+        try:
+            yield cut
+        finally:
+            far.close()
     assert proxy.cuts
 
 
