@@ -235,15 +235,15 @@ def losing_the_next_answer(engine: Engine) -> Iterator[Callable[[], Migrator]]:
 
 
 @SERVERS
-@pytest.mark.parametrize("verb", ["cancel", "skip"])
+@pytest.mark.parametrize("verb", ["cancel", "skip", "run a stale one"])
 def test_who_never_heard_that_it_was_done_is_not_told_that_somebody_else_did_it(engine: Engine, verb: str) -> None:
     prepare, act = VERBS[verb]
     make_numbers(engine, 6)
     seen = revision(prepare(engine))
     with losing_the_next_answer(engine) as cut:
         act(cut().acting_as("ada", seen=seen))
-    ((count,),) = rows_of(engine, "SELECT COUNT(*) FROM system_migration_event WHERE actor = 'ada'")
-    assert count == 1
+    done = rows_of(engine, "SELECT action FROM system_migration_event WHERE actor = 'ada'")
+    assert len(set(done)) == len(done) > 0
 
 
 @SERVERS
