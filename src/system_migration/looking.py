@@ -78,7 +78,7 @@ class Looking:
             runs=self._tracked.read(lambda c: runs.history(c, self.environment, name, 20), []),
             events=self._tracked.read(lambda c: audit.trail(c, self.environment, name, None, 20), []),
             report=self._tracked.read(lambda c: runs.latest_report(c, self.environment, name), None),
-            rollback=self._tracked.read(lambda c: undoing.sentence(c, self.registry, row, name), ""),
+            rollback=self._tracked.read(lambda c: undoing.sentence(c, self.registry, snapshot.rows, name), ""),
         )
 
     def history(self, name: str | None = None, limit: int = 100, *, before: str | None = None) -> builtins.list[Run]:
