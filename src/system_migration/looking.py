@@ -177,8 +177,11 @@ class Looking:
 
     def batches(self, name: str, *, run_id: str | None = None, limit: int = 100) -> builtins.list[Batch]:
         """The committed batches of a migration, or of one of its runs, newest first."""
-        self._require_known(name)
-        return self._tracked.read(lambda c: batches.listing(c, self.environment, name, run_id, limit), [])
+        place = self.environment, name, run_id, limit
+        found: builtins.list[Batch] = self._tracked.read(lambda c: batches.listing(c, *place), [])
+        if not found:
+            self._require_known(name)  # last, for a screen that asks again and again
+        return found
 
     def logs(
         self, name: str, *, run_id: str | None = None, level: str = "debug", limit: int = 200

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from system_migration import wording
 from system_migration.settings import PRODUCTION
-from system_migration.web.dashboard import figures
+from system_migration.web.dashboard import charts, figures
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -102,6 +102,8 @@ def _templates() -> Environment:
         "value": wording.value,
         "duration": wording.duration,
         "speed": wording.speed,
+        "size": wording.size,
+        "milliseconds": charts.milliseconds,
         "number": figures.number,
         "notes": wording.notes,
         "time": _time,

@@ -16,6 +16,7 @@ from system_migration.web.dashboard.failures import page_route
 from system_migration.web.dashboard.live import add_live
 from system_migration.web.dashboard.overview import add_overview
 from system_migration.web.dashboard.pages import Pages, static_file
+from system_migration.web.dashboard.run import add_run
 from system_migration.web.serving import Serving
 
 
@@ -53,6 +54,7 @@ def create_dashboard(
     # A plain route, which no dependency guards: nothing of it is anybody's secret, and the sign-in needs it too.
     router.add_route("/static/{name}", _static, name="dashboard_static")
     add_overview(router, desk)
+    add_run(router, desk)
     add_live(router, desk)
     return router
 
