@@ -87,7 +87,11 @@ class Looking:
 
     def follow(self, run_ids: Collection[str]) -> builtins.list[Followed]:
         """How far these runs are, whichever process works on them. One SELECT; unknown ids are left out."""
-        return self._tracked.read(lambda c: following.follow(c, self.environment, run_ids), [])
+
+        def ask(connection: Connection, lacking: Collection[str]) -> builtins.list[Followed]:
+            return following.follow(connection, self.environment, run_ids, lacking=lacking)
+
+        return self._tracked.read_older(ask, [])
 
     def run_by_id(self, run_id: str) -> Followed:
         """One run as it stands now. Raises `UnknownRun`."""

@@ -210,9 +210,9 @@ class Migrator(Looking):
         snapshot = self._snapshot()
         names = [self.registry[name].name] if name else overview.to_do(self.registry, snapshot)
         stored = bool(names) and self._tracked.ready_to_report(options.allow_environment)
-        rows, workspace = snapshot.rows, self._looking()
+        rows = snapshot.rows
         return [
-            recording.dry_run(workspace, self.registry[each], rows.get(each), options, full=full, stored=stored)
+            recording.dry_run(self._looking(), self.registry[each], rows.get(each), options, full=full, stored=stored)
             for each in names
         ]
 
@@ -358,6 +358,7 @@ class Migrator(Looking):
     # --- pieces --------------------------------------------------------------------------------------------------
 
     def _workspace(self) -> Workspace:
+        from system_migration.running.pulse import Voice
         from system_migration.running.workspace import Workspace
 
         return Workspace(
@@ -365,7 +366,7 @@ class Migrator(Looking):
             environment=self.environment,
             actor=self._actor,
             lease_seconds=self.settings.lease_seconds,
-            progress=self._progress,
+            progress=Voice(self._progress),
             ask=self._ask,
             clock=self._clock,
             stop_signal=lambda: self._stop.number,

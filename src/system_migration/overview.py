@@ -62,6 +62,7 @@ def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationSta
         undoing=bool(row and row.run_kind is RunKind.ROLLBACK and row.status in _UNFINISHED),
         unjournalled=pruned,
         waits_for=_waits_for(registry, snapshot, migration) if migration else (),
+        pulse=row.pulse if row else None,
     )
 
 

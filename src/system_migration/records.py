@@ -42,12 +42,29 @@ def _camel(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Pulse:
+    """What a runner last said of its own run, and `at` when it was last heard of, in the database's time.
+
+    `done` of `total` rows are finished (None: unknown). `waiting` is why the run waits, None while it works. Rows, size
+    and number are as the runner sees them at the moment: committed work is counted in `Tally`.
+    """
+
+    at: datetime
+    phase: str | None
+    done: int | None
+    total: int | None
+    waiting: str | None
+    batch_size: int | None
+    workers: int | None
+
+
+@dataclass(frozen=True)
 class MigrationStatus:
     """Where one migration stands in one environment.
 
     `request` is what `requested_by` asks of the run that is going: "pause" or "cancel". Of a `cancelled` one,
     `requested_by` is who cancelled it. `waits_for` are those of its `requires` that are not done, and that no plain run
-    would do.
+    would do. `pulse` is what the runner last said, of a run that goes on or that its runner left unfinished.
     """
 
     name: str
@@ -75,6 +92,7 @@ class MigrationStatus:
     undoing: bool = field(default=False, metadata={"json": False})
     unjournalled: bool = field(default=False, metadata={"json": False})
     waits_for: tuple[str, ...] = field(default=(), metadata={"json": False})
+    pulse: Pulse | None = field(default=None, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -143,7 +161,8 @@ class Tally:
 class Followed:
     """A run as it stands now. `state` is its outcome, or "running", or "stale" when its runner stopped or died.
 
-    `request` is what `requested_by` asks of it: "pause" or "cancel".
+    `request` is what `requested_by` asks of it: "pause" or "cancel". `pulse` is what its runner last said, None where
+    that has said nothing yet, and of a run that has ended.
     """
 
     run: Run
@@ -151,6 +170,7 @@ class Followed:
     request: str | None
     requested_by: str | None
     progress: Tally
+    pulse: Pulse | None = None
     last_line: int = field(default=0, metadata={"json": False})
     last_event: int = field(default=0, metadata={"json": False})
 

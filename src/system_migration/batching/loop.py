@@ -96,6 +96,7 @@ class BatchLoop:
     stop_after_issues: int | None = None
     after_batch: Callable[[Entry], None] = lambda entry: None
     notice: Callable[[str], None] = lambda text: None
+    sized: Callable[[int, int], None] = lambda batch_size, workers: None
     _crew: Crew[Settled] = field(init=False)
     _held_before: bool = field(default=False, init=False)
     _began_with: int = field(init=False)
@@ -117,6 +118,7 @@ class BatchLoop:
     def at_work(self) -> Iterator[None]:
         """The loop's threads live as long as the block. Batches in their hands are finished, also after an error."""
         self._held_before = self.finished.held > 0
+        self._tell_size()
         try:
             yield
         finally:
@@ -297,6 +299,7 @@ class BatchLoop:
         for settled in self._crew.finished(patiently=patiently):
             self._count(settled)
             self._learn(settled)
+            self._tell_size()
             self._compact(settled)
             self._check_issue_limit()
 
@@ -341,6 +344,9 @@ class BatchLoop:
         if self.workers is None and len(self._measured) < MEASURED_BATCHES:
             self._measured.append(settled)
             self._choose_workers()
+
+    def _tell_size(self) -> None:
+        self.sized(self.rate.rows_at_once(self.size.rows), self._crew.size)
 
     def _choose_workers(self) -> None:
         if len(self._measured) != MEASURED_BATCHES:

@@ -163,6 +163,7 @@ class BatchRun:
             stop_after_issues=options.stop_after_issues or self.migration.stop_after_issues,
             after_batch=self._after_batch,
             notice=self._notice,
+            sized=workspace.progress.sized,
         )
 
     def _heed(self) -> None:
@@ -182,7 +183,7 @@ class BatchRun:
 
     def _notice(self, text: str) -> None:
         self.log.warning("%s", text)
-        self.workspace.progress.waiting(text)
+        self.workspace.progress.remark(text)
 
     def _after_batch(self, entry: Entry) -> None:
         if not self.options.verbose:

@@ -86,7 +86,8 @@ def _claim(workspace: Workspace, migration: type[Migration], options: RunOptions
             return None
         begun = _as_begun(connection, workspace, options, row)
         inherited = _inherit(connection, *begun, migration, row, taken, before)
-        return Claimed(HeldLease(database, taken, workspace.clock, anchor, waiting), row, kind, inherited, begun[1])
+        lease = HeldLease(database, taken, workspace.clock, anchor, waiting, says=workspace.progress.said)
+        return Claimed(lease, row, kind, inherited, begun[1])
 
     # A takeover waits for the old runner's open batch: at most until the server ends an idle transaction.
     return database.transact(take, waiting, lock_seconds=_LOCK_SECONDS)

@@ -155,7 +155,8 @@ def _begin(
             )
     assert claim is not None  # nobody else knows of it
     workspace.progress.started(migration.name, attempt.id)
-    return attempt, HeldLease(workspace.database, claim, workspace.clock, anchor, let_go=leases.forget)
+    says = workspace.progress.said
+    return attempt, HeldLease(workspace.database, claim, workspace.clock, anchor, let_go=leases.forget, says=says)
 
 
 @contextmanager

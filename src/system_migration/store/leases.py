@@ -91,6 +91,7 @@ def acquire(
             expires_at=after(seconds),
             takeover_at=after(seconds * (1 + GRACE)),
             released=False,
+            pulse=None,  # what the holder before said is not about this one
         )
     )
     if taken.rowcount != 1:
@@ -111,8 +112,9 @@ def _held(claim: Claim) -> ColumnElement[bool]:
     )
 
 
-def renew(connection: Connection, claim: Claim) -> bool:
-    """Push the expiry out; False when the lease is no longer ours."""
+def renew(connection: Connection, claim: Claim, pulse: str | None = None) -> bool:
+    """Push the expiry out, and write the pulse if there is one; False when the lease is no longer ours."""
+    said = {} if pulse is None else {"pulse": pulse}
     renewed = connection.execute(
         update(tables.lease)
         .where(_held(claim))
@@ -120,6 +122,7 @@ def renew(connection: Connection, claim: Claim) -> bool:
             renewed_at=now(),
             expires_at=after(claim.seconds),
             takeover_at=after(claim.seconds * (1 + GRACE)),
+            **said,
         )
     )
     return renewed.rowcount == 1

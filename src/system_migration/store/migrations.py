@@ -27,8 +27,9 @@ from sqlalchemy import (
 
 from system_migration import states
 from system_migration.errors import Refused
+from system_migration.records import Pulse
 from system_migration.states import RunKind, Status
-from system_migration.store import tables
+from system_migration.store import pulses, tables
 from system_migration.store.dialects import Fingerprint
 from system_migration.store.leases import alive
 from system_migration.store.times import now
@@ -77,6 +78,7 @@ class MigrationRow:
     held_only: bool
     held_by: str | None
     interrupted: bool
+    pulse: Pulse | None = None
 
     @property
     def stale(self) -> bool:
@@ -121,6 +123,8 @@ def snapshot(connection: Connection, environment: str | None, *, lacking: Collec
         *(null().label(name) if name in lacking else run[name] for name in ("from_key", "to_key", "held_only")),
         case((alive(), lease.held_by)).label("held_by"),
         lease.released,
+        lease.renewed_at,
+        (null() if "pulse" in lacking else lease.pulse).label("pulse"),
     ).select_from(source)
     found = connection.execute(query).mappings().all()
     if not found:
@@ -208,7 +212,15 @@ def _row(found: RowMapping) -> MigrationRow:
         held_only=bool(found["held_only"]),
         held_by=found["held_by"],
         interrupted=bool(found["released"]),
+        pulse=_pulse(found),
     )
+
+
+def _pulse(found: RowMapping) -> Pulse | None:
+    """Of a run that is going, or that its runner left: what the last holder said of another one is history."""
+    if found["status"] != Status.RUNNING and found["held_by"] is None:
+        return None
+    return pulses.decode(found["pulse"], found["renewed_at"])
 
 
 def add(connection: Connection, environment: str, name: str, version: str) -> None:

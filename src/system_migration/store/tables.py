@@ -31,7 +31,7 @@ from sqlalchemy.schema import SchemaItem
 from system_migration.states import Outcome, RunKind, Status
 from system_migration.store.types import LongText, UtcDateTime
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PREFIX = "system_migration_"
 
 metadata = MetaData()
@@ -145,9 +145,13 @@ lease = _table(
     Column("expires_at", UtcDateTime, nullable=False),
     Column("takeover_at", UtcDateTime, nullable=False),
     Column("released", Boolean, nullable=False),
+    Column("pulse", Text),
     PrimaryKeyConstraint("environment", "name", name=f"pk_{PREFIX}lease"),
 )
-"""The right to run. Never deleted, so that the fence only grows; never the row that batches check."""
+"""The right to run. Never deleted, so that the fence only grows; never the row that batches check.
+
+`pulse` is what its holder last said of its run, written with the renewal at `renewed_at` (see `store.pulses`).
+"""
 
 ledger = _table(
     "ledger",
