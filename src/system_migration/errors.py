@@ -7,6 +7,7 @@
     │   ├── UnknownRun          an id that no recorded run has
     │   └── InvalidKey          a first or last key that no row of the table can have
     ├── Refused                 the start was refused; the data is as it was
+    │   └── ChangedMeanwhile    ... because the migration is no longer as whoever acts has seen it
     ├── HeldElsewhere           another runner holds the lease
     │   └── LeaseLost           ... and took it from us: nothing more was written
     ├── MigrationFailed         work began and failed; what was committed is recorded
@@ -77,6 +78,17 @@ class InvalidKey(ConfigurationError):
 
 class Refused(MigrationSystemError):
     """The start was refused before any write to the data."""
+
+
+class ChangedMeanwhile(Refused):
+    """Somebody acted on the migration since the actor looked at it, so nothing was done in the actor's name.
+
+    `happened` is a sentence that says where it stands, and who did what when.
+    """
+
+    def __init__(self, name: str, happened: str) -> None:
+        self.name, self.happened = name, happened
+        super().__init__(f"{happened} Look at it, then decide again.")
 
 
 class HeldElsewhere(MigrationSystemError):

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from system_migration import code as sources
 from system_migration import overview, undoing
 from system_migration.errors import UnknownRun
 from system_migration.migration import Migration
@@ -17,6 +18,7 @@ from system_migration.records import (
     Finding,
     Followed,
     Issue,
+    IssueCount,
     Listed,
     LogLine,
     Run,
@@ -74,7 +76,7 @@ class Looking:
             listed=listed,
             generation=row.generation if row else 1,
             runs=self._tracked.read(lambda c: runs.history(c, self.environment, name, 20), []),
-            events=self._tracked.read(lambda c: audit.events(c, self.environment, name, 20), []),
+            events=self._tracked.read(lambda c: audit.trail(c, self.environment, name, None, 20), []),
             report=self._tracked.read(lambda c: runs.latest_report(c, self.environment, name), None),
             rollback=self._tracked.read(lambda c: undoing.sentence(c, self.registry, row, name), ""),
         )
@@ -135,6 +137,28 @@ class Looking:
         """The log of a run from behind the line whose id is `after`, oldest first."""
         return self._tracked.read(lambda c: audit.lines_after(c, run_id, after, limit, level), [])
 
+    def lines_before(
+        self, run_id: str, before: int | None = None, *, level: str = "debug", limit: int = 200
+    ) -> builtins.list[LogLine]:
+        """The newest lines of a run's log, or those from before the line whose id is `before`; oldest first."""
+        return self._tracked.read(lambda c: audit.lines_before(c, run_id, before, limit, level), [])
+
+    def audit(self, name: str | None = None, *, before: int | None = None, limit: int = 100) -> builtins.list[Event]:
+        """Who did what, newest first: of one migration, or of all and of the environment itself.
+
+        With `before`, those from before the entry with this id: the last of the page before.
+        """
+        if name is not None:
+            self._require_known(name)
+        return self._tracked.read(lambda c: audit.trail(c, self.environment, name, before, limit), [])
+
+    def source(self, name: str) -> str | None:
+        """The text of the file that defines a migration, as its code is judged by; None where there is none."""
+        if name not in self.registry:
+            self._require_known(name)
+            return None
+        return sources.source(self.registry[name])
+
     def events_after(self, run: Run, after: int = 0, *, limit: int = 200) -> builtins.list[Event]:
         """The audit entries of a run from behind the one whose id is `after`, oldest first."""
         place = self.environment, run.migration, run.id
@@ -157,13 +181,22 @@ class Looking:
         place = self._where_held(name)
         return self._tracked.read(lambda c: issues.listing(c, *place), [])
 
-    def issues_after(self, name: str, after: str | None = None, *, limit: int = 200) -> builtins.list[Issue]:
+    def issues_after(
+        self, name: str, after: str | None = None, *, limit: int = 200, code: str | None = None
+    ) -> builtins.list[Issue]:
         """A page of `issues`: those behind the place of the one whose id is `after`, be it held still or not.
 
-        Raises `ValueError` where `after` is no id.
+        With a `code`, those that are held for this reason. Raises `ValueError` where `after` is no id.
         """
+        environment, _, generation, codes = self._where_held(name)
+        if code is not None:
+            codes = (code,) if codes is None or code in codes else ()
+        return self._tracked.read(lambda c: issues.page(c, environment, name, generation, codes, after, limit), [])
+
+    def issue_counts(self, name: str) -> builtins.list[IssueCount]:
+        """How many rows are held for each reason, those of the most frequent one first; `issues` lists them."""
         place = self._where_held(name)
-        return self._tracked.read(lambda c: issues.page(c, *place, after, limit), [])
+        return self._tracked.read(lambda c: issues.counts(c, *place), [])
 
     def issue_of(self, name: str, key: str) -> Issue | None:
         """What is held against the row whose key is written like this; of several columns, as a JSON list.

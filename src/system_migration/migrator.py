@@ -87,6 +87,7 @@ class Migrator(Looking):
         self._tracked = Tracked(self._database, self.settings.environment)
         self._stop = _StopSignal()
         self._origin: Origin | None = None
+        self._seen: int | None = None
         self._withdrawn_by: str | None = None
         # Not a generator: two threads that act through one migrator may ask in the same moment.
         self._run_ids: Iterator[str] = iter(lambda: str(uuid4()), "")
@@ -108,15 +109,23 @@ class Migrator(Looking):
         self._stop.number = signal_number
 
     def acting_as(
-        self, executed_by: str, progress: Progress | None = None, *, origin: Origin | None = None
+        self,
+        executed_by: str,
+        progress: Progress | None = None,
+        *,
+        origin: Origin | None = None,
+        seen: int | None = None,
     ) -> Migrator:
         """The same migrator, its connections and its stop shared, that acts and records in another one's name.
 
         With an `origin` it is good for one start: the record tells where it came from, and its run bears that id.
+        With `seen` it is good for one act on one migration, whose `revision` that is: what writes raises
+        `ChangedMeanwhile` where the record has moved on. A dry run writes nothing, and looks at what is there.
         """
         other = copy.copy(self)
         other._actor = Actor(executed_by, self._actor.host)
         other._progress = progress or self._progress
+        other._seen = seen
         if origin is not None:
             other._origin, other._run_ids = origin, chain([origin.run_id], self._run_ids)
         return other
@@ -220,6 +229,8 @@ class Migrator(Looking):
         """Verify one COMPLETED migration, or all of them, and record the result. `error` says what did not hold."""
         from system_migration.running import recording
 
+        if name is not None:
+            self._demand_unchanged(name)
         rows = self._snapshot().rows
         if name is not None and (name not in rows or rows[self.registry[name].name].status is not Status.COMPLETED):
             state = rows[name].status if name in rows else self.registry[name] and Status.PENDING
@@ -314,6 +325,7 @@ class Migrator(Looking):
         migration = self.registry[name]
         if self.withdraw_pause(name, options):
             return None
+        self._demand_unchanged(name)
         decisions.check_resumable(self._snapshot().rows.get(name), name)
         self._check_requirements(name)
         return self._run_one(migration.name, options, named=True)
@@ -329,6 +341,14 @@ class Migrator(Looking):
         self.registry[name]  # raises UnknownMigration
         self._tracked.ready_to_write(allow_environment)
         return self._workspace()
+
+    def _demand_unchanged(self, name: str) -> None:
+        """Raise `ChangedMeanwhile` before anything else is said of a state that the actor has not seen.
+
+        What writes asks again, in its transaction.
+        """
+        row, workspace = self._snapshot().rows.get(name), self._workspace()
+        self._tracked.read(lambda c: workspace.demand_unchanged(c, name, row), None)
 
     def _status_of(self, name: str) -> MigrationStatus:
         return overview.status_of(self.registry, self._snapshot(), name)
@@ -372,6 +392,7 @@ class Migrator(Looking):
             stop_signal=lambda: self._stop.number,
             run_ids=self._run_ids,
             origin=self._origin,
+            seen=self._seen,
         )
 
     def _looking(self) -> Workspace:

@@ -65,6 +65,8 @@ class MigrationStatus:
     `request` is what `requested_by` asks of the run that is going: "pause" or "cancel". Of a `cancelled` one,
     `requested_by` is who cancelled it. `waits_for` are those of its `requires` that are not done, and that no plain run
     would do. `pulse` is what the runner last said, of a run that goes on or that its runner left unfinished.
+    `revision` is another one after every change of status and of `request`; 0 before the first. Who acts by what it saw
+    says so with it: `Migrator.acting_as(..., seen=revision)`.
     """
 
     name: str
@@ -93,6 +95,7 @@ class MigrationStatus:
     unjournalled: bool = field(default=False, metadata={"json": False})
     waits_for: tuple[str, ...] = field(default=(), metadata={"json": False})
     pulse: Pulse | None = field(default=None, metadata={"json": False})
+    revision: int = field(default=0, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -241,6 +244,14 @@ class Issue:
 
 
 @dataclass(frozen=True)
+class IssueCount:
+    """How many rows are held for one reason."""
+
+    code: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class LogLine:
     """One stored line of a run's log."""
 
@@ -381,7 +392,9 @@ class RunOptions:
 
     `workers` write at once, each with a connection of its own; `processes` transform in processes of their own.
     `max_rows` stops a run that changes more. `from_key` and `to_key` are the first and the last key, as text, of the
-    rows to work on; `held_only` works on the held rows alone. `allow_scan` accepts a range query without an index.
+    rows to work on; `held_only` works on the held rows alone, and `keys` on those of them that are named: by their key
+    as text (of several columns, a JSON list), or by the `id` of their `Issue`, which is exact for keys of any type.
+    `allow_scan` accepts a range query without an index.
     An `unattended` start was asked for by nobody: it leaves FAILED ones, and what comes after them, to a person.
     """
 
@@ -395,6 +408,7 @@ class RunOptions:
     from_key: str | None = None
     to_key: str | None = None
     held_only: bool = False
+    keys: tuple[str, ...] | None = None
     allow_scan: bool = False
     wait: bool = False
     unattended: bool = False
@@ -410,7 +424,10 @@ class RunOptions:
     @staticmethod
     def from_given(said: Mapping[str, Any]) -> RunOptions:
         """The options that `given` wrote down; names that this version does not know are left out."""
-        return RunOptions(**{f.name: said[_camel(f.name)] for f in fields(RunOptions) if _camel(f.name) in said})
+        values: dict[str, Any] = {f.name: said[_camel(f.name)] for f in fields(RunOptions) if _camel(f.name) in said}
+        if "keys" in values:
+            values["keys"] = tuple(values["keys"])  # JSON has none, and options that say the same must be equal
+        return RunOptions(**values)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from system_migration.batch_migration import BatchMigration
-from system_migration.errors import HeldElsewhere, Refused
+from system_migration.errors import Refused
 from system_migration.migration import Migration
 from system_migration.records import RunOptions
 from system_migration.running.claim import Decision, check_code
@@ -28,8 +28,9 @@ def reset(workspace: Workspace, migration: type[Migration], reason: str) -> None
 def _decide(workspace: Workspace, migration: type[Migration], new: Status, action: str, reason: str) -> None:
     with workspace.database.write() as connection:
         row = migrations.read_or_add(connection, workspace.environment, migration.name, migration.version)
+        workspace.demand_unchanged(connection, row.name, row)
         if row.held_by is not None:
-            raise HeldElsewhere(row.name, row.held_by)
+            raise workspace.held_elsewhere(connection, row.name, row.held_by)
         if new is Status.PENDING:
             migrations.begin_generation(connection, row, new)
         else:

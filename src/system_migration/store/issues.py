@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, in
 
 from system_migration.batching import keys
 from system_migration.batching.keys import Key
-from system_migration.records import Issue
+from system_migration.records import Issue, IssueCount
 from system_migration.store import tables
 from system_migration.store.runs import Attempt
 from system_migration.store.times import now
@@ -123,6 +123,20 @@ def page(
         at, digest = _place(after)
         query = query.where((issue.at > at) | ((issue.at == at) & (issue.key_digest > digest)))
     return [_issue(row) for row in connection.execute(query)]
+
+
+def counts(
+    connection: Connection, environment: str, name: str, generation: int, codes: Sequence[str] | None = None
+) -> list[IssueCount]:
+    """How many rows are held for each reason, those of the most frequent one first."""
+    rows = func.count().label("rows")
+    query = (
+        select(issue.code, rows)
+        .where(_generation(environment, name, generation), *_because(codes))
+        .group_by(issue.code)
+        .order_by(rows.desc(), issue.code)
+    )
+    return [IssueCount(row.code, int(row.rows)) for row in connection.execute(query)]
 
 
 def find(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,12 +25,12 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 
 from system_migration import states
-from system_migration.errors import Refused
 from system_migration.records import Pulse
 from system_migration.states import RunKind, Status
-from system_migration.store import pulses, tables
+from system_migration.store import meanwhile, pulses, tables
 from system_migration.store.dialects import Fingerprint
 from system_migration.store.leases import alive
 from system_migration.store.times import now
@@ -39,6 +40,7 @@ migration = tables.migration.c
 
 JOURNAL_PIN = "system_migration_journal"
 """Where a generation keeps the schema that its journal belongs to."""
+_REQUESTS = (None, "pause", "cancel")
 PRUNED_PIN = "system_migration_pruned"
 """Where a generation says that its journal was deleted on purpose."""
 
@@ -79,6 +81,16 @@ class MigrationRow:
     held_by: str | None
     interrupted: bool
     pulse: Pulse | None = None
+
+    @property
+    def revision(self) -> int:
+        """A number that every change of status, and of what is asked of the run, replaces by another one.
+
+        0 as long as nothing was changed, whether the migration has its first row or not. A request leaves the row's
+        version alone, because the runner's own change of status must not fail of it; so both are in the number. A
+        takeover changes it too.
+        """
+        return (self.row_version - 1) * len(_REQUESTS) + _REQUESTS.index(self.request)
 
     @property
     def stale(self) -> bool:
@@ -243,10 +255,11 @@ def add(connection: Connection, environment: str, name: str, version: str) -> No
 
 
 def read_or_add(connection: Connection, environment: str, name: str, version: str) -> MigrationRow:
-    """The stored state of one migration; its first row is made if there is none. Needs the lease, or a retry."""
+    """The stored state of one migration; its first row is made if there is none."""
     row = read(connection, environment, name)
     if row is None:
-        add(connection, environment, name, version)
+        with suppress(IntegrityError), connection.begin_nested():  # another one may make it in the same moment
+            add(connection, environment, name, version)
         row = read(connection, environment, name)
     assert row is not None
     return row
@@ -255,7 +268,7 @@ def read_or_add(connection: Connection, environment: str, name: str, version: st
 def transition(
     connection: Connection, row: MigrationRow, new: Status, *, cancelled_by: str | None = None, **values: Any
 ) -> None:
-    """Move a migration along one arrow, if it is still as `row` says. Raises `Refused` otherwise.
+    """Move a migration along one arrow, if it is still as `row` says. Raises `ChangedMeanwhile` otherwise.
 
     Every arrow ends what an operator had asked of the run before it.
     """
@@ -278,7 +291,12 @@ def transition(
         )
     )
     if moved.rowcount != 1:
-        raise Refused(f"Migration {row.name} changed in the same moment. Look at `migration status` and try again.")
+        raise meanwhile.changed(connection, row.environment, row.name)
+
+
+def take_over(connection: Connection, row: MigrationRow) -> None:
+    """Note that a run has a new runner: who decided by seeing it without one decides anew. Needs the lease."""
+    update_values(connection, row.environment, row.name, row_version=row.row_version + 1)
 
 
 def update_values(connection: Connection, environment: str, name: str, **values: Any) -> None:
@@ -307,7 +325,7 @@ def pin(connection: Connection, environment: str, name: str, pins: Mapping[str, 
 
 
 def pin_finished(connection: Connection, row: MigrationRow, name: str, value: str) -> None:
-    """Add a pin to a migration that nobody works on, if it is still as `row` says. Raises `Refused` otherwise."""
+    """Add a pin to a migration that nobody works on, if it is still as `row` says. Else raises `ChangedMeanwhile`."""
     pins = json.dumps(row.pins | {name: value}, ensure_ascii=False)
     pinned = connection.execute(
         update(tables.migration)
@@ -319,7 +337,7 @@ def pin_finished(connection: Connection, row: MigrationRow, name: str, value: st
         .values(pins=pins, row_version=row.row_version + 1)  # so that a start which saw it without the pin fails
     )
     if pinned.rowcount != 1:
-        raise Refused(f"Migration {row.name} changed in the same moment. Look at `migration status` and try again.")
+        raise meanwhile.changed(connection, row.environment, row.name)
 
 
 def begin_generation(

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from system_migration.errors import (
+    ChangedMeanwhile,
     ConfigurationError,
     HeldElsewhere,
     Interrupted,
@@ -62,6 +63,7 @@ KINDS: dict[type[BaseException], Kind] = {
     NotConfirmed: Kind(409, "not-confirmed", "The start was not confirmed"),
     RunGoing: Kind(409, "run-going", "A run is going"),
     HeldElsewhere: Kind(409, "run-going", "A run is going"),
+    ChangedMeanwhile: Kind(409, "changed-meanwhile", "The migration changed meanwhile"),
     Refused: Kind(409, "refused", "Refused"),
     Paused: Kind(409, "paused", "The migration is paused"),
     MigrationFailed: Kind(409, "failed", "The migration failed"),
