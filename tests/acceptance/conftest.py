@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.command import Project, make_project
+from tests.support.command import Project, make_project
 
 MakeProject = Callable[[str], Project]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.command import ENVIRONMENT, Environ, Project
 from tests.acceptance.conftest import MakeProject
-from tests.acceptance.workload import INCREMENT, MARK, ONCE, ROWS, increments, prepare
+from tests.support.command import ENVIRONMENT, Environ, Project
+from tests.support.workload import INCREMENT, MARK, ONCE, ROWS, increments, prepare
 
 MARK_FILE = ("001_mark", MARK)
 INCREMENT_FILE = ("002_increment", INCREMENT)

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from system_migration.running.requests import EVERY_SECONDS
-from tests.acceptance.command import Project
-from tests.acceptance.workload import INCREMENT, ONCE, increments, prepare
+from tests.support.command import Project
+from tests.support.workload import INCREMENT, ONCE, increments, prepare
 
 NAME = "002-increment"
 RUN = ("run", "--batch-size", "1", "--workers", "1", "--executed-by", "anna")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.command import Ended, Project
+from tests.support.command import Ended, Project
 
 ROOT = Path(__file__).parents[2]
 VIRTUAL_ENVIRONMENT = Path(sys.prefix)

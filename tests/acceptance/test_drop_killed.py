@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ante_backend.passwords import hash_password
-from tests.acceptance.command import Project, wait_until
 from tests.support.accounts import DROP, KEY, create_table, insert, make, read
+from tests.support.command import Project, wait_until
 from tests.support.databases import application_engine
 
 ACCOUNTS = 30

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.command import Project, wait_until
-from tests.acceptance.forking import AT_THE_START, Forked, can_fork
+from tests.support.command import Project, wait_until
+from tests.support.forking import AT_THE_START, Forked, can_fork
 
 Start = Callable[..., Forked]
 ENVIRON = {"PATH": os.defpath, "TZ": "Asia/Kathmandu", "ODD": "ä=b\nc"} | AT_THE_START

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.command import Project
 from tests.acceptance.conftest import MakeProject
-from tests.acceptance.workload import prepare
+from tests.support.command import Project
+from tests.support.workload import prepare
 
 SEED = 20_260
 KILLS = 20

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from tests.acceptance.command import Project
+from tests.support.command import Project
 
 PYTHON = Path(sys.executable)
 

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from ante_backend.legacy_cipher import derive_key
 from ante_backend.seed import make_accounts
-from tests.acceptance.command import Environ, Project
 from tests.support.accounts import DROP, NAME, create_table, insert, make
+from tests.support.command import Environ, Project
 from tests.support.databases import application_engine
 
 SHORTEST = 8

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.command import Project, Running, wait_until
-from tests.acceptance.workload import INCREMENT, ONCE, increments, prepare
+from tests.support.command import Project, Running, wait_until
+from tests.support.workload import INCREMENT, ONCE, increments, prepare
 
 ARGUMENTS = ("run", "--batch-size", "5", "--processes", "2")
 SHORT_LEASE = {"MIGRATION_LEASE_SECONDS": "0.5"}

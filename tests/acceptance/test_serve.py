@@ -15,8 +15,8 @@ import pytest
 
 from system_migration.web.server import GRACE_SECONDS
 from system_migration.web.tokens import make_token
-from tests.acceptance.command import PATIENCE, Project, Running, wait_until
-from tests.acceptance.workload import increments, prepare
+from tests.support.command import PATIENCE, Project, Running, wait_until
+from tests.support.workload import increments, prepare
 from tests.web.serving import messages
 
 NAME = "001-slowly"

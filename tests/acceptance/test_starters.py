@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.acceptance.command import Ended, Project, Running, wait_until
-from tests.acceptance.workload import prepare
+from tests.support.command import Ended, Project, Running, wait_until
+from tests.support.workload import prepare
 
 STARTERS = 12
 

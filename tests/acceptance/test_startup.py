@@ -11,11 +11,11 @@ from statistics import quantiles
 
 import pytest
 
-from tests.acceptance.command import Project, wait_until
 from tests.acceptance.conftest import MakeProject
-from tests.acceptance.serving import Backend, example, serve, serve_many
-from tests.acceptance.workload import INCREMENT, ONCE, increments, prepare
+from tests.support.command import Project, wait_until
 from tests.support.host import free_port
+from tests.support.serving import Backend, example, serve, serve_many
+from tests.support.workload import INCREMENT, ONCE, increments, prepare
 
 BACKENDS = 12
 ROWS = 400

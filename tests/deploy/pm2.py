@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,28 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.host import wait_for
-from tests.support.requirements import not_tested, required_program
+from tests.support.packages import installed
+from tests.support.requirements import required_program
 from tests.support.servers import TETHERED
 
 VERSION = "7.0.4"
-
-
-def install() -> Path:
-    """The folder of the PM2 package, in the user's cache. Ends the test where node or the package cannot be had."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "system-migration-tests"
-    wanted = cache / f"pm2-{VERSION}"
-    npm = required_program("npm", "npm")
-    if not wanted.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=cache))
-        ask = [npm, "install", "--prefix", scratch, "--no-audit", "--no-fund", "--ignore-scripts", f"pm2@{VERSION}"]
-        ran = subprocess.run([str(word) for word in ask], capture_output=True, text=True)
-        if ran.returncode == 0 and not wanted.exists():
-            scratch.rename(wanted)  # whole or not at all: somebody else may be installing it too
-        shutil.rmtree(scratch, ignore_errors=True)
-        if not wanted.exists():
-            not_tested(f"npm could not install pm2@{VERSION}: {ran.stderr.strip()[-300:]}")
-    return wanted / "node_modules/pm2"
 
 
 @dataclass
@@ -74,7 +55,7 @@ class Pm2:
 @contextmanager
 def running(home: Path, environ: dict[str, str], folder: Path) -> Iterator[Pm2]:
     """A PM2 whose daemon is our child, so that it, and with it all that it started, ends when we do, however we do."""
-    package, node = install(), required_program("node", "nodejs")
+    package, node = installed("pm2", VERSION), required_program("node", "nodejs")
     home.mkdir()
     path = f"{package.parent / '.bin'}:{environ['PATH']}"
     given = {**environ, "PATH": path, "PM2_HOME": str(home), "PM2_DISCRETE_MODE": "true"}

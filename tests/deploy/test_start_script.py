@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.command import COMMAND, Project, Running, make_project, wait_until
-from tests.acceptance.serving import Backend
-from tests.acceptance.workload import INCREMENT, increments, prepare
 from tests.deploy.conftest import ROOT
+from tests.support.command import COMMAND, Project, Running, make_project, wait_until
 from tests.support.host import free_port
+from tests.support.serving import Backend
+from tests.support.workload import INCREMENT, increments, prepare
 
 START = ROOT / "deploy/start.sh"
 SEVERAL_BATCHES = 1500

@@ -22,7 +22,7 @@ from pkgutil import walk_packages
 from string import Template
 
 from system_migration.cli.main import main
-from tests.acceptance.command import Ended, Project
+from tests.support.command import Ended, Project
 
 ROOT = Path(__file__).parents[2]
 BASH = Path("/bin/bash")

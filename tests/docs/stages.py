@@ -15,11 +15,11 @@ import pytest
 from sqlalchemy import make_url
 
 from ante_backend.passwords import hash_password
-from tests.acceptance.command import Project, make_project
-from tests.acceptance.workload import GATE
 from tests.docs.pages import ROOT, Events
 from tests.support.accounts import NAME, change, create_table, insert, make
+from tests.support.command import Project, make_project
 from tests.support.databases import MakeDatabaseUrl, application_engine
+from tests.support.workload import GATE
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLE = re.compile(r"<!-- example: (?P<file>\S+) -->\n```python\n(?P<code>.*?)```", re.DOTALL)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.command import Project
 from tests.docs import stages
 from tests.docs.pages import ROOT, Events, Step, check_said, follow, perform, steps_of
+from tests.support.command import Project
 from tests.support.host import BinaryMissing, program
 
 Stage = Callable[[pytest.FixtureRequest, Path], tuple[Project, Events]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.acceptance.command import Project
+from tests.support.command import Project
 
 GATE = '''
 """Lets a test stop a migration at a place, and let it go on."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.command import PATIENCE, Environ, Project, Running, wait_until
+from tests.support.command import PATIENCE, Environ, Project, Running, wait_until
 from tests.support.host import free_port
 
 HOW_TO = (Path(__file__).parents[2] / "docs/how-to/start-up.md").read_text(encoding="utf-8")

@@ -18,8 +18,8 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from tests.acceptance.forking import LANG, Forked, can_fork
 from tests.support.databases import application_engine
+from tests.support.forking import LANG, Forked, can_fork
 
 COMMAND = Path(sys.executable).with_name("migration")
 ENVIRONMENT = "acceptance"
