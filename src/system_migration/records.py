@@ -129,7 +129,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Run:
-    """One attempt."""
+    """One attempt. `held_only` tells a retry, which works on the held rows alone, from other runs."""
 
     id: str
     migration: str
@@ -143,6 +143,7 @@ class Run:
     records_processed: int
     issues: int
     error: str | None
+    held_only: bool = field(default=False, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -273,6 +274,7 @@ class Event:
     host: str
     detail: Mapping[str, Any]
     id: int = field(default=0, metadata={"json": False})
+    run_id: str | None = field(default=None, metadata={"json": False})
 
 
 @dataclass(frozen=True)

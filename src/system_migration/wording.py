@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from system_migration.states import Status
 
 if TYPE_CHECKING:
-    from system_migration.records import MigrationStatus
+    from system_migration.records import MigrationStatus, Run, StatusReport
 
 
 def shown(value: object) -> str:
@@ -101,3 +101,42 @@ def notes(m: MigrationStatus) -> list[str]:
 def left(status: str) -> str:
     """What the listed rows of a migration with this status are."""
     return "not restored" if status == Status.ROLLED_BACK else "held"
+
+
+def kind(run: Run) -> str:
+    """What an attempt is called: a run of the held rows alone was asked for as a retry."""
+    return "retry" if run.held_only else run.kind.value
+
+
+_NEXT = {Status.RUNNING: "continue", Status.FAILED: "try again"}
+
+
+def needs_a_person(report: StatusReport) -> list[str]:
+    """The migrations that are half-done and wait for somebody to name them."""
+    waiting = [m for m in report.migrations if m.status in (Status.PAUSED, Status.FAILED)]
+    return [m.name for m in waiting if m.name not in report.pending]
+
+
+def next_step(report: StatusReport, most: int | None = None) -> str:
+    """What a plain `run` would do next, and what waits for a person, in a sentence or two.
+
+    `most` names of each kind at the most: the others are counted.
+    """
+    standing = {m.name: m for m in report.migrations}
+    blocked = {name: m.waits_for for name in report.pending if (m := standing.get(name)) and m.waits_for}
+    steps = [f"{_step(standing.get(name))} {shown(name)}" for name in report.pending if name not in blocked]
+    told = [f"`migration run` would {', then '.join(_first(steps, most))}"] if steps else []
+    waits = [f"{shown(name)} waits for {', '.join(map(shown, others))}" for name, others in blocked.items()]
+    told = [*told, *_first(waits, most)] or ["nothing; `migration run` has no work"]
+    waiting = ", ".join(_first([shown(name) for name in needs_a_person(report)], most))
+    return f"{'; '.join(told)}." + (f" Half-done, and waiting for you to name it: {waiting}." if waiting else "")
+
+
+def _first(texts: Sequence[str], most: int | None) -> Sequence[str]:
+    return texts if most is None or len(texts) <= most else [*texts[:most], f"{len(texts) - most:,} more"]
+
+
+def _step(m: MigrationStatus | None) -> str:
+    if m is None:
+        return "start"
+    return "continue the rollback of" if m.undoing else _NEXT.get(m.status, "start")
