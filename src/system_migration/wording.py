@@ -124,7 +124,7 @@ def next_step(report: StatusReport, most: int | None = None) -> str:
     """
     standing = {m.name: m for m in report.migrations}
     blocked = {name: m.waits_for for name in report.pending if (m := standing.get(name)) and m.waits_for}
-    steps = [f"{_step(standing.get(name))} {shown(name)}" for name in report.pending if name not in blocked]
+    steps = [f"{step(standing.get(name))} {shown(name)}" for name in report.pending if name not in blocked]
     told = [f"`migration run` would {', then '.join(_first(steps, most))}"] if steps else []
     waits = [f"{shown(name)} waits for {', '.join(map(shown, others))}" for name, others in blocked.items()]
     told = [*told, *_first(waits, most)] or ["nothing; `migration run` has no work"]
@@ -136,7 +136,8 @@ def _first(texts: Sequence[str], most: int | None) -> Sequence[str]:
     return texts if most is None or len(texts) <= most else [*texts[:most], f"{len(texts) - most:,} more"]
 
 
-def _step(m: MigrationStatus | None) -> str:
+def step(m: MigrationStatus | None) -> str:
+    """What a run would do with it: start it, continue it, try it again."""
     if m is None:
         return "start"
     return "continue the rollback of" if m.undoing else _NEXT.get(m.status, "start")

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from system_migration import wording
 from system_migration.settings import PRODUCTION
-from system_migration.web.dashboard import figures
+from system_migration.web.dashboard import figures, happenings
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -103,7 +103,9 @@ def _templates() -> Environment:
         "duration": wording.duration,
         "speed": wording.speed,
         "number": figures.number,
-        "notes": wording.notes,
+        "deed": happenings.deed,
+        "remarks": happenings.remarks,
+        "kind": wording.kind,
         "time": _time,
         "paragraphs": _paragraphs,
     }
