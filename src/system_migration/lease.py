@@ -21,7 +21,7 @@ from system_migration.store.pulses import Said
 
 log = logging.getLogger(__name__)
 PULSE_SECONDS = 1.0
-"""What a run says of itself is written this often at the most; unchanged, it is written with each renewal."""
+"""What is new of what a run says of itself is written this often at the most. Every renewal says it all again."""
 _LOOK_SECONDS = 0.25
 
 
@@ -64,7 +64,8 @@ class HeldLease:
         self._lost = False
         self._stop = threading.Event()
         self._deadline = 0.0
-        self._tried, self._failed, self._written = anchor, False, pulses.NOTHING
+        self._beaten = self._spoke = anchor
+        self._written, self._mute = pulses.NOTHING, False
         self._extend(anchor)
 
     def _extend(self, sent: float) -> None:
@@ -88,37 +89,45 @@ class HeldLease:
         said = self._says()
         return said if leases.renew(connection, self.claim, pulses.encode(said)) else None
 
-    def _note(self, sent: float, written: Said | None) -> None:
-        if written is None:
+    def _note(self, sent: float, said: Said | None) -> None:
+        if said is None:
             self._lost = True
             return
-        self._tried, self._written, self._failed = sent, written, False
         self._extend(sent)
+        self._written, self._spoke, self._mute = said, sent, False
 
     def _keep_beating(self) -> None:
-        # A look asks nobody: it compares two values in memory. Small leases need smaller steps to be renewed in time.
+        # A look asks nobody: it compares two values in memory. Short leases need shorter steps to be renewed in time.
         look = min(_LOOK_SECONDS, self.claim.seconds / 12)
         while not self._stop.wait(look) and not self._lost:
             self.beat_if_due()
 
     def beat_if_due(self) -> None:
-        """Renew when a third of the lease has passed, or a second when the run has something new to say."""
-        now = self._clock.monotonic()
-        quiet = now - self._tried
-        news = quiet >= PULSE_SECONDS and not self._failed and self._says() != self._written
-        if news or quiet >= self.claim.seconds / 3:
-            self._beat(now)
+        """Renew, if a third of the lease has passed since; else write down what the run has to say that is new."""
+        moment = self._clock.monotonic()
+        if moment - self._beaten >= self.claim.seconds / 3:
+            self._beat(moment)
+        elif not self._mute and moment - self._spoke >= PULSE_SECONDS and self._says() != self._written:
+            self._speak(moment)
 
     def _beat(self, sent: float) -> None:
-        self._tried = sent
+        self._beaten = sent
         try:
             with self._database.write() as connection:
-                written = self._renew(connection)
-            self._note(sent, written)
+                said = self._renew(connection)
+            self._note(sent, said)
         except SQLAlchemyError as error:
-            # Not yet a loss: the deadline stands, and the next beat or check asks again. News wait until one succeeds.
-            self._failed = True
+            # Not yet a loss: the deadline stands, and the next beat or check asks again.
             self._warn("not renewed", "lease.renew_failed", error)
+
+    def _speak(self, sent: float) -> None:
+        self._spoke, said = sent, self._says()
+        try:
+            with self._database.write() as connection:
+                leases.say(connection, self.claim, pulses.encode(said))
+            self._written = said
+        except SQLAlchemyError:
+            self._mute = True  # until a renewal gets through, which says it all
 
     @contextmanager
     def beating(self) -> Iterator[HeldLease]:

@@ -30,7 +30,7 @@ from system_migration.records import (
 from system_migration.registry import Registry
 from system_migration.settings import Settings
 from system_migration.states import Status
-from system_migration.store import audit, batches, following, issues, runs, starts
+from system_migration.store import audit, batches, following, issues, rates, runs, starts
 from system_migration.store.database import Database
 from system_migration.store.migrations import MigrationRow, Snapshot
 from system_migration.tracked import Tracked
@@ -100,6 +100,17 @@ class Looking:
             return following.follow(connection, self.environment, run_ids, lacking=lacking)
 
         return self._tracked.read_older(ask, [])
+
+    def rates(self, names: Collection[str]) -> Mapping[str, float]:
+        """Rows a second that the current runs of these migrations committed in about the last minute.
+
+        A run that is younger counts from its first batch; one without a batch in that time is left out. One SELECT.
+        """
+
+        def ask(connection: Connection, lacking: Collection[str]) -> Mapping[str, float]:
+            return rates.rates(connection, self.environment, names, lacking=lacking)
+
+        return self._tracked.read_older(ask, {}) if names else {}
 
     def run_by_id(self, run_id: str) -> Followed:
         """One run as it stands now. Raises `UnknownRun`."""

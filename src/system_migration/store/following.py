@@ -64,7 +64,7 @@ def follow(
             case((current, known(migration.requested_by))).label("requested_by"),
             case((and_(its_lease, alive()), lease.held_by)).label("held_by"),
             case((and_(its_lease, run.outcome.is_(None)), known(lease.pulse))).label("pulse"),
-            lease.renewed_at,
+            known(lease.pulse_at).label("pulse_at"),
             _newest(tables.log).label("last_line"),
             _newest(tables.event).label("last_event"),
         )
@@ -130,7 +130,7 @@ def _followed(row: RowMapping) -> Followed:
         request=row["request"],
         requested_by=row["requested_by"] if row["request"] else None,
         progress=Tally(held=row["held"], **counted),
-        pulse=pulses.decode(row["pulse"], row["renewed_at"]),
+        pulse=pulses.decode(row["pulse"], row["pulse_at"]),
         last_line=row["last_line"],
         last_event=row["last_event"],
     )

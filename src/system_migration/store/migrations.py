@@ -135,8 +135,7 @@ def snapshot(connection: Connection, environment: str | None, *, lacking: Collec
         *(null().label(name) if name in lacking else run[name] for name in ("from_key", "to_key", "held_only")),
         case((alive(), lease.held_by)).label("held_by"),
         lease.released,
-        lease.renewed_at,
-        (null() if "pulse" in lacking else lease.pulse).label("pulse"),
+        *(null().label(name) if name in lacking else lease[name] for name in ("pulse", "pulse_at")),
     ).select_from(source)
     found = connection.execute(query).mappings().all()
     if not found:
@@ -232,7 +231,7 @@ def _pulse(found: RowMapping) -> Pulse | None:
     """Of a run that is going, or that its runner left: what the last holder said of another one is history."""
     if found["status"] != Status.RUNNING and found["held_by"] is None:
         return None
-    return pulses.decode(found["pulse"], found["renewed_at"])
+    return pulses.decode(found["pulse"], found["pulse_at"])
 
 
 def add(connection: Connection, environment: str, name: str, version: str) -> None:

@@ -146,11 +146,12 @@ lease = _table(
     Column("takeover_at", UtcDateTime, nullable=False),
     Column("released", Boolean, nullable=False),
     Column("pulse", Text),
+    Column("pulse_at", UtcDateTime),
     PrimaryKeyConstraint("environment", "name", name=f"pk_{PREFIX}lease"),
 )
 """The right to run. Never deleted, so that the fence only grows; never the row that batches check.
 
-`pulse` is what its holder last said of its run, written with the renewal at `renewed_at` (see `store.pulses`).
+`pulse` is what its holder last said of its run (see `store.pulses`), written at `pulse_at`.
 """
 
 ledger = _table(

@@ -24,7 +24,7 @@ ADDED_COLUMNS: dict[int, dict[Table, tuple[str, ...]]] = {
         tables.run: ("from_key", "to_key", "held_only"),
         tables.ledger: ("last_range", "batches"),
     },
-    3: {tables.lease: ("pulse",)},
+    3: {tables.lease: ("pulse", "pulse_at")},
 }
 """What each version adds to tables that were there before. New tables are made as at the first start."""
 

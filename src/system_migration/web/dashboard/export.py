@@ -22,7 +22,7 @@ MEDIA_TYPE = "text/csv; charset=utf-8; header=present"
 PORTION = 2_000
 """Rows in memory at once."""
 _HEADING = ("Key", "Code", "Message", "Held since (UTC)")
-_FORMULA = re.compile(r"[=+\-@\t\r＝＋－＠]")  # noqa: RUF001 - the wide ones begin a formula in some spreadsheets, too
+_FORMULA = re.compile(r"[=+\-@\t\r＝＋－＠]")
 _NEGATIVE = re.compile(r"-[0-9]+(\.[0-9]+)?", re.ASCII)
 
 

@@ -64,7 +64,9 @@ def grouped(report: StatusReport, rates: Mapping[str, float], *, everything: boo
     return [
         _group("attention", "Needs attention", attention, rates, most, "Nothing waits for a person."),
         _group("running", "Running", running, rates, most, "Nothing is running."),
-        _group("pending", "Pending", pending, rates, most, "Nothing is pending. `migration new TITLE` writes the next."),
+        _group(
+            "pending", "Pending", pending, rates, most, "Nothing is pending. `migration new TITLE` writes the next."
+        ),
         _group("done", "Done", done, rates, most, "Nothing was migrated here yet. Start with a dry run."),
     ]
 
@@ -100,7 +102,5 @@ def first(report: StatusReport) -> First | None:
 
 def summary(report: StatusReport) -> str:
     """How many stand where, for those who hear the page and do not see it."""
-    counts = zip(
-        ("need attention", "running", "pending", "done"), map(len, _sorted_out(report)), strict=True
-    )
+    counts = zip(("need attention", "running", "pending", "done"), map(len, _sorted_out(report)), strict=True)
     return ", ".join(f"{number:,} {what}" for what, number in counts)

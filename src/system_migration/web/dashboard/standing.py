@@ -62,7 +62,7 @@ class Standing:
     @property
     def notes(self) -> list[str]:
         """What a person should know beside the status: without what other columns say."""
-        elsewhere = ("stale", f"{self.m.issues:,} {wording.left(self.m.status)}")
+        elsewhere = ("stale", f"{self.m.issues:,} {wording.left(self.m.status)}", wording.waits_for(self.m))
         return [note for note in wording.notes(self.m) if note not in elsewhere]
 
     @property
