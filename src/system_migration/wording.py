@@ -119,9 +119,6 @@ def kind(run: Run) -> str:
     return "retry" if run.held_only else run.kind.value
 
 
-_NEXT = {Status.RUNNING: "continue", Status.FAILED: "try again"}
-
-
 def needs_a_person(report: StatusReport) -> list[str]:
     """The migrations that are half-done and wait for somebody to name them."""
     waiting = [m for m in report.migrations if m.status in (Status.PAUSED, Status.FAILED)]
@@ -135,7 +132,7 @@ def next_step(report: StatusReport, most: int | None = None) -> str:
     """
     standing = {m.name: m for m in report.migrations}
     blocked = {name: m.waits_for for name in report.pending if (m := standing.get(name)) and m.waits_for}
-    steps = [f"{step(standing.get(name))} {shown(name)}" for name in report.pending if name not in blocked]
+    steps = [step(standing.get(name), name) for name in report.pending if name not in blocked]
     told = [f"`migration run` would {', then '.join(_first(steps, most))}"] if steps else []
     waits = [f"{shown(name)} waits for {', '.join(map(shown, others))}" for name, others in blocked.items()]
     told = [*told, *_first(waits, most)] or ["nothing; `migration run` has no work"]
@@ -147,8 +144,12 @@ def _first(texts: Sequence[str], most: int | None) -> Sequence[str]:
     return texts if most is None or len(texts) <= most else [*texts[:most], f"{len(texts) - most:,} more"]
 
 
-def step(m: MigrationStatus | None) -> str:
+def step(m: MigrationStatus | None, name: str) -> str:
     """What a run would do with it: start it, continue it, try it again."""
     if m is None:
-        return "start"
-    return "continue the rollback of" if m.undoing else _NEXT.get(m.status, "start")
+        return f"start {shown(name)}"
+    if m.undoing:
+        return f"continue the rollback of {shown(name)}"
+    return {Status.RUNNING: f"continue {shown(name)}", Status.FAILED: f"try {shown(name)} again"}.get(
+        m.status, f"start {shown(name)}"
+    )

@@ -42,7 +42,7 @@ class Desk:
         """Where one migration stands. Raises `UnknownMigration`."""
         found = next((m for m in self.migrator.status().migrations if m.name == name), None)
         if found is None:
-            raise UnknownMigration(name, [])
+            raise UnknownMigration(name, ())
         return found
 
 

@@ -19,7 +19,7 @@ PAGE = 100
 _ENDED = (Status.COMPLETED, Status.FAILED, Status.PAUSED)
 
 Code = Annotated[str, Query(max_length=64)]
-Key = Annotated[list[str], Query(max_length=PAGE)]
+Key = Annotated[tuple[str, ...], Query(max_length=PAGE)]
 After = Annotated[str, Query(pattern=r"^([0-9]{1,16}-[0-9a-f]{64})?$")]
 
 
@@ -72,7 +72,7 @@ def add_held(router: APIRouter, desk: Desk) -> None:
 
     @router.get("/m/{name}/held", name="dashboard_held")
     def held(
-        request: Request, name: str, code: Code = "", key: Key = [], after: After = "", rows: str = ""
+        request: Request, name: str, code: Code = "", key: Key = (), after: After = "", rows: str = ""
     ) -> Response:
         found = look(desk, name, code, key, after, chosen=bool(rows))
         return desk.answer(request, "held.html", 422 if found.fault else 200, held=found)
@@ -84,7 +84,7 @@ def add_held(router: APIRouter, desk: Desk) -> None:
         return StreamingResponse(text, media_type=export.MEDIA_TYPE, headers={"Content-Disposition": disposition})
 
 
-def look(desk: Desk, name: str, code: str, keys: list[str], after: str, *, chosen: bool) -> Held:
+def look(desk: Desk, name: str, code: str, keys: tuple[str, ...], after: str, *, chosen: bool) -> Held:
     """What the screen shows. The `keys` are those that a form had `chosen`; else the one that is looked for.
 
     Raises `UnknownMigration`, and `InvalidRequest` for more than one to look for.

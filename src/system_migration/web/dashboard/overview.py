@@ -33,10 +33,10 @@ class Group:
 
 @dataclass(frozen=True)
 class First:
-    """The migration that a plain run would begin with, and what that would be."""
+    """The migration that a plain run would begin with, and what the button says."""
 
     name: str
-    verb: str
+    label: str
 
 
 def add_overview(router: APIRouter, desk: Desk) -> None:
@@ -97,7 +97,10 @@ def first(report: StatusReport) -> First | None:
     """What a plain run would take first, of those that wait for no other."""
     standing = {m.name: m for m in report.migrations}
     name = next((name for name in report.pending if not standing[name].waits_for), None)
-    return None if name is None else First(name, wording.step(standing[name]))
+    if name is None:
+        return None
+    step = wording.step(standing[name], name)
+    return First(name, step[0].upper() + step[1:])
 
 
 def summary(report: StatusReport) -> str:

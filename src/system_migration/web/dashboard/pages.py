@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -29,6 +30,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_CODE = re.compile(r"`([^`]+)`")
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -108,6 +110,7 @@ def _templates() -> Environment:
         "kind": wording.kind,
         "time": _time,
         "paragraphs": _paragraphs,
+        "prose": _prose,
     }
     made.globals |= {"version": _version(), "counted": wording.counted}
     return made
@@ -126,3 +129,8 @@ def _paragraphs(text: str | None) -> Markup:
     """A message of several lines, each as text."""
     lines = [escape(wording.shown(line)) for line in (text or "").strip().splitlines()]
     return Markup("<br>").join(lines)
+
+
+def _prose(text: str) -> Markup:
+    """A sentence of ours on one line, what stands in backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(wording.shown(text)))))
