@@ -5,14 +5,32 @@
 const PAUSE = 1000; // milliseconds between two looks
 const freshness = document.getElementById("freshness");
 const announce = document.getElementById("announce");
-const zoned = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const zones = document.getElementById("switch-zone");
+const form = { dateStyle: "medium", timeStyle: "medium" };
+const zoned = new Intl.DateTimeFormat(undefined, form);
+const universal = new Intl.DateTimeFormat(undefined, { ...form, timeZone: "UTC" });
+let inUtc = false;
 
 function localise(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
-    if (!Number.isNaN(moment.getTime())) time.textContent = zoned.format(moment);
+    if (!Number.isNaN(moment.getTime())) time.textContent = (inUtc ? universal : zoned).format(moment);
   }
 }
+
+// The UTC is in each time's tooltip; for those who have no pointer to hover with, one button shows it in all of them.
+function tellZone() {
+  const zone = zoned.resolvedOptions().timeZone;
+  document.getElementById("zone").textContent = inUtc ? "Times are in UTC." : `Times are in your zone, ${zone}.`;
+  zones.textContent = inUtc ? "Show my zone" : "Show UTC";
+  zones.hidden = zone === "UTC";
+}
+
+zones.addEventListener("click", () => {
+  inUtc = !inUtc;
+  localise(document);
+  tellZone();
+});
 
 function say(text) {
   freshness.textContent = text;
@@ -22,18 +40,33 @@ function say(text) {
 // A region with forms has new tokens each time: its data-version says whether anything else is new.
 function isNew(old, now) {
   if (now.dataset.version) return old.dataset.version !== now.dataset.version;
-  return old.innerHTML !== now.innerHTML;
+  return !old.isEqualNode(now);
 }
 
-function take(old, now) {
-  const active = old.contains(document.activeElement) ? document.activeElement : null;
-  const scrolled = [...old.querySelectorAll(".scroll, pre")].map((each) => [each.scrollLeft, each.scrollTop]);
-  const open = [...old.querySelectorAll("details")].map((each) => each.open);
-  old.replaceChildren(...now.childNodes);
-  if (now.dataset.version) old.dataset.version = now.dataset.version;
-  old.querySelectorAll(".scroll, pre").forEach((each, i) => scrolled[i] && each.scrollTo(...scrolled[i]));
-  old.querySelectorAll("details").forEach((each, i) => { if (open[i]) each.open = true; });
-  if (active && active.id) document.getElementById(active.id)?.focus({ preventScroll: true });
+function alike(old, now) {
+  return old.nodeName === now.nodeName && old.id === now.id && old.dataset?.key === now.dataset?.key;
+}
+
+// Changes what is there into what should be, in place: focus, selection, scrolling and open details stay as they are.
+function become(old, now) {
+  if (!(old instanceof Element)) {
+    if (old.data !== now.data) old.data = now.data;
+    return;
+  }
+  for (const { name, value } of now.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const { name } of [...old.attributes]) if (!now.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  let next = old.firstChild;
+  for (const child of [...now.childNodes]) {
+    const kept = child.dataset?.key ? [...old.children].find((each) => alike(each, child)) : next;
+    if (kept && alike(kept, child)) {
+      if (kept !== next) old.insertBefore(kept, next);
+      else next = next.nextSibling;
+      become(kept, child);
+    } else {
+      old.insertBefore(child, next);
+    }
+  }
+  while (next) { const last = next; next = next.nextSibling; last.remove(); }
 }
 
 function announceChange(now) {
@@ -55,7 +88,7 @@ async function refresh() {
   announceChange(fresh);
   for (const now of fresh.querySelectorAll("[data-live]")) {
     const old = document.querySelector(`[data-live="${CSS.escape(now.dataset.live)}"]`);
-    if (old && isNew(old, now)) take(old, now);
+    if (old && isNew(old, now)) become(old, now);
   }
   return true;
 }
@@ -81,5 +114,25 @@ function follow(address) {
   });
 }
 
+function chooseRows(form) {
+  const rows = [...form.querySelectorAll("input[type=checkbox][name=key]")];
+  const all = form.querySelector("[data-choose-all]"), told = form.querySelector("[data-chosen]");
+  function count() {
+    const chosen = rows.filter((row) => row.checked).length;
+    told.textContent = chosen ? `${chosen} chosen` : "";
+    all.textContent = chosen === rows.length ? "Choose none" : "Choose all on this page";
+  }
+  all.hidden = false;
+  all.addEventListener("click", () => {
+    const every = rows.some((row) => !row.checked);
+    for (const row of rows) row.checked = every;
+    count();
+  });
+  form.addEventListener("change", count);
+  count();
+}
+
 localise(document);
+tellZone();
+document.querySelectorAll("form[data-choose]").forEach(chooseRows);
 if (document.body.dataset.stream) follow(document.body.dataset.stream);
