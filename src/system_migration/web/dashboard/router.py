@@ -17,6 +17,7 @@ from system_migration.web.dashboard.failures import page_route
 from system_migration.web.dashboard.held import add_held
 from system_migration.web.dashboard.history import add_history
 from system_migration.web.dashboard.live import add_live
+from system_migration.web.dashboard.migration import add_migration
 from system_migration.web.dashboard.overview import add_overview
 from system_migration.web.dashboard.pages import Pages, static_file
 from system_migration.web.dashboard.run import add_run
@@ -61,6 +62,7 @@ def create_dashboard(
     add_held(router, desk)
     add_history(router, desk)
     add_run(router, desk)
+    add_migration(router, desk)
     add_starting(router, desk)
     add_actions(router, desk)
     add_live(router, desk)
