@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +34,21 @@ class Desk:
 
     def answer(self, request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
         """A screen for the developer of this request. May ask the database for the environment's name, once."""
+        return self._answer(request, template, status, self.migrator.environment, context)
+
+    def failure(self, request: Request, template: str, status: int, **context: Any) -> HTMLResponse:
+        """The same for what went wrong, which may be the database: the environment is told where it is known."""
+        try:
+            environment = self.migrator.environment
+        except Exception:  # what went wrong is being told already
+            environment = ""
+        return self._answer(request, template, status, environment, context)
+
+    def _answer(
+        self, request: Request, template: str, status: int, environment: str, context: Mapping[str, Any]
+    ) -> HTMLResponse:
         token = self.tokens.issue(developer_of(request))
-        return self.pages.answer(
-            request, template, status, environment=self.migrator.environment, token=token, **context
-        )
+        return self.pages.answer(request, template, status, environment=environment, token=token, **context)
 
     def status_of(self, name: str) -> MigrationStatus:
         """Where one migration stands. Raises `UnknownMigration`."""
