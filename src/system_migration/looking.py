@@ -78,7 +78,7 @@ class Looking:
             runs=self._history(name, 20),
             events=self._tracked.read(lambda c: audit.trail(c, self.environment, name, None, 20), []),
             report=self._tracked.read(lambda c: runs.latest_report(c, self.environment, name), None),
-            rollback=self._tracked.read(lambda c: undoing.sentence(c, self.registry, row, name), ""),
+            rollback=self._tracked.read(lambda c: undoing.sentence(c, self.registry, snapshot.rows, name), ""),
         )
 
     def history(self, name: str | None = None, limit: int = 100, *, before: str | None = None) -> builtins.list[Run]:
@@ -191,8 +191,11 @@ class Looking:
 
     def batches(self, name: str, *, run_id: str | None = None, limit: int = 100) -> builtins.list[Batch]:
         """The committed batches of a migration, or of one of its runs, newest first."""
-        self._require_known(name)
-        return self._tracked.read(lambda c: batches.listing(c, self.environment, name, run_id, limit), [])
+        place = self.environment, name, run_id, limit
+        found: builtins.list[Batch] = self._tracked.read(lambda c: batches.listing(c, *place), [])
+        if not found:
+            self._require_known(name)  # last, for a screen that asks again and again
+        return found
 
     def logs(
         self, name: str, *, run_id: str | None = None, level: str = "debug", limit: int = 200

@@ -74,8 +74,9 @@ def _status(registry: Registry, snapshot: Snapshot, name: str, settled: Collecti
         undoing=bool(row and row.run_kind is RunKind.ROLLBACK and row.status in _UNFINISHED),
         unjournalled=pruned,
         waits_for=tuple(each for each in migration.requires if each not in settled) if migration else (),
-        pulse=row.pulse if row else None,
         revision=row.revision if row else 0,
+        run_id=row.run_id if row else None,
+        pulse=row.pulse if row else None,
     )
 
 

@@ -64,9 +64,10 @@ class MigrationStatus:
 
     `request` is what `requested_by` asks of the run that is going: "pause" or "cancel". Of a `cancelled` one,
     `requested_by` is who cancelled it. `waits_for` are those of its `requires` that are not done, and that no plain run
-    would do. `pulse` is what the runner last said, of a run that goes on or that its runner left unfinished.
-    `revision` is another one after every change of status and of `request`; 0 before the first. Who acts by what it saw
-    says so with it: `Migrator.acting_as(..., seen=revision)`.
+    would do. `pulse` is what the runner last said, of a run that goes on or that its runner left unfinished. `revision`
+    is another one after every change of status and of `request`; 0 before the first. Who acts by what it saw says so
+    with it: `Migrator.acting_as(..., seen=revision)`. `run_id` is the newest attempt that changed, or is changing,
+    where it stands.
     """
 
     name: str
@@ -96,6 +97,7 @@ class MigrationStatus:
     waits_for: tuple[str, ...] = field(default=(), metadata={"json": False})
     pulse: Pulse | None = field(default=None, metadata={"json": False})
     revision: int = field(default=0, metadata={"json": False})
+    run_id: str | None = field(default=None, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ class Batch:
     """One committed batch, or, where old ones were compacted, what `batches` of them came to together.
 
     `pass_number` and `range` place it in the walk; `deferred` rows had changed under its hands and were done again.
+    `seconds` are those from its first row transformed to its last one written, 0 where that was not measured.
     """
 
     pass_number: int

@@ -68,6 +68,7 @@ def test_older_tables_can_be_looked_at_and_looking_changes_nothing(older: Engine
     assert [event.action for event in looking.show("000-earlier").events] == ["completed"]
     (left,) = looking.follow([LEFT])
     assert (left.state, left.progress.changed, left.request, left.pulse) == ("stale", 4, None, None)
+    assert looking.rates(["001-increment"]) == {}
     assert fingerprint(older, but=set()) == before
 
 

@@ -62,7 +62,9 @@ def test_an_account_that_is_no_developers_is_told_so(api: Served, page: str) -> 
         ("/history/audit?before=x", 422),
         ("/m/002-increment/held?after=x", 422),
         ("/m/002-increment/held?code=" + "c" * 65, 422),
-        ("/m/002-increment/held?key=1&key=2", 422),
+        ("/m/002-increment/held?key=%00", 422),
+        ("/m/002-increment/held?code=%00", 422),
+        ("/history?migration=%00", 422),
     ],
 )
 def test_what_is_not_there_or_not_readable_is_a_page_that_repeats_nothing(

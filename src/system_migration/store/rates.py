@@ -18,7 +18,7 @@ NEWEST = 1_000
 """So many rows of a ledger are looked at: about what compaction leaves. Of faster batches the newest speak."""
 _LEAST_SECONDS = 1.0
 """What was done in less says little of a second."""
-_AT_ONCE = 100
+AT_ONCE = 100
 """Names in one statement: SQLite takes no more than 500 SELECTs in one."""
 
 
@@ -30,9 +30,9 @@ def rates(
     One SELECT for every hundred names. It reads no more of a ledger than its newest rows, however many there are.
     """
     wanted, found = list(names), {}
-    for start in range(0, len(wanted), _AT_ONCE):
-        query = _lately(environment, wanted[start : start + _AT_ONCE], lacking)
-        for name, rows, first, each, current in connection.execute(query):
+    for start in range(0, len(wanted), AT_ONCE):
+        some = query(environment, wanted[start : start + AT_ONCE], lacking)
+        for name, rows, first, each, current in connection.execute(some):
             found[name] = float(rows) / _seconds(first, float(each), current)
     return found
 
@@ -42,8 +42,8 @@ def _seconds(first: datetime, each: float, current: datetime) -> float:
     return max(_LEAST_SECONDS, min(WINDOW_SECONDS, (current - first).total_seconds() + each))
 
 
-def _lately(environment: str, names: Sequence[str], lacking: Collection[str]) -> Select[Any]:
-    """What the batches of the window come to.
+def query(environment: str, names: Sequence[str], lacking: Collection[str] = ()) -> Select[Any]:
+    """What the batches of the window come to, by name: rows, the first one's time, the usual length, and now.
 
     A compacted row was many batches, and only the last one's time is known: what it stands for is left out, and with
     it all that was committed before.

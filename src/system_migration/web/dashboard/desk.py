@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from system_migration.errors import UnknownMigration
 from system_migration.migrator import Migrator
 from system_migration.records import MigrationStatus
+from system_migration.web.dashboard import said
 from system_migration.web.dashboard.csrf import FormTokens
 from system_migration.web.dashboard.pages import Pages
 from system_migration.web.following import Poller
@@ -48,7 +49,8 @@ class Desk:
         self, request: Request, template: str, status: int, environment: str, context: Mapping[str, Any]
     ) -> HTMLResponse:
         token = self.tokens.issue(developer_of(request))
-        return self.pages.answer(request, template, status, environment=environment, token=token, **context)
+        told = said.sentence(request.query_params.get(said.NAME))
+        return self.pages.answer(request, template, status, environment=environment, token=token, told=told, **context)
 
     def status_of(self, name: str) -> MigrationStatus:
         """Where one migration stands. Raises `UnknownMigration`."""

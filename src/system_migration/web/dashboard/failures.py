@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -15,9 +15,12 @@ from starlette.exceptions import HTTPException
 
 from system_migration.errors import MigrationSystemError, UnknownMigration, UnknownRun
 from system_migration.web.dashboard.desk import HIDDEN, Desk
-from system_migration.web.dashboard.forms import read_form
+from system_migration.web.dashboard.forms import Form, read_form
 from system_migration.web.dashboard.pages import HEADERS, root_of
 from system_migration.web.problems import log_of, problem_of
+
+LONGEST_QUERY = 6_000
+"""Servers refuse addresses that are much longer."""
 
 
 def page_route(desk: Desk) -> type[APIRoute]:
@@ -75,18 +78,22 @@ async def _page(
 
 
 async def _way_back(request: Request) -> str:
-    """Where to go on after signing in: here, or to the page of the form that was sent, with what was typed in it."""
+    """Where to go on after signing in: here, or to the form that was sent, with what was typed in it."""
     if request.method in ("GET", "HEAD"):
         return _local(str(request.url), request)
-    page = urlsplit(_local(request.headers.get("referer", ""), request))
     try:
-        typed = (await read_form(request)).typed(HIDDEN)
+        form = await read_form(request)
     except MigrationSystemError:
-        typed = []
-    names = {name for name, _ in typed}
-    shown = [(name, text) for name, text in parse_qsl(page.query) if name not in names]
-    query = urlencode([*shown, *typed])
-    return page.path + (f"?{query}" if query else "")
+        form = Form([])
+    name, verb = request.path_params.get("name"), request.url.path.rpartition("/")[2]
+    if name is None:
+        return urlsplit(_local(request.headers.get("referer", ""), request)).path
+    page = f"{root_of(request)}/m/{quote(name, safe='')}"
+    query = urlencode([("verb", verb), *form.typed(HIDDEN)])
+    if len(query) <= LONGEST_QUERY:
+        return f"{page}/start?{query}"
+    # Many chosen rows make a long address. They are chosen anew: without them the form would ask for all.
+    return f"{page}/held" if form.all("key") else f"{page}/start?verb={quote(verb)}"
 
 
 def _local(address: str, request: Request) -> str:

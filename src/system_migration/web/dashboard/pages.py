@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from system_migration import wording
 from system_migration.settings import PRODUCTION
-from system_migration.web.dashboard import figures, happenings
+from system_migration.web.dashboard import charts, figures, happenings
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -47,7 +47,15 @@ class Pages:
         self._sign_out = sign_out
 
     def answer(
-        self, request: Request, template: str, status: int = 200, *, environment: str, token: str, **context: Any
+        self,
+        request: Request,
+        template: str,
+        status: int = 200,
+        *,
+        environment: str,
+        token: str,
+        told: str | None,
+        **context: Any,
     ) -> HTMLResponse:
         """A screen for the developer of this request."""
         return render(
@@ -57,6 +65,7 @@ class Pages:
             is_production=environment == PRODUCTION,
             developer=getattr(request.state, "developer", ""),
             token=token,
+            told=told,
             new_request=lambda: str(uuid4()),
             sign_out=self._sign_out,
             root=root_of(request),
@@ -104,7 +113,10 @@ def _templates() -> Environment:
         "value": wording.value,
         "duration": wording.duration,
         "speed": wording.speed,
+        "size": wording.size,
+        "milliseconds": charts.milliseconds,
         "number": figures.number,
+        "notes": wording.notes,
         "deed": happenings.deed,
         "remarks": happenings.remarks,
         "kind": wording.kind,
