@@ -136,7 +136,7 @@ def _starting(s: Standing) -> Iterator[Verb]:
         hint = "Goes on with what is left to do."
         yield Verb("run", "Run again", hint, main=not m.undoing, starts=True)
     elif m.status is Status.PENDING:
-        yield Verb("run", "Start", "Opens the form, with a dry run ticked.", main=True, starts=True)
+        yield Verb("run", "Start", "It has not run here yet.", main=True, starts=True)
     elif m.status in (Status.SKIPPED, Status.ROLLED_BACK):
         yield Verb("run", "Run", f"It is {_words(m.status)}: nothing but a start by name runs it.", starts=True)
     elif m.status is Status.COMPLETED and s.sweeps:
