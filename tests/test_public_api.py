@@ -43,6 +43,7 @@ NAMES = [
 WEB_NAMES = [
     "HoldUntilReady",
     "ProblemRoute",
+    "create_dashboard",
     "create_health_router",
     "create_router",
     "install_problem_handlers",

@@ -25,6 +25,7 @@ def served(files: dict[str, str]) -> Iterator[str]:
             kind = next((kind for end, kind in TYPES.items() if self.path.endswith(end)), "text/html; charset=utf-8")
             self.send_header("Content-Type", kind)
             self.send_header("Content-Security-Policy", POLICY)
+            self.send_header("Cache-Control", "max-age=600" if kind in TYPES.values() else "no-store")
             self.end_headers()
             self.wfile.write(("Not here" if text is None else text).encode())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
@@ -11,7 +10,8 @@ from playwright.sync_api import Page
 from tests.browser.axe import violations
 from tests.browser.keyboard import walk
 from tests.browser.measuring import sticking_out
-from tests.support.hosting import account_project, serve_page
+from tests.browser.story import told
+from tests.support.hosting import serve_page
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("overview")
     database = folder / "accounts.sqlite"
     database.touch()
-    accounts = account_project(Path(folder) / "project", f"sqlite:///{database}", accounts=20)
-    with serve_page(accounts.project) as address:
+    with told(folder / "project", f"sqlite:///{database}") as accounts, serve_page(accounts.project) as address:
         yield address
 
 

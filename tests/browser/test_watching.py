@@ -12,6 +12,7 @@ import pytest
 
 from tests.browser.conftest import NewVisitor
 from tests.browser.serving import document, served
+from tests.support.host import wait_for
 
 FILES = {
     "/": document("<p>Text</p>"),
@@ -58,6 +59,20 @@ def test_a_good_page_has_no_problem(new_visitor: NewVisitor) -> None:
     visitor.watch.expect("an error that never comes")
     assert visitor.watch.problems() == ["expected in vain: an error that never comes"]
     visitor.watch.forget()
+
+
+def test_what_happens_at_the_very_end_is_seen(new_visitor: NewVisitor) -> None:
+    visitor = new_visitor()
+    visitor.page.evaluate("void setTimeout(() => console.error('at the end'))")
+    wait_for(lambda: visitor.watch.problems() != [], 5, "the error, with nothing else asked of the page")
+    visitor.watch.forget()
+
+
+def test_a_visitor_may_do_without_scripts(new_visitor: NewVisitor) -> None:
+    visitor = new_visitor(java_script_enabled=False)
+    with served(FILES) as address:
+        visitor.page.goto(f"{address}/said")
+        assert visitor.watch.problems() == []
 
 
 def test_nothing_leaves_this_machine(new_visitor: NewVisitor) -> None:

@@ -37,7 +37,7 @@ class Watch:
         """What went wrong so far, and which errors were expected in vain."""
         for page in self._context.pages:
             with suppress(Error):  # it was closed meanwhile
-                page.evaluate("0")  # whatever was reported before this is answered has arrived
+                page.evaluate("0")  # until it is answered, what was reported before arrives
         left, missed = list(self._problems), []
         for pattern in self._expected:
             found = next((problem for problem in left if re.search(pattern, problem)), None)
