@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 
 from system_migration.migrator import Migrator
+from system_migration.web.dashboard import said
 from system_migration.web.dashboard.csrf import FormTokens
 from system_migration.web.dashboard.pages import Pages
 from system_migration.web.following import Poller
@@ -32,8 +33,9 @@ class Desk:
     def answer(self, request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
         """A screen for the developer of this request. May ask the database for the environment's name, once."""
         token = self.tokens.issue(developer_of(request))
+        told = said.sentence(request.query_params.get(said.NAME))
         return self.pages.answer(
-            request, template, status, environment=self.migrator.environment, token=token, **context
+            request, template, status, environment=self.migrator.environment, token=token, told=told, **context
         )
 
 

@@ -14,10 +14,12 @@ from starlette.exceptions import HTTPException
 
 from system_migration.errors import MigrationSystemError, UnknownMigration, UnknownRun
 from system_migration.web.dashboard.desk import HIDDEN, Desk
-from system_migration.web.dashboard.forms import read_form
+from system_migration.web.dashboard.forms import Form, read_form
 from system_migration.web.dashboard.pages import HEADERS, root_of
 from system_migration.web.problems import log_of, problem_of
 
+LONGEST_QUERY = 6_000
+"""Servers refuse addresses that are much longer."""
 _UNKNOWN = "There is none of this name here. The overview lists the migrations, the history their runs."
 
 
@@ -59,15 +61,21 @@ async def _page(desk: Desk, request: Request, status: int, title: str, detail: s
 
 
 async def _way_back(request: Request) -> str:
-    """Where to go on after signing in: here, or to the page of the form that was sent, with what was typed in it."""
+    """Where to go on after signing in: here, or to the form that was sent, with what was typed in it."""
     if request.method == "GET":
         return _local(str(request.url), request)
-    page = urlsplit(_local(request.headers.get("referer", ""), request))
     try:
-        typed = urlencode((await read_form(request)).typed(HIDDEN))
+        form = await read_form(request)
     except MigrationSystemError:
-        typed = ""
-    return page.path + (f"?{typed}" if typed else "")
+        form = Form([])
+    name, verb = request.path_params.get("name"), request.url.path.rpartition("/")[2]
+    if name is None:
+        return urlsplit(_local(request.headers.get("referer", ""), request)).path
+    everything = [("verb", verb), *form.typed(HIDDEN)]
+    # Many chosen rows make a long address: better to choose them anew than to lose all.
+    tries = everything, [each for each in everything if each[0] not in ("key", "rows")], everything[:1]
+    query = next(query for some in tries if len(query := urlencode(some)) <= LONGEST_QUERY)
+    return f"{root_of(request)}/m/{quote(name, safe='')}/start?{query}"
 
 
 def _local(address: str, request: Request) -> str:

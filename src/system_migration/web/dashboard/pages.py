@@ -45,7 +45,15 @@ class Pages:
         self._sign_out = sign_out
 
     def answer(
-        self, request: Request, template: str, status: int = 200, *, environment: str, token: str, **context: Any
+        self,
+        request: Request,
+        template: str,
+        status: int = 200,
+        *,
+        environment: str,
+        token: str,
+        told: str | None,
+        **context: Any,
     ) -> HTMLResponse:
         """A screen for the developer of this request."""
         return render(
@@ -55,6 +63,7 @@ class Pages:
             is_production=environment == PRODUCTION,
             developer=getattr(request.state, "developer", ""),
             token=token,
+            told=told,
             new_request=lambda: str(uuid4()),
             sign_out=self._sign_out,
             root=root_of(request),

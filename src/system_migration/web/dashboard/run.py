@@ -11,7 +11,6 @@ from fastapi.responses import Response
 
 from system_migration.migrator import Migrator
 from system_migration.records import Batch, Event, Followed, LogLine, MigrationStatus, Shown, StatusReport
-from system_migration.settings import PRODUCTION
 from system_migration.states import RunKind
 from system_migration.undoing import POSSIBLE
 from system_migration.web.dashboard import charts
@@ -123,8 +122,8 @@ def add_run(router: APIRouter, desk: Desk) -> None:
         request: Request, id: str, level: Level = "debug", before: Annotated[int | None, Query(ge=1, lt=2**63)] = None
     ) -> Response:
         view = look(desk.migrator, id, level, before)
-        production = desk.migrator.environment == PRODUCTION
-        return desk.answer(request, "run.html", view=view, levels=LEVELS, in_production=production)
+        own = view.only_looks and desk.starts.can_withdraw(id)
+        return desk.answer(request, "run.html", view=view, levels=LEVELS, withdrawable=own)
 
 
 def look(migrator: Migrator, run_id: str, level: Level = "debug", before: int | None = None) -> RunView:
