@@ -126,7 +126,7 @@ class Looking:
 
     def current_run(self, name: str) -> Run | None:
         """The newest attempt that changed, or is changing, where this migration stands."""
-        row = self._snapshot().rows.get(name)
+        row = self._row_of(name)
         run_id = row.run_id if row is not None else None
         if run_id is None:
             return None
@@ -258,8 +258,11 @@ class Looking:
     def _snapshot(self) -> Snapshot:
         return self._tracked.snapshot()
 
+    def _row_of(self, name: str) -> MigrationRow | None:
+        return self._tracked.snapshot(name).rows.get(name)
+
     def _require_known(self, name: str) -> MigrationRow | None:
-        row = self._snapshot().rows.get(name)
+        row = self._row_of(name)
         if row is None:
             self.registry[name]  # raises UnknownMigration
         return row

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from system_migration.running.workspace import Workspace
 
 _POLL_SECONDS = 0.5
+KEYS_AT_ONCE = 1_000
+"""How many held rows a retry may name: each is kept with its start."""
 
 
 class _StopSignal:
@@ -159,6 +161,7 @@ class Migrator(Looking):
         try:
             snapshot = self._snapshot()
             self._check_window_is_named(name, options)
+            self._check_no_keys(options)
             names = [self.registry[name].name] if name else overview.to_do(self.registry, snapshot, in_hand=True)
             if names:
                 self._tracked.ready_to_write(options.allow_environment)
@@ -175,6 +178,10 @@ class Migrator(Looking):
     def _check_window_is_named(self, name: str | None, options: RunOptions) -> None:
         if name is None and (options.from_key is not None or options.to_key is not None):
             raise Refused("A range of keys belongs to one table. Name the migration that --from-key and --to-key mean.")
+
+    def _check_no_keys(self, options: RunOptions) -> None:
+        if options.keys is not None and not options.held_only:
+            raise Refused("Only held rows can be chosen by their keys. `retry` works on them; a run is of all rows.")
 
     def _run_one(self, name: str, options: RunOptions, *, named: bool) -> RunReport | None:
         from system_migration.running.runner import Runner
@@ -244,11 +251,19 @@ class Migrator(Looking):
         return row is not None and row.status is Status.COMPLETED
 
     def retry(self, name: str, options: RunOptions | None = None) -> RunReport:
-        """Work on the held rows of a batch migration once more, and on no others. Refused when none is held."""
+        """Work on the held rows of a batch migration once more, and on no others. Refused when none is held.
+
+        With `keys` on those rows alone, however often the run is taken over; refused when one of them is not held.
+        """
         from system_migration.running.runner import Runner
 
         migration = self.registry[name]
         options = replace(options or RunOptions(), held_only=True)
+        if options.keys is not None and not 1 <= len(options.keys) <= KEYS_AT_ONCE:
+            raise Refused(
+                f"A retry of chosen rows is of 1 to {KEYS_AT_ONCE:,} keys, not of {len(options.keys):,}. "
+                "Without keys it is of all held rows."
+            )
         self._tracked.ready_to_write(options.allow_environment)
         return Runner(self._workspace(), migration, options).retry()
 
@@ -324,7 +339,7 @@ class Migrator(Looking):
         if self.withdraw_pause(name, options):
             return None
         self._demand_unchanged(name)
-        decisions.check_resumable(self._snapshot().rows.get(name), name)
+        decisions.check_resumable(self._row_of(name), name)
         self._check_requirements(name)
         return self._run_one(migration.name, options, named=True)
 
@@ -345,7 +360,7 @@ class Migrator(Looking):
 
         What writes asks again, in its transaction.
         """
-        row, workspace = self._snapshot().rows.get(name), self._workspace()
+        row, workspace = self._row_of(name), self._workspace()
         self._tracked.read(lambda c: workspace.demand_unchanged(c, name, row), None)
 
     def _status_of(self, name: str) -> MigrationStatus:

@@ -22,11 +22,12 @@ def report(registry: Registry, snapshot: Snapshot, environment: str) -> StatusRe
     """
     gone = sorted(name for name in snapshot.rows if name not in registry)
     last_known = max(filter(is_numbered, registry.names), key=rank, default=None)
-    settled = _settled_or_coming(registry, snapshot)
+    coming = to_do(registry, snapshot)
+    settled = _settled_or(coming, snapshot)
     return StatusReport(
         environment,
         [_status(registry, snapshot, name, settled) for name in (*registry.names, *gone)],
-        pending=to_do(registry, snapshot),
+        pending=coming,
         warnings=_warnings(snapshot, environment),
         in_line=to_do(registry, snapshot, in_hand=True),
         newer=[name for name in gone if is_numbered(name) and last_known is not None and rank(name) > rank(last_known)],
@@ -35,13 +36,12 @@ def report(registry: Registry, snapshot: Snapshot, environment: str) -> StatusRe
 
 def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationStatus:
     """One migration's status. Raises `UnknownMigration` for a name with neither code nor record."""
-    return _status(registry, snapshot, name, _settled_or_coming(registry, snapshot))
+    return _status(registry, snapshot, name, _settled_or(to_do(registry, snapshot), snapshot))
 
 
-def _settled_or_coming(registry: Registry, snapshot: Snapshot) -> set[str]:
+def _settled_or(coming: Collection[str], snapshot: Snapshot) -> set[str]:
     """What nobody waits for in vain: migrations that are done, and those that a plain run would do."""
-    done = (name for name, row in snapshot.rows.items() if row.status in _SETTLED)
-    return {*to_do(registry, snapshot), *done}
+    return {*coming, *(name for name, row in snapshot.rows.items() if row.status in _SETTLED)}
 
 
 def _status(registry: Registry, snapshot: Snapshot, name: str, settled: Collection[str]) -> MigrationStatus:

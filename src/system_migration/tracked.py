@@ -42,11 +42,11 @@ class Tracked:
             )
         return bound or DEVELOPMENT
 
-    def snapshot(self) -> Snapshot:
-        """Where every migration stands. One SELECT; two on tables that no write has upgraded yet."""
+    def snapshot(self, only: str | None = None) -> Snapshot:
+        """Where every migration stands, or that one alone. One SELECT; two on tables that no write has upgraded yet."""
 
         def stored(connection: Connection, lacking: Collection[str]) -> Snapshot:
-            return migrations.snapshot(connection, self._environment, lacking=lacking)
+            return migrations.snapshot(connection, self._environment, only=only, lacking=lacking)
 
         snapshot = self.read_older(stored, Snapshot(None, None, {}))
         if self._environment is None:

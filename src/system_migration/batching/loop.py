@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -137,12 +137,15 @@ class BatchLoop:
         """One pass over the target's window, and no sweep after it."""
         self._walk(pass_number, self.reader.highest_key())
 
-    def retry_held(self, pass_number: int) -> None:
-        """Try the held rows again and no others, each released in the transaction of its batch."""
+    def retry_held(self, pass_number: int, digests: Collection[str] | None = None) -> None:
+        """Try the held rows again and no others, each released in the transaction of its batch.
+
+        With `digests` only those whose keys have them.
+        """
         if self.target.pending is None:
             self._redo_deferred()  # of a retry that died: this one's numbers would pass for their redo
             pass_number = self._last_pass() + 1
-        keys = self._ask(lambda connection: issues.held_keys(connection, self.run))
+        keys = self._ask(lambda connection: issues.held_keys(connection, self.run, digests))
         self._do_named(pass_number, keys, released=True)
         if self.target.pending is None:
             self._redo_deferred()

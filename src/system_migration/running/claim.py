@@ -33,7 +33,8 @@ _LOCK_SECONDS = 1.0
 class Claimed:
     """A lease won, the state as read after winning, and the unfinished attempt to continue, if there is one.
 
-    `options` are those to work with: an unattended start goes on with a run as that was asked for.
+    `options` are those to work with: an unattended start goes on with a run as that was asked for, and a retry keeps
+    to its rows.
     """
 
     lease: HeldLease
@@ -89,8 +90,9 @@ def _claim(workspace: Workspace, migration: type[Migration], options: RunOptions
             return None
         begun = _as_begun(connection, workspace, options, row)
         inherited = _inherit(connection, *begun, migration, row, taken, before)
+        asked = _keeping_to_its_rows(connection, begun[1], inherited)
         lease = HeldLease(database, taken, workspace.clock, anchor, waiting, says=workspace.progress.said)
-        return Claimed(lease, row, kind, inherited, begun[1])
+        return Claimed(lease, row, kind, inherited, asked)
 
     # A takeover waits for the old runner's open batch: at most until the server ends an idle transaction.
     return database.transact(take, waiting, lock_seconds=_LOCK_SECONDS)
@@ -116,6 +118,14 @@ def _as_begun(
         return workspace, options
     origin = Origin(start.door, start.request, start.named) if start.door and start.request else None
     return replace(workspace, origin=origin), start.options
+
+
+def _keeping_to_its_rows(connection: Connection, options: RunOptions, inherited: Attempt | None) -> RunOptions:
+    """What is asked, for no other held rows than those that the retry was begun for."""
+    if inherited is None or not inherited.held_only:
+        return options
+    begun = starts.first(connection, inherited.environment, inherited.name, inherited.id)
+    return replace(options, keys=begun.options.keys if begun is not None else None)
 
 
 def _inherit(

@@ -107,15 +107,21 @@ class Snapshot:
     rows: dict[str, MigrationRow]
 
 
-def snapshot(connection: Connection, environment: str | None, *, lacking: Collection[str] = ()) -> Snapshot:
+def snapshot(
+    connection: Connection, environment: str | None, *, only: str | None = None, lacking: Collection[str] = ()
+) -> Snapshot:
     """The state of every migration in `environment`, or in the one the database is bound to. One SELECT, no lock.
 
-    Columns named in `lacking`, which older tracking tables do not have yet, read as NULL.
+    With `only`, that of the migration of this name alone. Columns named in `lacking`, which older tracking tables do
+    not have yet, read as NULL.
     """
     meta, run, lease = tables.meta, tables.run.c, tables.lease.c
     chosen = func.coalesce(literal(environment, tables.meta.c.environment.type), meta.c.environment)
+    wanted = migration.environment == chosen
+    if only is not None:
+        wanted &= migration.name == only
     source = (
-        meta.outerjoin(tables.migration, migration.environment == chosen)
+        meta.outerjoin(tables.migration, wanted)
         .outerjoin(tables.run, run.id == migration.run_id)
         .outerjoin(tables.lease, and_(lease.environment == chosen, lease.name == migration.name))
     )
@@ -175,7 +181,7 @@ def _held_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
 
 def read(connection: Connection, environment: str, name: str) -> MigrationRow | None:
     """The stored state of one migration, read again."""
-    return snapshot(connection, environment).rows.get(name)
+    return snapshot(connection, environment, only=name).rows.get(name)
 
 
 def completed_at(connection: Connection, environment: str, name: str) -> datetime | None:

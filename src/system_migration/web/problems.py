@@ -27,10 +27,12 @@ from system_migration.errors import (
     InvalidKey,
     MigrationFailed,
     MigrationSystemError,
+    NotHeld,
     Paused,
     Refused,
     UnknownMigration,
     UnknownRun,
+    UnreadableKey,
     Withdrawn,
 )
 from system_migration.records import as_json
@@ -57,6 +59,7 @@ KINDS: dict[type[BaseException], Kind] = {
     UnknownRun: Kind(404, "unknown-run", "No such run"),
     InvalidRequest: Kind(422, "invalid-request", "The request is not valid"),
     InvalidKey: Kind(422, "invalid-request", "The request is not valid"),
+    UnreadableKey: Kind(422, "invalid-request", "The request is not valid"),
     RequestValidationError: Kind(422, "invalid-request", "The request is not valid"),
     ForgedForm: Kind(403, "forged-form", "The form was not accepted"),
     KeyReused: Kind(422, "idempotency-key-reused", "The Idempotency-Key belongs to another request"),
@@ -128,6 +131,10 @@ def _detail(error: BaseException) -> str:
         return "There is no migration of this name. GET /migration/list lists them."
     if isinstance(error, InvalidKey):
         return f"`{to_camel(error.option)}` cannot be read as a key of table {error.table!r}: {error.reason}."
+    if isinstance(error, UnreadableKey):
+        return "`key` cannot be read as a key of this table."
+    if isinstance(error, NotHeld):
+        return f"{error.count}. {error.next_step}"
     if isinstance(error, RequestValidationError):
         return "One or more parameters are missing, unknown or out of bounds; `errors` says which."
     if isinstance(error, MigrationSystemError):

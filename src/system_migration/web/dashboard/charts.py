@@ -16,7 +16,7 @@ from system_migration.records import Batch
 
 SPAN = 1000
 _BUCKETS = 48
-_SHORTEST = 0.05
+_SHORTEST = 0.005
 _WIDEST_BAR = 60.0
 _ROUND = (1, 2, 2.5, 5, 10)
 

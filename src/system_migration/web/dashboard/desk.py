@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +35,22 @@ class Desk:
 
     def answer(self, request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
         """A screen for the developer of this request. May ask the database for the environment's name, once."""
+        return self._answer(request, template, status, self.migrator.environment, context)
+
+    def failure(self, request: Request, template: str, status: int, **context: Any) -> HTMLResponse:
+        """The same for what went wrong, which may be the database: the environment is told where it is known."""
+        try:
+            environment = self.migrator.environment
+        except Exception:  # what went wrong is being told already
+            environment = ""
+        return self._answer(request, template, status, environment, context)
+
+    def _answer(
+        self, request: Request, template: str, status: int, environment: str, context: Mapping[str, Any]
+    ) -> HTMLResponse:
         token = self.tokens.issue(developer_of(request))
         told = said.sentence(request.query_params.get(said.NAME))
-        return self.pages.answer(
-            request, template, status, environment=self.migrator.environment, token=token, told=told, **context
-        )
+        return self.pages.answer(request, template, status, environment=environment, token=token, told=told, **context)
 
     def status_of(self, name: str) -> MigrationStatus:
         """Where one migration stands. Raises `UnknownMigration`."""

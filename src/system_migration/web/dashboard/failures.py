@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
@@ -20,7 +21,6 @@ from system_migration.web.problems import log_of, problem_of
 
 LONGEST_QUERY = 6_000
 """Servers refuse addresses that are much longer."""
-_UNKNOWN = "There is none of this name here. The overview lists the migrations, the history their runs."
 
 
 def page_route(desk: Desk) -> type[APIRoute]:
@@ -49,20 +49,37 @@ async def failure(desk: Desk, request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         if error.status_code == HTTPStatus.UNAUTHORIZED and desk.sign_in is not None:
             return RedirectResponse(f"{desk.sign_in}?next={quote(await _way_back(request), safe='')}", 303, HEADERS)
-        return await _page(desk, request, error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail))
+        title = HTTPStatus(error.status_code).phrase
+        return await _page(desk, request, error.status_code, title, str(error.detail), error.headers)
     log_of(error)
     problem = problem_of(error)
-    detail = _UNKNOWN if isinstance(error, UnknownMigration | UnknownRun) else problem.detail
-    return await _page(desk, request, problem.status, problem.title, detail)
+    headers = {"Retry-After": "5"} if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return await _page(desk, request, problem.status, problem.title, _in_words(error) or problem.detail, headers)
 
 
-async def _page(desk: Desk, request: Request, status: int, title: str, detail: str) -> Response:
-    return await run_in_threadpool(lambda: desk.answer(request, "problem.html", status, title=title, detail=detail))
+def _in_words(error: Exception) -> str:
+    """What a page says in other words than the API: it has links and fields, not routes and parameters."""
+    if isinstance(error, UnknownMigration | UnknownRun):
+        return "There is none of this name here. The overview lists the migrations, the history their runs."
+    if isinstance(error, RequestValidationError):
+        return "The address has a part that cannot be read. Go on from the overview."
+    return ""
+
+
+async def _page(
+    desk: Desk, request: Request, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    def answer() -> Response:
+        return desk.failure(request, "problem.html", status, title=title, detail=detail)
+
+    response = await run_in_threadpool(answer)
+    response.headers.update(headers or {})
+    return response
 
 
 async def _way_back(request: Request) -> str:
     """Where to go on after signing in: here, or to the form that was sent, with what was typed in it."""
-    if request.method == "GET":
+    if request.method in ("GET", "HEAD"):
         return _local(str(request.url), request)
     try:
         form = await read_form(request)
@@ -71,11 +88,12 @@ async def _way_back(request: Request) -> str:
     name, verb = request.path_params.get("name"), request.url.path.rpartition("/")[2]
     if name is None:
         return urlsplit(_local(request.headers.get("referer", ""), request)).path
-    everything = [("verb", verb), *form.typed(HIDDEN)]
-    # Many chosen rows make a long address: better to choose them anew than to lose all.
-    tries = everything, [each for each in everything if each[0] not in ("key", "rows")], everything[:1]
-    query = next(query for some in tries if len(query := urlencode(some)) <= LONGEST_QUERY)
-    return f"{root_of(request)}/m/{quote(name, safe='')}/start?{query}"
+    page = f"{root_of(request)}/m/{quote(name, safe='')}"
+    query = urlencode([("verb", verb), *form.typed(HIDDEN)])
+    if len(query) <= LONGEST_QUERY:
+        return f"{page}/start?{query}"
+    # Many chosen rows make a long address. They are chosen anew: without them the form would ask for all.
+    return f"{page}/held" if form.all("key") else f"{page}/start?verb={quote(verb)}"
 
 
 def _local(address: str, request: Request) -> str:

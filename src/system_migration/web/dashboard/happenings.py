@@ -65,7 +65,7 @@ def _remark(name: str, noted: Any) -> Iterator[str]:
         case "options", Mapping():
             for option, said in noted.items():
                 if option == "keys":
-                    yield f"{wording.counted(len(said), 'chosen row')}"
+                    yield wording.counted(len(said), "chosen row")
                 elif option != "heldOnly":
                     yield _spaced(option) if said is True else f"{_spaced(option)} {wording.value(said)}"
         case "reason" | "note", str():
@@ -76,6 +76,8 @@ def _remark(name: str, noted: Any) -> Iterator[str]:
             yield "its runner had died" if noted else "its runner had stopped"
         case "verified", bool():
             yield "verified" if noted else "not verified"
+        case "issues" | "held" | "listed", 0:
+            return
         case "issues" | "held", int():
             yield f"{wording.counted(noted, 'row')} held"
         case "rows", int():

@@ -12,22 +12,21 @@ from system_migration.records import Issue, IssueCount, MigrationStatus
 from system_migration.states import Status
 from system_migration.web.dashboard import export
 from system_migration.web.dashboard.desk import Desk
-from system_migration.web.refusals import InvalidRequest
 
 PAGE = 100
 """Rows on a page. A form that names all of them stays below 16 KiB, which hosts allow a request that bears no file."""
 _ENDED = (Status.COMPLETED, Status.FAILED, Status.PAUSED)
 
-Code = Annotated[str, Query(max_length=64)]
-Key = Annotated[tuple[str, ...], Query(max_length=PAGE)]
+Code = Annotated[str, Query(max_length=64, pattern=r"^[^\x00]*$")]
+Key = Annotated[str, Query(max_length=2_000, pattern=r"^[^\x00]*$")]
 After = Annotated[str, Query(pattern=r"^([0-9]{1,16}-[0-9a-f]{64})?$")]
 
 
 @dataclass(frozen=True)
 class Held:
-    """A page of them. `total` are all, `code` and `key` are what was looked for, `fault` what is wrong with the key.
+    """A page of them. `code` and `key` are what was looked for, `fault` is what is wrong with the key.
 
-    `chosen` are the ids of rows that were ticked before; `next` is where the following page begins.
+    `next` is where the following page begins.
     """
 
     migration: MigrationStatus
@@ -36,7 +35,6 @@ class Held:
     code: str
     key: str
     fault: str
-    chosen: frozenset[str]
     next: str | None
 
     @property
@@ -71,10 +69,8 @@ def add_held(router: APIRouter, desk: Desk) -> None:
     """Add the screen, and the same rows as a file, to the router."""
 
     @router.get("/m/{name}/held", name="dashboard_held")
-    def held(
-        request: Request, name: str, code: Code = "", key: Key = (), after: After = "", rows: str = ""
-    ) -> Response:
-        found = look(desk, name, code, key, after, chosen=bool(rows))
+    def held(request: Request, name: str, code: Code = "", key: Key = "", after: After = "") -> Response:
+        found = look(desk, name, code, key, after)
         return desk.answer(request, "held.html", 422 if found.fault else 200, held=found)
 
     @router.get("/m/{name}/held.csv", name="dashboard_held_csv")
@@ -84,23 +80,16 @@ def add_held(router: APIRouter, desk: Desk) -> None:
         return StreamingResponse(text, media_type=export.MEDIA_TYPE, headers={"Content-Disposition": disposition})
 
 
-def look(desk: Desk, name: str, code: str, keys: tuple[str, ...], after: str, *, chosen: bool) -> Held:
-    """What the screen shows. The `keys` are those that a form had `chosen`; else the one that is looked for.
-
-    Raises `UnknownMigration`, and `InvalidRequest` for more than one to look for.
-    """
+def look(desk: Desk, name: str, code: str, key: str, after: str) -> Held:
+    """What the screen shows. Raises `UnknownMigration`."""
     migration = desk.status_of(name)
     counts = desk.migrator.issue_counts(name)
-    ticked = frozenset(keys if chosen else ())
-    wanted = [] if chosen else [key for key in keys if key]
-    if len(wanted) > 1:
-        raise InvalidRequest("The address looks for two keys. Give one.")
-    if wanted:
-        found, fault = _find(desk, name, wanted[0])
-        return Held(migration, counts, found, code, wanted[0], fault, ticked, None)
+    if key:
+        found, fault = _find(desk, name, key)
+        return Held(migration, counts, found, code, key, fault, None)
     rows = desk.migrator.issues_after(name, after or None, limit=PAGE + 1, code=code or None)
     following = rows[PAGE - 1].id if len(rows) > PAGE else None
-    return Held(migration, counts, rows[:PAGE], code, "", "", ticked, following)
+    return Held(migration, counts, rows[:PAGE], code, "", "", following)
 
 
 def _find(desk: Desk, name: str, key: str) -> tuple[list[Issue], str]:

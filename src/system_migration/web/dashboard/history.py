@@ -14,7 +14,7 @@ from system_migration.records import Run
 from system_migration.web.dashboard.desk import Desk
 
 PAGE = 100
-Migration = Annotated[str, Query(max_length=255)]
+Migration = Annotated[str, Query(max_length=255, pattern=r"^[^\x00]*$")]
 
 
 def add_history(router: APIRouter, desk: Desk) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 
 from system_migration import wording
 from system_migration.records import MigrationStatus, StatusReport
 from system_migration.states import Status
 from system_migration.web.dashboard.desk import Desk
+from system_migration.web.dashboard.pages import root_of
 from system_migration.web.dashboard.standing import Standing, is_going, needs_attention
 
 AT_ONCE = 50
@@ -55,6 +56,10 @@ def add_overview(router: APIRouter, desk: Desk) -> None:
             next_step=wording.next_step(report, _NAMED),
             first=first(report),
         )
+
+    @router.get("/")
+    def with_a_slash(request: Request) -> Response:
+        return RedirectResponse(root_of(request), 303)
 
 
 def grouped(report: StatusReport, rates: Mapping[str, float], *, everything: bool) -> list[Group]:

@@ -11,14 +11,13 @@ from fastapi.responses import Response
 
 from system_migration.migrator import Migrator
 from system_migration.records import Batch, Event, Followed, LogLine, MigrationStatus, Shown, StatusReport
-from system_migration.settings import PRODUCTION
 from system_migration.states import RunKind
 from system_migration.undoing import POSSIBLE
 from system_migration.web.dashboard import charts
 from system_migration.web.dashboard.charts import Chart, Speed
 from system_migration.web.dashboard.desk import Desk
 from system_migration.web.dashboard.progress import Progress, progress_of
-from system_migration.web.dashboard.verbs import Offer, Standing, offer, standing
+from system_migration.web.dashboard.verbs import Offer, Standing, Verb, offer, standing
 from system_migration.web.finding import find
 
 LINES = 100
@@ -61,7 +60,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class RunView:
-    """All that the screen shows. `offer` is None for a run by which its migration does not stand any more."""
+    """All that the screen shows. `offer` is what the migration offers, None where it is not known any more."""
 
     followed: Followed
     status: MigrationStatus | None
@@ -92,10 +91,25 @@ class RunView:
         return any(event.detail.get("look") == "rollback" for event in self.events)
 
     @property
+    def decides(self) -> bool:
+        """Whether the migration stands where it stands by this run."""
+        return self.status is not None and self.status.run_id == self.followed.run.id
+
+    @property
     def later_run(self) -> str | None:
         """The run by which the migration stands, where it is another one."""
-        current = self.status.run_id if self.status else None
-        return None if self.only_looks or current == self.followed.run.id else current
+        return None if self.only_looks or self.decides or self.status is None else self.status.run_id
+
+    @property
+    def verbs(self) -> list[Verb]:
+        """What can be done here: all that the migration offers, or after a dry run what it was a rehearsal of."""
+        if self.offer is None:
+            return []
+        if self.decides:
+            return self.offer.verbs
+        rehearsed = "rollback" if self.is_of_a_rollback else "run"
+        is_next = self.followed.run.kind is RunKind.DRY_RUN and self.followed.state == "succeeded"
+        return [verb for verb in self.offer.verbs if is_next and verb.key == rehearsed]
 
     @property
     def without_batches(self) -> str:
@@ -111,7 +125,7 @@ class RunView:
         """What the buttons depend on: another one when they, or what stands beside them, changed."""
         revision = self.status.revision if self.status else 0
         heard = self.followed.pulse.at if self.followed.state == "stale" and self.followed.pulse else ""
-        verbs = ",".join(f"{verb.key}:{verb.label}" for verb in self.offer.verbs) if self.offer else ""
+        verbs = ",".join(f"{verb.key}:{verb.label}" for verb in self.verbs)
         return f"{self.followed.state}.{self.followed.request or ''}.{revision}.{verbs}.{heard}"
 
 
@@ -123,8 +137,8 @@ def add_run(router: APIRouter, desk: Desk) -> None:
         request: Request, id: str, level: Level = "debug", before: Annotated[int | None, Query(ge=1, lt=2**63)] = None
     ) -> Response:
         view = look(desk.migrator, id, level, before)
-        production = desk.migrator.environment == PRODUCTION
-        return desk.answer(request, "run.html", view=view, levels=LEVELS, in_production=production)
+        own = view.only_looks and desk.starts.can_withdraw(id)
+        return desk.answer(request, "run.html", view=view, levels=LEVELS, withdrawable=own)
 
 
 def look(migrator: Migrator, run_id: str, level: Level = "debug", before: int | None = None) -> RunView:
@@ -133,7 +147,6 @@ def look(migrator: Migrator, run_id: str, level: Level = "debug", before: int | 
     run = followed.run
     report = migrator.status()
     status = next((each for each in report.migrations if each.name == run.migration), None)
-    current = status is not None and status.run_id == run.id
     batches = _batches(migrator, followed)
     return RunView(
         followed,
@@ -143,7 +156,7 @@ def look(migrator: Migrator, run_id: str, level: Level = "debug", before: int | 
         migrator.report_of(run.id) if run.kind is RunKind.DRY_RUN and followed.ended else None,
         _log(migrator, run.id, level, before),
         migrator.events_after(run, limit=EVENTS),
-        offer(_standing(migrator, status, report)) if status is not None and current else None,
+        offer(_standing(migrator, status, report)) if status is not None else None,
     )
 
 

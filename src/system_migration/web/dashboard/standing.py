@@ -100,5 +100,5 @@ def _stale(m: MigrationStatus) -> Reason:
 
 def first_line(text: str) -> str:
     """The first line of an error, shortened."""
-    line = next((line for line in text.strip().splitlines() if line.strip()), "")
+    line = next(iter(text.strip().splitlines()), "").rstrip()
     return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}…"
