@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from sqlalchemy import Engine
 
-from system_migration import overview
+from system_migration import overview, undoing
 from system_migration.clock import Clock, SystemClock
 from system_migration.errors import (
     HeldElsewhere,
@@ -291,10 +291,8 @@ class Migrator(Looking):
         return recording.dry_rollback(self._looking(), migration, row, options, check, stored=stored)
 
     def _check_not_required(self, name: str) -> None:
-        rows = self._snapshot().rows
-        for other in self.registry:
-            if name in other.requires and self._is_completed(rows.get(other.name)):
-                raise Refused(f"Migration {other.name} requires {name} and is COMPLETED. Roll back {other.name} first.")
+        if reason := undoing.dependent(self.registry, self._snapshot().rows, name):
+            raise Refused(f"Migration {reason}")
 
     # --- deciding ------------------------------------------------------------------------------------------------
 

@@ -75,6 +75,7 @@ def _status(registry: Registry, snapshot: Snapshot, name: str, settled: Collecti
         unjournalled=pruned,
         waits_for=tuple(each for each in migration.requires if each not in settled) if migration else (),
         revision=row.revision if row else 0,
+        run_id=row.run_id if row else None,
         pulse=row.pulse if row else None,
     )
 

@@ -66,7 +66,8 @@ class MigrationStatus:
     `requested_by` is who cancelled it. `waits_for` are those of its `requires` that are not done, and that no plain run
     would do. `pulse` is what the runner last said, of a run that goes on or that its runner left unfinished. `revision`
     is another one after every change of status, of the runner and of `request`; 0 before the first. Who acts by what it
-    saw says so with it: `Migrator.acting_as(..., seen=revision)`.
+    saw says so with it: `Migrator.acting_as(..., seen=revision)`. `run_id` is the newest attempt that changed, or is
+    changing, where it stands.
     """
 
     name: str
@@ -96,6 +97,7 @@ class MigrationStatus:
     waits_for: tuple[str, ...] = field(default=(), metadata={"json": False})
     pulse: Pulse | None = field(default=None, metadata={"json": False})
     revision: int = field(default=0, metadata={"json": False})
+    run_id: str | None = field(default=None, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Run:
-    """One attempt."""
+    """One attempt. `held_only` tells a retry, which works on the held rows alone, from other runs."""
 
     id: str
     migration: str
@@ -143,6 +145,7 @@ class Run:
     records_processed: int
     issues: int
     error: str | None
+    held_only: bool = field(default=False, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,7 @@ class Batch:
     """One committed batch, or, where old ones were compacted, what `batches` of them came to together.
 
     `pass_number` and `range` place it in the walk; `deferred` rows had changed under its hands and were done again.
+    `seconds` are those from its first row transformed to its last one written, 0 where that was not measured.
     """
 
     pass_number: int
@@ -273,6 +277,7 @@ class Event:
     host: str
     detail: Mapping[str, Any]
     id: int = field(default=0, metadata={"json": False})
+    run_id: str | None = field(default=None, metadata={"json": False})
 
 
 @dataclass(frozen=True)

@@ -10,26 +10,51 @@ from system_migration.batch_migration import BatchMigration
 from system_migration.migration import Migration
 from system_migration.registry import Registry
 from system_migration.states import RunKind, Status
-from system_migration.store import journal, migrations
+from system_migration.store import journal, ledger, migrations
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
 
+POSSIBLE = "can be rolled back"
+"""How every `sentence` begins that says so, and none that does not."""
 
-def sentence(connection: Connection, registry: Registry, row: MigrationRow | None, name: str) -> str:
-    """Whether `rollback` would take the migration, and if not, why not."""
+
+def sentence(connection: Connection, registry: Registry, rows: Mapping[str, MigrationRow], name: str) -> str:
+    """Whether `rollback` would take the migration, and if not, why not. Before any work: what it declares."""
     if name not in registry:
         return "cannot be rolled back: its file is missing."
-    migration = registry[name]
+    migration, row = registry[name], rows.get(name)
     declared = declaration(migration)
     if not migration.rollbackable or row is None or row.status not in (Status.COMPLETED, Status.FAILED, Status.PAUSED):
         return declared
+    reason = dependent(registry, rows, name) or _without_work(connection, migration, row)
+    if reason is not None:
+        return f"cannot be rolled back: {reason}"
     if not keeps_journal(migration):
         return declared
     place = Attempt("", row.environment, row.name, row.generation, RunKind.ROLLBACK, 0)
     reason = obstacle(connection, place, row.pins)
     if reason is not None:
         return f"cannot be rolled back: {reason}"
-    return f"can be rolled back from its journal of {journal.size(connection, place).rows:,} changes."
+    return f"{POSSIBLE} from its journal of {journal.size(connection, place).rows:,} changes."
+
+
+def dependent(registry: Registry, rows: Mapping[str, MigrationRow], name: str) -> str | None:
+    """Which completed migration has to be rolled back before this one, as a sentence, or None."""
+    for other in registry:
+        row = rows.get(other.name)
+        if name in other.requires and row is not None and row.status is Status.COMPLETED:
+            return f"{other.name} requires {name} and is COMPLETED. Roll back {other.name} first."
+    return None
+
+
+def _without_work(connection: Connection, migration: type[Migration], row: MigrationRow) -> str | None:
+    if row.status is Status.COMPLETED or row.run_kind is RunKind.ROLLBACK:
+        return None
+    if row.status is Status.PAUSED and not keeps_journal(migration):
+        return "it is PAUSED before its end. Cancel it first."
+    if row.applied or ledger.has_batches(connection, row.environment, row.name, row.generation):
+        return None
+    return f"it is {row.status} and has done no work."
 
 
 def declaration(migration: type[Migration]) -> str:
@@ -40,7 +65,7 @@ def declaration(migration: type[Migration]) -> str:
         return f"would journal the sensitive column {secret!r}, and is refused until it sets journal_sensitive = True."
     if keeps_journal(migration):
         return "journals its changes, so that it can be rolled back."
-    return "can be rolled back by its down()."
+    return f"{POSSIBLE} by its down()."
 
 
 def keeps_journal(migration: type[Migration]) -> bool:

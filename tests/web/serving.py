@@ -1,4 +1,4 @@
-"""The API on a real port, served from a thread of the test's process, and what its clients say."""
+"""The API and the page on a real port, served from a thread of the test's process, and what its clients say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import httpx
 import sqlalchemy as sa
 import uvicorn
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Cookie, Depends, FastAPI, HTTPException
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from system_migration import (
@@ -27,10 +27,11 @@ from system_migration import (
     Settings,
 )
 from system_migration.background import Background
-from system_migration.web import create_router, install_problem_handlers
+from system_migration.web import create_dashboard, create_router, install_problem_handlers
 from tests.support.host import wait_for
 
 PATIENCE = 30.0
+SECRET = b"the secret of this test's forms."
 _bearer = HTTPBearer(auto_error=False)
 
 
@@ -118,8 +119,14 @@ class Developers:
     asked: int = 0
 
     def require(self, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+        return self._admit(given.credentials if given is not None else "")
+
+    def require_session(self, session: Annotated[str, Cookie()] = "") -> str:
+        """The same of a browser, whose session is the token in a cookie."""
+        return self._admit(session)
+
+    def _admit(self, token: str) -> str:
         self.asked += 1
-        token = given.credentials if given is not None else ""
         if token in self.names:
             return self.names[token]
         if token in self.accounts:
@@ -133,16 +140,22 @@ class Developers:
 
 @dataclass
 class Served:
-    """A served API with its migrator."""
+    """A served API, and the page beside it, with their migrator."""
 
     url: str
     migrator: Migrator
     app: FastAPI
     developers: Developers
+    page: APIRouter
 
     def client(self, token: str | None = "ada-token", **options: Any) -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return httpx.Client(base_url=f"{self.url}/migration", headers=headers, timeout=PATIENCE, **options)
+
+    def browser(self, token: str | None = "ada-token", **options: Any) -> httpx.Client:
+        """A client of the page, signed in with this token."""
+        cookies = {"session": token} if token else {}
+        return httpx.Client(base_url=f"{self.url}/migrations", cookies=cookies, timeout=PATIENCE, **options)
 
 
 @contextmanager
@@ -161,8 +174,17 @@ def served(
         background = make_background(migrator)
         router = create_router(migrator, require_developer=developers.require, background=background)
         app.include_router(router, prefix="/migration")
+        page = create_dashboard(
+            migrator,
+            require_developer=developers.require_session,
+            background=background,
+            secret=SECRET,
+            sign_in="/sign-in",
+            sign_out="/sign-out",
+        )
+        app.include_router(page, prefix="/migrations")
         with listening(app) as url:
-            yield Served(url, migrator, app, developers)
+            yield Served(url, migrator, app, developers, page)
 
 
 @contextmanager

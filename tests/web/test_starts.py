@@ -30,7 +30,7 @@ from system_migration.batching import target
 from system_migration.errors import ChangedMeanwhile, Refused
 from system_migration.running import requests
 from system_migration.store import tables
-from system_migration.web import routes_start
+from system_migration.web import asking
 from system_migration.web.starts import Starts, Wanted
 from tests.support.host import wait_for
 from tests.web.serving import (
@@ -178,7 +178,7 @@ def test_a_preflight_that_takes_long_is_not_waited_for(engine: sa.Engine, monkey
         def up(self, context: MigrationContext) -> MigrationResult:
             return MigrationResult()
 
-    monkeypatch.setattr(routes_start, "BEGIN_SECONDS", 0.05)
+    monkeypatch.setattr(asking, "BEGIN_SECONDS", 0.05)
     with served(engine, Slow) as server, server.client() as client:
         answer = client.post("/run")
         opened.set()

@@ -7,6 +7,7 @@ says so.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -80,6 +81,7 @@ def commit_batch(
     `attempt` is a fresh UUID: it tells this transaction's commit from everybody else's. `approve` hears how many rows
     are changed, and raises if that is too many. Raises `Missed` when `settle` cannot tell which rows have changed.
     """
+    began = time.monotonic()
     with database.write() as connection:
         if batch.releases:
             issues.release_rows(connection, run, batch.named or ())
@@ -89,7 +91,7 @@ def commit_batch(
             before = verdict.before or images.of_rows(target, verdict.written)
             images.keep(connection, run, target, batch.pass_number, batch.numbers.first, before)
         issues.hold(connection, run, verdict.held)
-        entry = _entry(batch, verdict, attempt)
+        entry = _entry(batch, verdict, attempt, writing=time.monotonic() - began)
         ledger.record(connection, run, entry)
         # Last, so that the run's row is shared for microseconds, and because nothing after it could be fenced.
         runs.check_fence(connection, database.dialect, run)
@@ -132,7 +134,7 @@ def _lock_todo(connection: Connection, dialect: Dialect, target: Target, batch: 
     return [tuple(key) for query in queries for key in connection.execute(dialect.lock_rows(query))]
 
 
-def _entry(batch: Batch, verdict: Verdict, attempt: str) -> Entry:
+def _entry(batch: Batch, verdict: Verdict, attempt: str, writing: float) -> Entry:
     return Entry(
         attempt=attempt,
         pass_number=batch.pass_number,
@@ -145,5 +147,5 @@ def _entry(batch: Batch, verdict: Verdict, attempt: str) -> Entry:
         held=len(verdict.held),
         vanished=len(verdict.vanished) + batch.vanished,
         deferred=verdict.deferred,
-        seconds=batch.seconds,
+        seconds=batch.seconds + writing,
     )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from system_migration.errors import HeldElsewhere, MigrationSystemError
 from system_migration.migrator import Migrator
 from system_migration.records import Run, as_json
 from system_migration.web.answers import Started
+from system_migration.web.asking import Asked, Asking
 from system_migration.web.confirming import check_confirmed
 from system_migration.web.finding import find_latest
 from system_migration.web.openapi import STARTED, answers
@@ -29,15 +26,11 @@ from system_migration.web.queries import (
     RunQuery,
     VerifyQuery,
 )
-from system_migration.web.refusals import RunGoing
-from system_migration.web.starts import BEGIN_SECONDS, Job, Starts, Wanted, held_only, wait_for
+from system_migration.web.starts import Job, Starts, Wanted, held_only
 
 _ANSWERS = answers(
     Started, 404, 409, status=202, example=STARTED, description="Started; `Location` is the run"
 ) | answers(Started, 404, 409, description="Ended, or nothing to do")
-
-LETTING_GO_SECONDS = 3.0
-"""For how long a start waits for a run to let go that has already ended."""
 
 
 class Asker:
@@ -69,6 +62,7 @@ class Answering:
 
     def __init__(self, migrator: Migrator, starts: Starts) -> None:
         self._migrator, self._starts = migrator, starts
+        self._asking = Asking(migrator, starts)
 
     async def confirm(self, confirmation: str | None) -> None:
         """Raise `NotConfirmed` where a start has to name the environment and does not."""
@@ -76,53 +70,22 @@ class Answering:
 
     async def start(self, wanted: Wanted, asker: Asker, wait: float, subject: Run | None = None) -> Response:
         """Start it, or find the run of the same request, and answer. `subject` is the run that it is about."""
-        until = time.monotonic() + LETTING_GO_SECONDS
-        while True:
-            try:
-                return await self._start(wanted, asker, wait, subject)
-            except RunGoing as going:
-                # What has its outcome on the record is as good as over: its runner is just letting go of the lease.
-                if going.run is None or going.run.outcome is None or time.monotonic() > until:
-                    raise
-                await asyncio.sleep(0.05)
-
-    async def _start(self, wanted: Wanted, asker: Asker, wait: float, subject: Run | None) -> Response:
-        if asker.key is None:
-            job = await run_in_threadpool(self._starts.begin, wanted, asker.name)
-            return await self._answer(job, asker, wait, subject)
-        request_id = await run_in_threadpool(self._starts.request_id, asker.name, asker.key)
-        if again := await self._again(request_id, wanted, asker, wait):
-            return again
-        try:
-            job = await run_in_threadpool(self._starts.begin, wanted, asker.name, request_id)
-            return await self._answer(job, asker, wait, subject)
-        except (MigrationSystemError, SQLAlchemyError):
-            # Perhaps because of the same request, which came to another process in the same moment.
-            if again := await self._again(request_id, wanted, asker, wait):
-                return again
-            raise
-
-    async def _again(self, request_id: str, wanted: Wanted, asker: Asker, wait: float) -> Response | None:
-        if job := self._starts.job_of(request_id, wanted):
-            response = await self._answer(job, asker, wait, None)
-        elif run := await run_in_threadpool(self._starts.run_of, request_id, wanted):
-            response = self._response(
-                200 if run.outcome else 202, Started(self._migrator.environment, run, [], None), asker
-            )
+        request_id = None
+        if asker.key is not None:
+            request_id = await run_in_threadpool(self._starts.request_id, asker.name, asker.key)
+        begun = await self._asking.start(Asked(wanted, asker.name, request_id, wait=wait))
+        if begun.job is not None:
+            response = await self._answer(begun.job, asker, wait, None if begun.replayed else subject)
         else:
-            return None
-        response.headers["Idempotent-Replayed"] = "true"
+            run, environment = begun.run, await run_in_threadpool(lambda: self._migrator.environment)
+            ended = run is not None and run.outcome is not None
+            response = self._response(200 if ended else 202, Started(environment, run, [], None), asker)
+        if begun.replayed:
+            response.headers["Idempotent-Replayed"] = "true"
         return response
 
     async def _answer(self, job: Job, asker: Asker, wait: float, subject: Run | None) -> Response:
-        await wait_for(job.begun, BEGIN_SECONDS)
-        if wait:
-            await wait_for(job.done, wait)
         error = job.done.exception() if job.done.done() else None
-        if error is not None and job.run_id is None:
-            if isinstance(error, HeldElsewhere):
-                raise await run_in_threadpool(self._starts.going_by, error) from error
-            raise error
         started = await run_in_threadpool(self._started, job, error, subject)
         ended = job.done.done() and (wait > 0 or job.run_id is None)
         return self._response(200 if ended else 202, started, asker)

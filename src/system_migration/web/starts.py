@@ -157,11 +157,21 @@ class Starts:
 
     def withdraw(self, run_id: str, by: str) -> bool:
         """End this process's own dry run or verification; False where this id is not of one that goes on here."""
-        job = self._job
-        if job is None or job.run_id != run_id or job.done.done() or job.wanted.verb not in LOOKING:
+        job = self._looking_job(run_id)
+        if job is None:
             return False
         job.migrator.withdraw(by)
         return True
+
+    def can_withdraw(self, run_id: str) -> bool:
+        """Whether this id is of a dry run or a verification that goes on in this process."""
+        return self._looking_job(run_id) is not None
+
+    def _looking_job(self, run_id: str) -> Job | None:
+        job = self._job
+        if job is None or job.run_id != run_id or job.done.done() or job.wanted.verb not in LOOKING:
+            return None
+        return job
 
     def run_going(self, name: str | None = None) -> Run | None:
         """The run this process works on, or the one that goes on with this migration anywhere. Asks the database."""

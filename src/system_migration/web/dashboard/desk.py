@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
+from system_migration.errors import UnknownMigration
 from system_migration.migrator import Migrator
+from system_migration.records import MigrationStatus
+from system_migration.web.dashboard import said
 from system_migration.web.dashboard.csrf import FormTokens
 from system_migration.web.dashboard.pages import Pages
 from system_migration.web.following import Poller
@@ -31,10 +35,29 @@ class Desk:
 
     def answer(self, request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
         """A screen for the developer of this request. May ask the database for the environment's name, once."""
+        return self._answer(request, template, status, self.migrator.environment, context)
+
+    def failure(self, request: Request, template: str, status: int, **context: Any) -> HTMLResponse:
+        """The same for what went wrong, which may be the database: the environment is told where it is known."""
+        try:
+            environment = self.migrator.environment
+        except Exception:  # what went wrong is being told already
+            environment = ""
+        return self._answer(request, template, status, environment, context)
+
+    def _answer(
+        self, request: Request, template: str, status: int, environment: str, context: Mapping[str, Any]
+    ) -> HTMLResponse:
         token = self.tokens.issue(developer_of(request))
-        return self.pages.answer(
-            request, template, status, environment=self.migrator.environment, token=token, **context
-        )
+        told = said.sentence(request.query_params.get(said.NAME))
+        return self.pages.answer(request, template, status, environment=environment, token=token, told=told, **context)
+
+    def status_of(self, name: str) -> MigrationStatus:
+        """Where one migration stands. Raises `UnknownMigration`."""
+        found = next((m for m in self.migrator.status().migrations if m.name == name), None)
+        if found is None:
+            raise UnknownMigration(name, ())
+        return found
 
 
 def developer_of(request: Request) -> str:

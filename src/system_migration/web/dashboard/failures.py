@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
@@ -14,11 +15,12 @@ from starlette.exceptions import HTTPException
 
 from system_migration.errors import MigrationSystemError, UnknownMigration, UnknownRun
 from system_migration.web.dashboard.desk import HIDDEN, Desk
-from system_migration.web.dashboard.forms import read_form
+from system_migration.web.dashboard.forms import Form, read_form
 from system_migration.web.dashboard.pages import HEADERS, root_of
 from system_migration.web.problems import log_of, problem_of
 
-_UNKNOWN = "There is none of this name here. The overview lists the migrations, the history their runs."
+LONGEST_QUERY = 6_000
+"""Servers refuse addresses that are much longer."""
 
 
 def page_route(desk: Desk) -> type[APIRoute]:
@@ -47,27 +49,51 @@ async def failure(desk: Desk, request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         if error.status_code == HTTPStatus.UNAUTHORIZED and desk.sign_in is not None:
             return RedirectResponse(f"{desk.sign_in}?next={quote(await _way_back(request), safe='')}", 303, HEADERS)
-        return await _page(desk, request, error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail))
+        title = HTTPStatus(error.status_code).phrase
+        return await _page(desk, request, error.status_code, title, str(error.detail), error.headers)
     log_of(error)
     problem = problem_of(error)
-    detail = _UNKNOWN if isinstance(error, UnknownMigration | UnknownRun) else problem.detail
-    return await _page(desk, request, problem.status, problem.title, detail)
+    headers = {"Retry-After": "5"} if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return await _page(desk, request, problem.status, problem.title, _in_words(error) or problem.detail, headers)
 
 
-async def _page(desk: Desk, request: Request, status: int, title: str, detail: str) -> Response:
-    return await run_in_threadpool(lambda: desk.answer(request, "problem.html", status, title=title, detail=detail))
+def _in_words(error: Exception) -> str:
+    """What a page says in other words than the API: it has links and fields, not routes and parameters."""
+    if isinstance(error, UnknownMigration | UnknownRun):
+        return "There is none of this name here. The overview lists the migrations, the history their runs."
+    if isinstance(error, RequestValidationError):
+        return "The address has a part that cannot be read. Go on from the overview."
+    return ""
+
+
+async def _page(
+    desk: Desk, request: Request, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    def answer() -> Response:
+        return desk.failure(request, "problem.html", status, title=title, detail=detail)
+
+    response = await run_in_threadpool(answer)
+    response.headers.update(headers or {})
+    return response
 
 
 async def _way_back(request: Request) -> str:
-    """Where to go on after signing in: here, or to the page of the form that was sent, with what was typed in it."""
-    if request.method == "GET":
+    """Where to go on after signing in: here, or to the form that was sent, with what was typed in it."""
+    if request.method in ("GET", "HEAD"):
         return _local(str(request.url), request)
-    page = urlsplit(_local(request.headers.get("referer", ""), request))
     try:
-        typed = urlencode((await read_form(request)).typed(HIDDEN))
+        form = await read_form(request)
     except MigrationSystemError:
-        typed = ""
-    return page.path + (f"?{typed}" if typed else "")
+        form = Form([])
+    name, verb = request.path_params.get("name"), request.url.path.rpartition("/")[2]
+    if name is None:
+        return urlsplit(_local(request.headers.get("referer", ""), request)).path
+    page = f"{root_of(request)}/m/{quote(name, safe='')}"
+    query = urlencode([("verb", verb), *form.typed(HIDDEN)])
+    if len(query) <= LONGEST_QUERY:
+        return f"{page}/start?{query}"
+    # Many chosen rows make a long address. They are chosen anew: without them the form would ask for all.
+    return f"{page}/held" if form.all("key") else f"{page}/start?verb={quote(verb)}"
 
 
 def _local(address: str, request: Request) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
+from system_migration.records import Followed
 from system_migration.web.dashboard.desk import Desk
 from system_migration.web.dashboard.watching import StatusWatch
 from system_migration.web.finding import find
-from system_migration.web.following import parse_cursor
+from system_migration.web.following import Cursor, parse_cursor
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -23,8 +24,17 @@ def add_live(router: APIRouter, desk: Desk) -> None:
 
     @router.get("/runs/{id}/events", name="dashboard_run_events")
     async def run(request: Request, id: str) -> Response:
-        seen = parse_cursor(request.headers.get("last-event-id"))
         view = await desk.poller.look(id, find)
+        seen = _seen(request, view)
         if view.ended and seen.end:
             return Response(status_code=204)
         return StreamingResponse(desk.poller.stream(view, seen), media_type="text/event-stream", headers=_HEADERS)
+
+
+def _seen(request: Request, view: Followed) -> Cursor:
+    """What the screen has seen. One that comes anew has just been rendered, and is not told what it shows already.
+
+    What happens between that and its coming is in the `state` with which each stream begins.
+    """
+    last = request.headers.get("last-event-id")
+    return parse_cursor(last) if last else Cursor(view.last_line, view.last_event)

@@ -3,83 +3,185 @@
 "use strict";
 
 const PAUSE = 1000; // milliseconds between two looks
+const AGAIN = 5000; // until a stream that was refused is asked for once more
+const STOPS = "a[href], button, summary, input, select, textarea, [tabindex]";
 const freshness = document.getElementById("freshness");
 const announce = document.getElementById("announce");
-const zoned = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const zones = document.getElementById("switch-zone");
+const shape = { dateStyle: "medium", timeStyle: "medium" };
+const zoned = new Intl.DateTimeFormat(undefined, shape);
+const universal = new Intl.DateTimeFormat(undefined, { ...shape, timeZone: "UTC" });
+let inUtc = false;
+const taken = new WeakMap(); // by region, what was last taken over: what a reader has opened in it is no news
 
 function localise(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
-    if (!Number.isNaN(moment.getTime())) time.textContent = zoned.format(moment);
+    if (!Number.isNaN(moment.getTime())) time.textContent = (inUtc ? universal : zoned).format(moment);
   }
 }
 
+// The UTC is in each time's tooltip; for those who have no pointer to hover with, one button shows it in all of them.
+function tellZone() {
+  const zone = zoned.resolvedOptions().timeZone;
+  document.getElementById("zone").textContent = inUtc ? "Times are in UTC." : `Times are in your zone, ${zone}.`;
+  zones.textContent = inUtc ? "Show my zone" : "Show UTC";
+  zones.hidden = zone === "UTC";
+}
+
+zones.addEventListener("click", () => {
+  inUtc = !inUtc;
+  localise(document);
+  tellZone();
+});
+
 function say(text) {
-  freshness.textContent = text;
+  if (freshness.textContent !== text) freshness.textContent = text;
   freshness.hidden = false;
+}
+
+function regions(root) {
+  return root.querySelectorAll("[data-live]");
 }
 
 // A region with forms has new tokens each time: its data-version says whether anything else is new.
 function isNew(old, now) {
   if (now.dataset.version) return old.dataset.version !== now.dataset.version;
-  return old.innerHTML !== now.innerHTML;
+  return taken.get(old) !== now.innerHTML;
+}
+
+// Whoever is copying something out of a region keeps it as it is until they are done.
+function isSelected(old) {
+  const selection = document.getSelection();
+  return !selection.isCollapsed && selection.containsNode(old, true);
 }
 
 function take(old, now) {
   const active = old.contains(document.activeElement) ? document.activeElement : null;
   const scrolled = [...old.querySelectorAll(".scroll, pre")].map((each) => [each.scrollLeft, each.scrollTop]);
   const open = [...old.querySelectorAll("details")].map((each) => each.open);
+  taken.set(old, now.innerHTML);
   old.replaceChildren(...now.childNodes);
   if (now.dataset.version) old.dataset.version = now.dataset.version;
-  old.querySelectorAll(".scroll, pre").forEach((each, i) => scrolled[i] && each.scrollTo(...scrolled[i]));
   old.querySelectorAll("details").forEach((each, i) => { if (open[i]) each.open = true; });
-  if (active && active.id) document.getElementById(active.id)?.focus({ preventScroll: true });
+  old.querySelectorAll(".scroll, pre").forEach((each, i) => scrolled[i] && each.scrollTo(...scrolled[i]));
+  if (active) refocus(old, active);
 }
 
-function announceChange(now) {
-  const told = document.querySelector("[data-announce]")?.dataset.announce;
-  const text = now.querySelector("[data-announce]")?.dataset.announce;
-  if (text && text !== told) announce.textContent = text;
+// The focus stays on the same thing; where that is gone, at the place where it was, never at the top of the page.
+function refocus(region, was) {
+  const alike = (each) => (was.id ? each.id === was.id : each.textContent === was.textContent);
+  const now = [...region.querySelectorAll(STOPS)].find((each) => each.tagName === was.tagName && alike(each));
+  if (!now) region.tabIndex = -1;
+  (now ?? region).focus({ preventScroll: true });
+}
+
+function stateOf(root) {
+  return root.querySelector("[data-announce]")?.dataset.announce;
+}
+
+let told = stateOf(document);
+function announceChange(state) {
+  if (state && state !== told) announce.textContent = told = state;
 }
 
 // Only what the reader is not typing in is replaced: forms with fields stand outside of the live regions.
+// Answers "out" when the session is over, "later" when something new could not be taken over yet.
 async function refresh() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
   if (answer.type === "opaqueredirect" || answer.status === 401 || answer.status === 403) {
     say("You are signed out. What you typed is still here; reload to sign in again.");
-    return false;
+    return "out";
   }
-  if (!answer.ok) return true;
+  if (!answer.ok) return "later";
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   localise(fresh);
-  announceChange(fresh);
-  for (const now of fresh.querySelectorAll("[data-live]")) {
+  announceChange(stateOf(fresh));
+  let result = "done";
+  for (const now of regions(fresh)) {
     const old = document.querySelector(`[data-live="${CSS.escape(now.dataset.live)}"]`);
-    if (old && isNew(old, now)) take(old, now);
+    if (!old || !isNew(old, now)) continue;
+    if (isSelected(old)) result = "later";
+    else take(old, now);
   }
-  return true;
+  return result;
 }
 
+// While nobody sees the page it has no stream: a browser allows a server only a few of them, for all tabs together.
 function follow(address) {
-  const stream = new EventSource(address);
-  let waiting = false, again = false;
+  let stream = null, over = false, waiting = false, again = false;
+
   async function look() {
     if (waiting) { again = true; return; }
     waiting = true;
     again = false;
     try {
-      if (!(await refresh())) { stream.close(); return; }
-    } catch { say("The server does not answer. This page tries again by itself."); }
-    setTimeout(() => { waiting = false; if (again) look(); }, PAUSE);
+      const result = await refresh();
+      if (result === "out") stop();
+      if (result === "later") again = true;
+    } catch {
+      say("The server does not answer. This page tries again by itself.");
+      again = true;
+    }
+    setTimeout(() => { waiting = false; if (again && !document.hidden) look(); }, PAUSE);
   }
-  for (const kind of ["log", "event", "state"]) stream.addEventListener(kind, look);
-  stream.addEventListener("end", () => { look(); stream.close(); say("This run has ended."); });
-  stream.addEventListener("open", () => say("Live: this page updates itself."));
-  stream.addEventListener("error", () => {
-    if (stream.readyState === EventSource.CLOSED) look();
-    else say("The server does not answer. This page tries again by itself.");
+
+  function close() {
+    stream?.close();
+    stream = null;
+  }
+
+  function stop() {
+    over = true;
+    close();
+  }
+
+  function open() {
+    if (over || stream || document.hidden) return;
+    stream = new EventSource(address);
+    for (const kind of ["log", "event", "state"]) stream.addEventListener(kind, look);
+    stream.addEventListener("end", () => { stop(); look(); say("This run has ended."); });
+    stream.addEventListener("open", () => say("Live: this page updates itself."));
+    stream.addEventListener("error", (event) => {
+      if (event.target !== stream) return;
+      if (stream.readyState !== EventSource.CLOSED) {
+        say("The server does not answer. This page tries again by itself.");
+        return;
+      }
+      close(); // refused: signed out, or a server that is just starting
+      look();
+      setTimeout(open, AGAIN);
+    });
+  }
+
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) { close(); return; }
+    open();
+    if (again) look();
   });
+  open();
+}
+
+function chooseRows(form) {
+  const rows = [...form.querySelectorAll("input[type=checkbox][name=key]")];
+  const all = form.querySelector("[data-choose-all]"), told = form.querySelector("[data-chosen]");
+  function count() {
+    const chosen = rows.filter((row) => row.checked).length;
+    told.textContent = chosen ? `${chosen} chosen` : "";
+    all.textContent = chosen === rows.length ? "Choose none" : "Choose all on this page";
+  }
+  all.hidden = false;
+  all.addEventListener("click", () => {
+    const every = rows.some((row) => !row.checked);
+    for (const row of rows) row.checked = every;
+    count();
+  });
+  form.addEventListener("change", count);
+  count();
 }
 
 localise(document);
+tellZone();
+document.querySelectorAll("form[data-choose]").forEach(chooseRows);
+for (const region of regions(document)) taken.set(region, region.innerHTML);
 if (document.body.dataset.stream) follow(document.body.dataset.stream);

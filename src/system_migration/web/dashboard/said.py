@@ -1,0 +1,29 @@
+"""What is said after a form led on to another page: a code in the address, of which only the meaning is shown."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+NAME = "said"
+SENTENCES = {
+    "paused": "It is paused.",
+    "pause-asked": "The pause was asked for; the runner obeys within a batch.",
+    "pause-taken-back": "The pause was taken back: the run goes on.",
+    "cancelled": "It was cancelled. What is committed stays; only a start by name goes on.",
+    "cancel-asked": "The cancellation was asked for; the runner obeys within a batch.",
+    "skipped": "It is marked as not to be run here.",
+    "reset": "It is pending again, and a new generation has begun.",
+    "starting": "It is being started. Its run appears here when the checks before it are over.",
+    "nothing": "There was nothing to do, so nothing was done.",
+}
+
+
+def sentence(code: str | None) -> str | None:
+    """What the code means; None for what is no code of ours."""
+    return SENTENCES.get(code or "")
+
+
+def with_code(path: str, code: str) -> str:
+    """The address at which the page says it."""
+    assert code in SENTENCES, code
+    return f"{path}?{NAME}={quote(code)}"

@@ -1,0 +1,52 @@
+"""What every form of ours brings along, whatever it asks for: checked before anything else is looked at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from fastapi import Request
+
+from system_migration.web.dashboard.desk import Desk, developer_of
+from system_migration.web.dashboard.forms import Form, read_form
+from system_migration.web.refusals import InvalidRequest
+
+BROUGHT = ("token", "request", "seen", "run")
+_INCOMPLETE = "The form is not complete. Open the page again and press the button there."
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A form of a developer's. `request` is its own id, and `seen` the revision of the migration that it showed.
+
+    `run` is the run on whose page it stood, if it did.
+    """
+
+    developer: str
+    form: Form
+    request: str
+    seen: int
+    run: str | None
+
+
+async def read_sent(request: Request, desk: Desk, fields: Collection[str]) -> Sent:
+    """The form, with no fields but these. Raises `ForgedForm`, or `InvalidRequest` for what is none of ours."""
+    form, developer = await read_form(request), developer_of(request)
+    desk.tokens.check(developer, form.one("token"))
+    form.demand_only({*BROUGHT, *fields})
+    seen, run = form.one("seen"), form.one("run")
+    if seen is None or re.fullmatch(r"[0-9]{1,15}", seen, re.ASCII) is None:
+        raise InvalidRequest(_INCOMPLETE)
+    return Sent(developer, form, _uuid(form.one("request")), int(seen), None if run is None else _uuid(run))
+
+
+def _uuid(text: str | None) -> str:
+    try:
+        known = text is not None and str(UUID(text)) == text
+    except ValueError:
+        known = False
+    if text is None or not known:
+        raise InvalidRequest(_INCOMPLETE)
+    return text

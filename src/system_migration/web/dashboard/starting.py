@@ -1,0 +1,135 @@
+"""The form of each verb: what will happen, what may be said about it, and in production the name that is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from system_migration.migrator import Migrator
+from system_migration.records import MigrationStatus, Shown
+from system_migration.web.dashboard import options
+from system_migration.web.dashboard.deciding import DECISIONS
+from system_migration.web.dashboard.desk import Desk
+from system_migration.web.dashboard.forms import Form
+from system_migration.web.dashboard.options import MODELS, Field
+from system_migration.web.dashboard.verbs import Offer, Verb, offer, standing
+from system_migration.web.dashboard.wanting import CONFIRMED, REHEARSED
+from system_migration.web.refusals import InvalidRequest
+
+_FOREIGN = "allowEnvironment"
+FORMS = {
+    "run": "Run {}",
+    "rollback": "Roll back {}",
+    "resume": "Resume {}",
+    "retry": "Retry the held rows of {}",
+    "verify": "Verify {}",
+    "pause": "Pause {}",
+    "cancel": "Cancel the run of {}",
+    "skip": "Skip {}",
+    "reset": "Reset {}",
+}
+"""The verbs, and what is written above their forms."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Why a form is shown again: the status of the answer, a sentence, and what is wrong with which field."""
+
+    status: int = 200
+    sentence: str | None = None
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StartForm:
+    """What start.html shows. `verb` is None where the state does not offer it; `rehearsal` where a dry run can be made.
+
+    `real` tells a form for the thing itself from one for a dry run alone, and `ticked` whether its tick is set.
+    """
+
+    key: str
+    name: str
+    verb: Verb | None
+    rehearsal: bool
+    ticked: bool
+    title: str
+    real_label: str
+    dry_label: str
+    shown: Shown
+    offer: Offer
+    typed: Form
+    answered: Answered
+    changeable: list[Field]
+    fixed: list[Field]
+    with_reason: bool
+    confirmed: bool
+    keys: list[str]
+    foreign: bool
+
+    @property
+    def m(self) -> MigrationStatus:
+        return self.shown.status
+
+    @property
+    def possible(self) -> bool:
+        return self.verb is not None or self.rehearsal
+
+    def value(self, name: str) -> str:
+        """What was typed into a field, or chosen before; empty for what was not."""
+        return next(iter(self.typed.all(name)), "")
+
+    @property
+    def unfolded(self) -> bool:
+        """Whether an option that cannot change later matters, was given, or is wrong: it is then not folded away."""
+        said = any(self.value(each.name) or each.name in self.answered.errors for each in self.fixed)
+        return said or self.foreign or self.m.code_changed
+
+
+def add_starting(router: APIRouter, desk: Desk) -> None:
+    """Add the screen to the router."""
+
+    @router.get("/m/{name}/start", name="dashboard_start")
+    def start(request: Request, name: str) -> Response:
+        given = Form(request.query_params.multi_items())
+        verb = given.one("verb") or "run"
+        if verb not in FORMS:
+            raise InvalidRequest(f"There is no such form. There is one for each of {', '.join(sorted(FORMS))}.")
+        return form_page(desk, request, name, verb, given, Answered())
+
+
+def form_page(desk: Desk, request: Request, name: str, verb: str, typed: Form, answered: Answered) -> Response:
+    """The form of a verb as it is now, with what was typed. Raises `UnknownMigration`."""
+    form = _form(desk.migrator, name, verb, typed, answered)
+    run = typed.one("run")
+    return desk.answer(request, "start.html", answered.status, form=form, run=run)
+
+
+def _form(migrator: Migrator, name: str, key: str, typed: Form, answered: Answered) -> StartForm:
+    shown, report = migrator.show(name), migrator.status()
+    found = offer(standing(shown, report, migrator.registry))
+    verb, title = found.find(key), FORMS[key].format(name)
+    rehearsal = key in REHEARSED and found.find("dry-run" if key == "run" else key) is not None
+    starts, foreign = key in MODELS, bool(report.warnings) or bool(typed.all(_FOREIGN))
+    return StartForm(
+        key,
+        name,
+        verb,
+        rehearsal,
+        ticked=rehearsal and (verb is None or typed.all("dryRun") != ["false"]),
+        title=title,
+        real_label=f"{title} in {migrator.environment}",
+        dry_label=f"Dry-run {name}" if key == "run" else f"Dry-run the rollback of {name}",
+        shown=shown,
+        offer=found,
+        typed=typed,
+        answered=answered,
+        changeable=options.changeable(key) if starts else [],
+        fixed=[each for each in options.fixed(key) if foreign or each.name != _FOREIGN] if starts else [],
+        with_reason="reason" in DECISIONS[key].fields if key in DECISIONS else False,
+        confirmed=key in CONFIRMED and verb is not None,
+        keys=typed.all("key") if key == "retry" and typed.one("rows") != "all" else [],
+        foreign=foreign,
+    )
