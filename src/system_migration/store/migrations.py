@@ -13,7 +13,9 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    FromClause,
     RowMapping,
+    Subquery,
     and_,
     case,
     cast,
@@ -120,10 +122,12 @@ def snapshot(
     wanted = migration.environment == chosen
     if only is not None:
         wanted &= migration.name == only
+    running = _running(chosen, only)
     source = (
         meta.outerjoin(tables.migration, wanted)
         .outerjoin(tables.run, run.id == migration.run_id)
         .outerjoin(tables.lease, and_(lease.environment == chosen, lease.name == migration.name))
+        .outerjoin(running, running.c.name == migration.name)
     )
     query = select(
         meta.c.schema_version,
@@ -131,8 +135,8 @@ def snapshot(
         meta.c.place,
         meta.c.body,
         *(null().label(column.name) if column.name in lacking else column for column in tables.migration.c),
-        case((migration.status == Status.RUNNING.value, _changed_so_far(chosen))).label("changed_so_far"),
-        case((migration.status == Status.RUNNING.value, _held_so_far(chosen))).label("held_so_far"),
+        running.c.changed_so_far,
+        running.c.held_so_far,
         run.kind.label("run_kind"),
         run.outcome.label("run_outcome"),
         run.intent_at,
@@ -152,31 +156,28 @@ def snapshot(
     return Snapshot(binding, environment or binding.environment, rows)
 
 
-def _changed_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
-    """What a run that is under way has committed: the ledger knows, and nobody copies it before the end."""
-    ledger = tables.ledger.c
-    return (
-        select(func.coalesce(cast(func.sum(ledger.changed), BigInteger), 0))
-        .where(
-            ledger.environment == environment,
-            ledger.name == migration.name,
-            ledger.generation == migration.generation,
-            ledger["pass"] > 0,  # not what a rollback did
-        )
-        .correlate(tables.meta, tables.migration)
-        .scalar_subquery()
+def _running(environment: ColumnElement[str], only: str | None) -> Subquery:
+    """What the runs that are under way have done so far: the ledger knows, and nobody copies it before the end.
+
+    Joined, and not asked for beside each row: PostgreSQL would expect to ask for every row, and compile the whole query
+    for a second first.
+    """
+    going, ledger, issue = tables.migration.alias("going"), tables.ledger.c, tables.issue.c
+    changed = select(func.coalesce(cast(func.sum(ledger.changed), BigInteger), 0)).where(
+        *_same_generation(ledger, going),
+        ledger["pass"] > 0,  # not what a rollback did
     )
+    held = select(func.count()).where(*_same_generation(issue, going))
+    query = select(
+        going.c.name,
+        changed.correlate(going).scalar_subquery().label("changed_so_far"),
+        held.correlate(going).scalar_subquery().label("held_so_far"),
+    ).where(going.c.environment == environment, going.c.status == Status.RUNNING.value)
+    return (query if only is None else query.where(going.c.name == only)).subquery()
 
 
-def _held_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
-    """The rows that are held while a run is under way."""
-    issue = tables.issue.c
-    return (
-        select(func.count())
-        .where(issue.environment == environment, issue.name == migration.name, issue.generation == migration.generation)
-        .correlate(tables.meta, tables.migration)
-        .scalar_subquery()
-    )
+def _same_generation(columns: Any, going: FromClause) -> list[ColumnElement[bool]]:
+    return [columns[name] == going.c[name] for name in ("environment", "name", "generation")]
 
 
 def read(connection: Connection, environment: str, name: str) -> MigrationRow | None:
