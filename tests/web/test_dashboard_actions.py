@@ -18,6 +18,8 @@ from system_migration import Status
 from system_migration.batching import target
 from system_migration.records import MigrationStatus
 from system_migration.running import requests
+from system_migration.store import leases
+from system_migration.web.asking import Asking
 from system_migration.web.dashboard.csrf import FormTokens
 from tests.support.databases import application_engine
 from tests.support.host import wait_for
@@ -560,9 +562,21 @@ def test_a_run_elsewhere_is_led_to(items: sa.Engine, server: Served, ada: httpx.
         ended(server, run_id)
 
 
-def test_a_button_pressed_while_an_ended_run_lets_go_acts(items: sa.Engine, server: Served, ada: httpx.Client) -> None:
-    run_id = run_of(send(ada, "run", fields(server), {"dryRun": ["false"]}))
-    ended(server, run_id)
-    again = run_of(send(ada, "rollback", fields(server), {"dryRun": ["false"]}))
-    ended(server, again)
-    assert changes(items) == UNTOUCHED
+def test_a_button_pressed_while_an_ended_run_lets_go_acts(
+    items: sa.Engine, server: Served, ada: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.migrator.run(NAME)
+    with items.begin() as connection:
+        taken = leases.acquire(connection, "staging", NAME, str(uuid4()), "the runner that ended", 60)
+        assert taken is not None
+    look, looks = Asking._is_letting_go, []
+
+    def let_go(asking: Asking, *seen: Any) -> bool:
+        looks.append(look(asking, *seen))
+        with items.begin() as connection:
+            leases.release(connection, taken)
+        return looks[-1]
+
+    monkeypatch.setattr(Asking, "_is_letting_go", let_go)
+    ended(server, run_of(send(ada, "rollback", fields(server), {"dryRun": ["false"]})))
+    assert (looks, changes(items)) == ([True], UNTOUCHED)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
-from system_migration import BatchMigration, MigrationContext, MigrationResult, Row, RowIssue, RunOptions
+from system_migration import BatchMigration, MigrationContext, MigrationResult, Row, RowIssue, RunOptions, discover
 from system_migration.errors import MigrationFailed
 from system_migration.web.dashboard.pages import HEADERS
 from tests.web.serving import PATIENCE, Increment, Mark, Served, gated, served
@@ -134,6 +135,23 @@ def test_its_source_is_folded(ada: httpx.Client) -> None:
     page = ada.get("/m/003-nasty").text
     assert '<details class="source"><summary>Source</summary>' in page
     assert "class Nasty(BatchMigration):" in page
+
+
+def test_escapes_in_its_source_are_text(items: sa.Engine, tmp_path: Path) -> None:
+    source = """
+from system_migration import Migration, MigrationResult
+
+class Odd(Migration):  # \x1b[2J\u202e <b>
+    name = "009-odd"
+
+    def up(self, context):
+        return MigrationResult()
+"""
+    (tmp_path / "009_odd.py").write_text(source, encoding="utf-8")
+    with served(items, discover(str(tmp_path))["009-odd"]) as server, server.browser() as ada:
+        page = ada.get("/m/009-odd").text
+    assert r"class Odd(Migration):  # \x1b[2J\u202e &lt;b&gt;" in page
+    assert not set(page) & set("\x1b\u202e")
 
 
 def test_one_whose_file_is_gone_is_shown_with_its_record(items: sa.Engine) -> None:
