@@ -58,14 +58,36 @@ function isSelected(old) {
 
 function take(old, now) {
   const active = old.contains(document.activeElement) ? document.activeElement : null;
-  const scrolled = [...old.querySelectorAll(".scroll, pre")].map((each) => [each.scrollLeft, each.scrollTop]);
-  const open = [...old.querySelectorAll("details")].map((each) => each.open);
   taken.set(old, now.innerHTML);
-  old.replaceChildren(...now.childNodes);
-  if (now.dataset.version) old.dataset.version = now.dataset.version;
-  old.querySelectorAll("details").forEach((each, i) => { if (open[i]) each.open = true; });
-  old.querySelectorAll(".scroll, pre").forEach((each, i) => scrolled[i] && each.scrollTo(...scrolled[i]));
-  if (active) refocus(old, active);
+  become(old, now);
+  if (active && !active.isConnected) refocus(old, active);
+}
+
+// Changes what is there into what should be, in place: focus, scrolling and what was opened stay as they are.
+function become(old, now) {
+  if (!(old instanceof Element)) {
+    if (old.data !== now.data) old.data = now.data;
+    return;
+  }
+  for (const { name, value } of now.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const { name } of [...old.attributes]) if (!now.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  let next = old.firstChild;
+  for (const child of [...now.childNodes]) {
+    const kept = child.dataset?.key ? [...old.children].find((each) => isSame(each, child)) : next;
+    if (!kept || !isSame(kept, child)) { old.insertBefore(child, next); continue; }
+    if (kept === next) next = next.nextSibling;
+    else old.insertBefore(kept, next);
+    become(kept, child);
+  }
+  while (next) {
+    const last = next;
+    next = next.nextSibling;
+    last.remove();
+  }
+}
+
+function isSame(old, now) {
+  return old.nodeName === now.nodeName && old.id === now.id && old.dataset?.key === now.dataset?.key;
 }
 
 // The focus stays on the same thing; where that is gone, at the place where it was, never at the top of the page.
