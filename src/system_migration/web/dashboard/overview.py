@@ -59,7 +59,7 @@ def add_overview(router: APIRouter, desk: Desk) -> None:
 
     @router.get("/")
     def with_a_slash(request: Request) -> Response:
-        return RedirectResponse(root_of(request), 303)
+        return RedirectResponse(root_of(request) + (f"?{request.url.query}" if request.url.query else ""), 303)
 
 
 def grouped(report: StatusReport, rates: Mapping[str, float], *, everything: bool) -> list[Group]:
