@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import httpx
 import sqlalchemy as sa
 import uvicorn
-from fastapi import Cookie, Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Cookie, Depends, FastAPI, HTTPException
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from system_migration import (
@@ -146,6 +146,7 @@ class Served:
     migrator: Migrator
     app: FastAPI
     developers: Developers
+    page: APIRouter
 
     def client(self, token: str | None = "ada-token", **options: Any) -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -183,7 +184,7 @@ def served(
         )
         app.include_router(page, prefix="/migrations")
         with listening(app) as url:
-            yield Served(url, migrator, app, developers)
+            yield Served(url, migrator, app, developers, page)
 
 
 @contextmanager

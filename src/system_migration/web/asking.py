@@ -38,7 +38,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Asked:
-    """One request for a start: by whom, under which id, by which revision of the migration it was decided.
+    """One request for a start: by whom, and under which id.
 
     It is answered when the run has begun, or after `begin` seconds; with `wait`, when it has ended, or after so many.
     """
@@ -46,7 +46,6 @@ class Asked:
     wanted: Wanted
     actor: str
     request_id: str | None = None
-    seen: int | None = None
     wait: float = 0
     begin: float | None = None
 
@@ -60,7 +59,7 @@ class Asking:
     async def start(self, asked: Asked) -> Begun:
         """Return when it has begun, or is over without a run. Raises what ended it without one.
 
-        Where another run goes on that is `RunGoing`, or `ChangedMeanwhile` if the request says what was seen.
+        Where another run goes on that is `RunGoing`, or `ChangedMeanwhile` if what is wanted says what was seen.
         """
         until = time.monotonic() + LETTING_GO_SECONDS
         while True:
@@ -77,7 +76,7 @@ class Asking:
             return busy.run is not None and busy.run.outcome is not None
         name = str(asked.wanted.name)
         status = next((each for each in self._migrator.status().migrations if each.name == name), None)
-        if status is None or status.revision != asked.seen:
+        if status is None or status.revision != asked.wanted.seen:
             return False
         run = self._migrator.current_run(name)
         return run is not None and run.outcome is not None
@@ -86,9 +85,7 @@ class Asking:
         if again := await self._again(asked):
             return again
         try:
-            job = await run_in_threadpool(
-                self._starts.begin, asked.wanted, asked.actor, asked.request_id, seen=asked.seen
-            )
+            job = await run_in_threadpool(self._starts.begin, asked.wanted, asked.actor, asked.request_id)
             return await self._begun(Begun(job), asked)
         except (MigrationSystemError, SQLAlchemyError):
             # Perhaps because of the same request, which came to another process in the same moment.

@@ -135,10 +135,8 @@ class Starts:
         self._door = threading.Lock()
         self._job: Job | None = None
 
-    def begin(self, wanted: Wanted, actor: str, request_id: str | None = None, *, seen: int | None = None) -> Job:
+    def begin(self, wanted: Wanted, actor: str, request_id: str | None = None) -> Job:
         """Start it in the actor's name. Raises `RunGoing` while this process is at work on something.
-
-        `seen` is the revision of the migration by which the actor has decided.
 
         A resume only takes back the pause, if the run has not obeyed it yet; its job has ended then, without a run.
         """

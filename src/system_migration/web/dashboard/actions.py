@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
@@ -69,12 +70,12 @@ class Acting:
 
     async def start(self, request: Request, name: str, verb: str, sent: Sent) -> Response:
         """Start it, and lead on to its run."""
-        what = wanted(verb, name, sent.form)
+        what = replace(wanted(verb, name, sent.form), seen=sent.seen)
         if verb in CONFIRMED and not is_rehearsal(verb, sent.form):
             environment = await run_in_threadpool(lambda: self._desk.migrator.environment)
             check_confirmed(environment, sent.form.one("confirm"))
         request_id = await run_in_threadpool(self._desk.starts.request_id, sent.developer, f"form {sent.request}")
-        begun = await self._asking.start(Asked(what, sent.developer, request_id, sent.seen, begin=BEGIN_SECONDS))
+        begun = await self._asking.start(Asked(what, sent.developer, request_id, begin=BEGIN_SECONDS))
         if begun.run_id is not None:
             return _on(request, f"/runs/{begun.run_id}")
         return await self._without_a_run(request, name, verb, sent, begun)

@@ -20,7 +20,7 @@ from system_migration.web.dashboard.wanting import CONFIRMED, REHEARSED
 from system_migration.web.refusals import InvalidRequest
 
 _FOREIGN = "allowEnvironment"
-_TITLES = {
+FORMS = {
     "run": "Run {}",
     "rollback": "Roll back {}",
     "resume": "Resume {}",
@@ -31,6 +31,7 @@ _TITLES = {
     "skip": "Skip {}",
     "reset": "Reset {}",
 }
+"""The verbs, and what is written above their forms."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ def add_starting(router: APIRouter, desk: Desk) -> None:
     def start(request: Request, name: str) -> Response:
         given = Form(request.query_params.multi_items())
         verb = given.one("verb") or "run"
-        if verb not in _TITLES:
-            raise InvalidRequest(f"There is no such form. There is one for each of {', '.join(sorted(_TITLES))}.")
+        if verb not in FORMS:
+            raise InvalidRequest(f"There is no such form. There is one for each of {', '.join(sorted(FORMS))}.")
         return form_page(desk, request, name, verb, given, Answered())
 
 
@@ -109,7 +110,7 @@ def form_page(desk: Desk, request: Request, name: str, verb: str, typed: Form, a
 def _form(migrator: Migrator, name: str, key: str, typed: Form, answered: Answered) -> StartForm:
     shown, report = migrator.show(name), migrator.status()
     found = offer(standing(shown, report, migrator.registry))
-    verb, title = found.find(key), _TITLES[key].format(name)
+    verb, title = found.find(key), FORMS[key].format(name)
     rehearsal = key in REHEARSED and found.find("dry-run" if key == "run" else key) is not None
     starts, foreign = key in MODELS, bool(report.warnings) or bool(typed.all(_FOREIGN))
     return StartForm(

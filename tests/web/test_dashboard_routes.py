@@ -1,0 +1,68 @@
+"""Every route of the page, from the router itself: for developers only, kept by no cache, loading nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.routing import APIRoute
+
+from system_migration.web.dashboard.pages import HEADERS
+from tests.web.serving import Served
+
+RUN = "00000000-0000-4000-8000-000000000000"
+GETS = {
+    "",
+    "/events",
+    "/history",
+    "/history/audit",
+    "/m/{name}",
+    "/m/{name}/held",
+    "/m/{name}/held.csv",
+    "/m/{name}/start",
+    "/runs/{id}",
+    "/runs/{id}/events",
+}
+POSTS = {
+    f"/m/{{name}}/{verb}"
+    for verb in ("run", "verify", "rollback", "retry", "resume", "pause", "cancel", "skip", "reset")
+}
+FORM = {"reason": "no"}
+ROUTES = {("GET", path) for path in GETS} | {("POST", path) for path in POSTS}
+
+
+def routes(api: Served) -> Iterator[tuple[str, str]]:
+    for route in api.page.routes:
+        if isinstance(route, APIRoute):
+            yield from ((method, route.path) for method in route.methods)
+
+
+def address(api: Served, path: str) -> str:
+    return f"{api.url}/migrations{path.format(name='001-mark', id=RUN)}"
+
+
+def test_the_routes_are_these(api: Served) -> None:
+    assert set(routes(api)) == ROUTES
+
+
+@pytest.mark.parametrize(("token", "status"), [(None, 303), ("wrong", 303), ("bob-token", 403)])
+def test_every_route_is_for_developers_only(api: Served, token: str | None, status: int) -> None:
+    with api.browser(token) as client:
+        answers = {
+            (method, path): client.request(
+                method, address(api, path), data={"reason": "no"} if method == "POST" else None
+            )
+            for method, path in routes(api)
+        }
+    assert {each: answer.status_code for each, answer in answers.items()} == dict.fromkeys(ROUTES, status)
+    for answer in answers.values():
+        assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+        assert status == 403 or answer.headers["location"].startswith("/sign-in?next=%2Fmigrations")
+    assert api.migrator.audit() == []
+
+
+def test_every_screen_is_kept_by_no_cache_and_loads_nothing_from_elsewhere(api: Served) -> None:
+    with api.browser() as client:
+        for path in sorted(GETS - {"/events"}):
+            headers = client.get(address(api, path)).headers
+            assert {name: headers.get(name) for name in HEADERS} == HEADERS, path
