@@ -75,7 +75,7 @@ class Looking:
             status=status,
             listed=listed,
             generation=row.generation if row else 1,
-            runs=self._tracked.read(lambda c: runs.history(c, self.environment, name, 20), []),
+            runs=self._history(name, 20),
             events=self._tracked.read(lambda c: audit.trail(c, self.environment, name, None, 20), []),
             report=self._tracked.read(lambda c: runs.latest_report(c, self.environment, name), None),
             rollback=self._tracked.read(lambda c: undoing.sentence(c, self.registry, snapshot.rows, name), ""),
@@ -85,7 +85,13 @@ class Looking:
         """Attempts, newest first; those older than the run `before`, if one is named: the last of the page before."""
         if name is not None:
             self._require_known(name)
-        return self._tracked.read(lambda c: runs.history(c, self.environment, name, limit, before), [])
+        return self._history(name, limit, before)
+
+    def _history(self, name: str | None, limit: int, before: str | None = None) -> builtins.list[Run]:
+        def ask(connection: Connection, lacking: Collection[str]) -> builtins.list[Run]:
+            return runs.history(connection, self.environment, name, limit, before, lacking=lacking)
+
+        return self._tracked.read_older(ask, [])
 
     def follow(self, run_ids: Collection[str]) -> builtins.list[Followed]:
         """How far these runs are, whichever process works on them. One SELECT; unknown ids are left out."""
@@ -124,11 +130,19 @@ class Looking:
         run_id = row.run_id if row is not None else None
         if run_id is None:
             return None
-        return self._tracked.read(lambda c: runs.find_run(c, self.environment, run_id), None)
+
+        def ask(connection: Connection, lacking: Collection[str]) -> Run | None:
+            return runs.find_run(connection, self.environment, run_id, lacking=lacking)
+
+        return self._tracked.read_older(ask, None)
 
     def run_of_request(self, request_id: str) -> tuple[Run, Start | None] | None:
         """The run that came of the start with this id, and that start, where it is on the record."""
-        return self._tracked.read(lambda c: starts.by_request(c, self.environment, request_id), None)
+
+        def ask(connection: Connection, lacking: Collection[str]) -> tuple[Run, Start | None] | None:
+            return starts.by_request(connection, self.environment, request_id, lacking=lacking)
+
+        return self._tracked.read_older(ask, None)
 
     def unfinished_from(self, door: str) -> builtins.list[Unfinished]:
         """The runs without an end whose last runner was started through this door."""

@@ -131,7 +131,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Run:
-    """One attempt."""
+    """One attempt. `held_only` tells a retry, which works on the held rows alone, from other runs."""
 
     id: str
     migration: str
@@ -145,6 +145,7 @@ class Run:
     records_processed: int
     issues: int
     error: str | None
+    held_only: bool = field(default=False, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -276,6 +277,7 @@ class Event:
     host: str
     detail: Mapping[str, Any]
     id: int = field(default=0, metadata={"json": False})
+    run_id: str | None = field(default=None, metadata={"json": False})
 
 
 @dataclass(frozen=True)

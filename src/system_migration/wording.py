@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from system_migration.states import Status
 
 if TYPE_CHECKING:
-    from system_migration.records import MigrationStatus
+    from system_migration.records import MigrationStatus, Run, StatusReport
 
 _FEW_WORDS = 60
 
@@ -90,7 +90,7 @@ def notes(m: MigrationStatus) -> list[str]:
         (m.request, f"{m.request} asked for by {m.requested_by}"),
         (m.cancelled, f"cancelled by {m.requested_by}"),
         (m.held_by and not m.stale, f"held by {m.held_by}"),
-        (waits := _waits_for(m), waits),
+        (waits := waits_for(m), waits),
         (m.status == Status.COMPLETED and not m.verified, "not verified"),
         (m.issues, f"{m.issues:,} {left(m.status)}"),
         (m.unjournalled, "cannot be rolled back, its journal was pruned"),
@@ -101,7 +101,7 @@ def notes(m: MigrationStatus) -> list[str]:
     return [note for applies, note in possible if applies]
 
 
-def _waits_for(m: MigrationStatus) -> str:
+def waits_for(m: MigrationStatus) -> str:
     """Why a run that somebody works on does not get on, in a few words."""
     if m.status != Status.RUNNING or m.stale or m.pulse is None or m.pulse.waiting is None:
         return ""
@@ -112,3 +112,44 @@ def _waits_for(m: MigrationStatus) -> str:
 def left(status: str) -> str:
     """What the listed rows of a migration with this status are."""
     return "not restored" if status == Status.ROLLED_BACK else "held"
+
+
+def kind(run: Run) -> str:
+    """What an attempt is called: a run of the held rows alone was asked for as a retry."""
+    return "retry" if run.held_only else run.kind.value
+
+
+def needs_a_person(report: StatusReport) -> list[str]:
+    """The migrations that are half-done and wait for somebody to name them."""
+    waiting = [m for m in report.migrations if m.status in (Status.PAUSED, Status.FAILED)]
+    return [m.name for m in waiting if m.name not in report.pending]
+
+
+def next_step(report: StatusReport, most: int | None = None) -> str:
+    """What a plain `run` would do next, and what waits for a person, in a sentence or two.
+
+    `most` names of each kind at the most: the others are counted.
+    """
+    standing = {m.name: m for m in report.migrations}
+    blocked = {name: m.waits_for for name in report.pending if (m := standing.get(name)) and m.waits_for}
+    steps = [step(standing.get(name), name) for name in report.pending if name not in blocked]
+    told = [f"`migration run` would {', then '.join(_first(steps, most))}"] if steps else []
+    waits = [f"{shown(name)} waits for {', '.join(map(shown, others))}" for name, others in blocked.items()]
+    told = [*told, *_first(waits, most)] or ["nothing; `migration run` has no work"]
+    waiting = ", ".join(_first([shown(name) for name in needs_a_person(report)], most))
+    return f"{'; '.join(told)}." + (f" Half-done, and waiting for you to name it: {waiting}." if waiting else "")
+
+
+def _first(texts: Sequence[str], most: int | None) -> Sequence[str]:
+    return texts if most is None or len(texts) <= most else [*texts[:most], f"{len(texts) - most:,} more"]
+
+
+def step(m: MigrationStatus | None, name: str) -> str:
+    """What a run would do with it: start it, continue it, try it again."""
+    if m is None:
+        return f"start {shown(name)}"
+    if m.undoing:
+        return f"continue the rollback of {shown(name)}"
+    return {Status.RUNNING: f"continue {shown(name)}", Status.FAILED: f"try {shown(name)} again"}.get(
+        m.status, f"start {shown(name)}"
+    )

@@ -33,7 +33,7 @@ def status_command(session: Session, check: bool) -> int:
         output.document(as_json(report))
     else:
         output.lines(text.status_lines(report))
-    unfinished = report.pending or text.needs_a_person(report)
+    unfinished = report.pending or wording.needs_a_person(report)
     return exit_codes.WORK_PENDING if check and unfinished else exit_codes.DONE
 
 

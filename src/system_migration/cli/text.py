@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from system_migration.cli.output import table
 from system_migration.states import Status
-from system_migration.wording import counted, duration, left, moment, notes, paragraph, shown, value
+from system_migration.wording import counted, duration, kind, left, moment, next_step, notes, paragraph, shown, value
 
 if TYPE_CHECKING:
     from system_migration.records import (
@@ -40,7 +40,7 @@ def status_lines(report: StatusReport) -> list[str]:
         *table(("NAME", "STATUS", "ROWS", "STARTED (UTC)", "BY"), rows, right={2}),
         "",
         *reasons,
-        _next_step(report),
+        f"Next: {next_step(report)}",
     ]
 
 
@@ -48,32 +48,6 @@ def _standing(m: MigrationStatus) -> str:
     """The status, and in brackets what a person should know before trusting it."""
     told = notes(m)
     return f"{m.status} ({', '.join(told)})" if told else str(m.status)
-
-
-_NEXT = {Status.RUNNING: "continue", Status.FAILED: "try again"}
-
-
-def needs_a_person(report: StatusReport) -> list[str]:
-    """The migrations that are half-done and wait for somebody to name them."""
-    waiting = [m for m in report.migrations if m.status in (Status.PAUSED, Status.FAILED)]
-    return [m.name for m in waiting if m.name not in report.pending]
-
-
-def _next_step(report: StatusReport) -> str:
-    standing = {m.name: m for m in report.migrations}
-    blocked = {name: m.waits_for for name in report.pending if (m := standing.get(name)) and m.waits_for}
-    steps = [f"{_step(standing.get(name))} {shown(name)}" for name in report.pending if name not in blocked]
-    told = [f"`migration run` would {', then '.join(steps)}"] if steps else []
-    told += [f"{shown(name)} waits for {', '.join(map(shown, others))}" for name, others in blocked.items()]
-    told = told or ["nothing; `migration run` has no work"]
-    waiting = ", ".join(map(shown, needs_a_person(report)))
-    return f"Next: {'; '.join(told)}." + (f" Half-done, and waiting for you to name it: {waiting}." if waiting else "")
-
-
-def _step(m: MigrationStatus | None) -> str:
-    if m is None:
-        return "start"
-    return "continue the rollback of" if m.undoing else _NEXT.get(m.status, "start")
 
 
 def listed_lines(listed: Sequence[Listed]) -> list[str]:
@@ -149,7 +123,7 @@ def history_lines(runs: Sequence[Run]) -> list[str]:
         (
             moment(run.started_at),
             run.migration,
-            run.kind,
+            kind(run),
             run.outcome or "no outcome",
             f"{run.records_processed:,}",
             f"{run.issues:,}",

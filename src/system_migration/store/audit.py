@@ -84,7 +84,7 @@ def events_after(
 
 
 def _event(row: Any) -> Event:
-    return Event(row.at, row.name, row.action, row.actor, row.host, json.loads(row.detail), row.id)
+    return Event(row.at, row.name, row.action, row.actor, row.host, json.loads(row.detail), row.id, row.run_id)
 
 
 def add_lines(connection: Connection, run_id: str, lines: Sequence[tuple[datetime, str, str]]) -> None:

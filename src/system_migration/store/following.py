@@ -28,7 +28,7 @@ from system_migration.states import Outcome, RunKind
 from system_migration.store import pulses, tables
 from system_migration.store.journal import UNDOING
 from system_migration.store.leases import alive
-from system_migration.store.runs import SHOWN, as_run
+from system_migration.store.runs import as_run, shown
 
 run, migration, ledger, lease = tables.run.c, tables.migration.c, tables.ledger.c, tables.lease.c
 _COUNTERS = ("rows_read", "changed", "unchanged", "vanished", "deferred")
@@ -57,7 +57,7 @@ def follow(
     its_lease = or_(current, _only_looks())
     query = (
         select(
-            *SHOWN,
+            *shown(lacking),
             *(done.c[name] for name in _COUNTERS),
             _held().label("held"),
             case((current, known(migration.request))).label("request"),

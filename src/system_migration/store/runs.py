@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, insert, null, select, update
 
 from system_migration.errors import LeaseLost
 from system_migration.records import Run
@@ -18,13 +18,10 @@ from system_migration.store.dialects import Dialect
 from system_migration.store.times import now
 
 run = tables.run.c
-SHOWN = [
-    run[column]  # all of these are in older tables too
-    for column in (
-        *("id", "name", "kind", "outcome", "generation", "executed_by", "host", "started_at", "finished_at"),
-        *("records_processed", "issues", "error"),
-    )
-]
+_SHOWN = (
+    *("id", "name", "kind", "outcome", "generation", "executed_by", "host", "started_at", "finished_at"),
+    *("records_processed", "issues", "error", "held_only"),
+)
 
 
 @dataclass(frozen=True)
@@ -155,10 +152,16 @@ def outcome(connection: Connection, attempt: Attempt) -> Outcome | None:
 
 
 def history(
-    connection: Connection, environment: str, name: str | None, limit: int, before: str | None = None
+    connection: Connection,
+    environment: str,
+    name: str | None,
+    limit: int,
+    before: str | None = None,
+    *,
+    lacking: Collection[str] = (),
 ) -> list[Run]:
     """Attempts, newest first; of those that are older than the run `before`, if one is named."""
-    query = _listing(environment).limit(limit)
+    query = _listing(environment, lacking).limit(limit)
     if name is not None:
         query = query.where(run.name == name)
     if before is not None:
@@ -168,18 +171,23 @@ def history(
     return [as_run(row) for row in connection.execute(query).mappings()]
 
 
-def find_run(connection: Connection, environment: str, run_id: str) -> Run | None:
+def find_run(connection: Connection, environment: str, run_id: str, *, lacking: Collection[str] = ()) -> Run | None:
     """One attempt of an environment."""
-    row = connection.execute(_listing(environment).where(run.id == run_id)).mappings().one_or_none()
+    row = connection.execute(_listing(environment, lacking).where(run.id == run_id)).mappings().one_or_none()
     return None if row is None else as_run(row)
 
 
-def _listing(environment: str) -> Select[Any]:
-    return select(*SHOWN).where(run.environment == environment).order_by(run.started_at.desc(), run.id)
+def _listing(environment: str, lacking: Collection[str]) -> Select[Any]:
+    return select(*shown(lacking)).where(run.environment == environment).order_by(run.started_at.desc(), run.id)
+
+
+def shown(lacking: Collection[str] = ()) -> list[ColumnElement[Any]]:
+    """What `as_run` makes a record of. Columns named in `lacking`, which older tables do not have, read as NULL."""
+    return [null().label(name) if name in lacking else run[name] for name in _SHOWN]
 
 
 def as_run(row: Mapping[Any, Any]) -> Run:
-    """The record of a row that has the columns `SHOWN`."""
+    """The record of a row that has the columns `shown`."""
     return Run(
         id=row["id"],
         migration=row["name"],
@@ -193,6 +201,7 @@ def as_run(row: Mapping[Any, Any]) -> Run:
         records_processed=row["records_processed"],
         issues=row["issues"],
         error=row["error"],
+        held_only=bool(row["held_only"]),
     )
 
 

@@ -32,20 +32,24 @@ def first(connection: Connection, environment: str, name: str, run_id: str) -> S
     return None if row is None else _start(row)
 
 
-def by_request(connection: Connection, environment: str, request: str) -> tuple[Run, Start | None] | None:
+def by_request(
+    connection: Connection, environment: str, request: str, *, lacking: Collection[str] = ()
+) -> tuple[Run, Start | None] | None:
     """The run that came of the start with this id, and that start.
 
     The run bears the id itself, unless the start went on with one that was there.
     """
-    run = find_run(connection, environment, request)
+    run = find_run(connection, environment, request, lacking=lacking)
     if run is None:
-        return _of_another(connection, environment, request)
+        return _of_another(connection, environment, request, lacking)
     query = _of_run(environment, run.migration, run.id, _ACTIONS + _LOOKS).order_by(event.id)
     starts = (_start(row) for row in connection.execute(query))
     return run, next((start for start in starts if start.request == request), None)
 
 
-def _of_another(connection: Connection, environment: str, request: str) -> tuple[Run, Start | None] | None:
+def _of_another(
+    connection: Connection, environment: str, request: str, lacking: Collection[str]
+) -> tuple[Run, Start | None] | None:
     query = (
         select(event.actor, event.detail, event.run_id)
         .where(event.environment == environment, event.action.in_(_OF_OTHERS), event.run_id.is_not(None))
@@ -54,8 +58,9 @@ def _of_another(connection: Connection, environment: str, request: str) -> tuple
     )
     for row in connection.execute(query).all():
         start = _start(row)
-        if start.request == request and (run := find_run(connection, environment, row.run_id)):
-            return run, start
+        if start.request == request:
+            run = find_run(connection, environment, row.run_id, lacking=lacking)
+            return None if run is None else (run, start)
     return None
 
 

@@ -72,7 +72,7 @@ def test_status_text_is_an_aligned_table_with_notes_and_the_next_step(migrator, 
     ]
     assert "1,197  2025-11-22 08:10:14  ada@host" in lines[3]
     assert "004-d: the disk is full" in lines
-    assert lines[-1] == "Next: `migration run` would continue 002-b, then try again 004-d, then start 005-e."
+    assert lines[-1] == "Next: `migration run` would continue 002-b, then try 004-d again, then start 005-e."
     assert told.err == "warning: no code for 000-x\n"
 
 

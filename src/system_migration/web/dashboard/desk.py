@@ -8,7 +8,9 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
+from system_migration.errors import UnknownMigration
 from system_migration.migrator import Migrator
+from system_migration.records import MigrationStatus
 from system_migration.web.dashboard import said
 from system_migration.web.dashboard.csrf import FormTokens
 from system_migration.web.dashboard.pages import Pages
@@ -37,6 +39,13 @@ class Desk:
         return self.pages.answer(
             request, template, status, environment=self.migrator.environment, token=token, told=told, **context
         )
+
+    def status_of(self, name: str) -> MigrationStatus:
+        """Where one migration stands. Raises `UnknownMigration`."""
+        found = next((m for m in self.migrator.status().migrations if m.name == name), None)
+        if found is None:
+            raise UnknownMigration(name, ())
+        return found
 
 
 def developer_of(request: Request) -> str:

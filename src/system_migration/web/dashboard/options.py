@@ -30,13 +30,13 @@ MODELS: dict[str, type[VerifyQuery]] = {
 _LATER = ("batch_size", "workers", "processes", "max_rate", "max_issues", "max_rows", "stop_after_issues")
 _FIXED = ("from_key", "to_key", "allow_scan", "accept_code_change", "allow_environment", "verbose")
 _LABELS = {
-    "batch_size": "Rows in a batch",
+    "batch_size": "Batch size",
     "workers": "Workers",
     "processes": "Processes",
-    "max_rate": "Rows a second, at most",
-    "max_issues": "Rows that may stay held",
-    "max_rows": "Rows changed, at most",
-    "stop_after_issues": "Held rows that stop the run",
+    "max_rate": "Rate limit",
+    "max_issues": "Held rows allowed",
+    "max_rows": "Row limit",
+    "stop_after_issues": "Held rows to stop at",
     "from_key": "First key",
     "to_key": "Last key",
     "allow_scan": "Allow scans",
@@ -50,7 +50,7 @@ class FieldErrors(MigrationSystemError):
     """Fields of a form that cannot be taken, each with a sentence; nothing was started."""
 
     def __init__(self, errors: Mapping[str, str]) -> None:
-        super().__init__("Nothing was started: look at the fields that are marked.")
+        super().__init__("Look at what is marked.")
         self.errors = dict(errors)
 
 
@@ -88,7 +88,9 @@ def read_options(verb: str, form: Form) -> VerifyQuery:
     try:
         return MODELS[verb].model_validate(given)
     except ValidationError as error:
-        raise FieldErrors({str(each["loc"][0]): _sentence(each) for each in error.errors()}) from None
+        wrong = {str(each["loc"][0]): _plain(str(each["msg"])) for each in error.errors()}
+        listed = [field for field in (*changeable(verb), *fixed(verb)) if field.name in wrong]
+        raise FieldErrors({field.name: f"{field.label}: {wrong[field.name]}." for field in listed}) from None
 
 
 def _fields(verb: str, wanted: tuple[str, ...]) -> Iterator[Field]:
@@ -123,6 +125,6 @@ def _inner(annotation: Any) -> Iterator[FieldInfo]:
         yield from (each for each in getattr(part, "__metadata__", ()) if isinstance(each, FieldInfo))
 
 
-def _sentence(error: Any) -> str:
-    """What is wrong, without what was given."""
-    return str(error["msg"]).partition(", unable to")[0] + "."
+def _plain(message: str) -> str:
+    """What is wrong, in the words of a form."""
+    return message.partition(", unable to")[0].replace("Input should be", "it should be")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from system_migration import wording
 from system_migration.records import MigrationStatus, StatusReport
 from system_migration.states import Status
 from system_migration.web.dashboard.desk import Desk
+from system_migration.web.dashboard.standing import Standing, is_going, needs_attention
 
 AT_ONCE = 50
 """So many of a group are shown at first; a page of all is one click away."""
+_NAMED = 3
+"""So many migrations are named in the sentence that says what comes next."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +26,17 @@ class Group:
 
     key: str
     title: str
-    migrations: list[MigrationStatus]
+    migrations: list[Standing]
     hidden: int
     empty: str
+
+
+@dataclass(frozen=True)
+class First:
+    """The migration that a plain run would begin with, and what the button says."""
+
+    name: str
+    label: str
 
 
 def add_overview(router: APIRouter, desk: Desk) -> None:
@@ -33,12 +45,33 @@ def add_overview(router: APIRouter, desk: Desk) -> None:
     @router.get("", name="dashboard_overview")
     def overview(request: Request, all: bool = False) -> Response:
         report = desk.migrator.status()
-        groups = grouped(report, everything=all)
-        return desk.answer(request, "overview.html", report=report, groups=groups)
+        rates = desk.migrator.rates([m.name for m in report.migrations if is_going(m)])
+        return desk.answer(
+            request,
+            "overview.html",
+            report=report,
+            groups=grouped(report, rates, everything=all),
+            summary=summary(report),
+            next_step=wording.next_step(report, _NAMED),
+            first=first(report),
+        )
 
 
-def grouped(report: StatusReport, *, everything: bool) -> list[Group]:
+def grouped(report: StatusReport, rates: Mapping[str, float], *, everything: bool) -> list[Group]:
     """The migrations in groups, in the order in which a person wants to see them."""
+    most = None if everything else AT_ONCE
+    attention, running, pending, done = _sorted_out(report)
+    return [
+        _group("attention", "Needs attention", attention, rates, most, "Nothing waits for a person."),
+        _group("running", "Running", running, rates, most, "Nothing is running."),
+        _group(
+            "pending", "Pending", pending, rates, most, "Nothing is pending. `migration new TITLE` writes the next."
+        ),
+        _group("done", "Done", done, rates, most, "Nothing was migrated here yet. Start with a dry run."),
+    ]
+
+
+def _sorted_out(report: StatusReport) -> tuple[list[MigrationStatus], ...]:
     attention, running, pending, done = [], [], [], []
     for m in report.migrations:
         if needs_attention(m):
@@ -49,29 +82,28 @@ def grouped(report: StatusReport, *, everything: bool) -> list[Group]:
             pending.append(m)
         else:
             done.append(m)
-    newest_first = sorted(
-        done, key=lambda m: (m.finished_at is not None, m.finished_at and str(m.finished_at)), reverse=True
-    )
-    most = None if everything else AT_ONCE
-    return [
-        _group("attention", "Needs attention", attention, None, "Nothing waits for a person."),
-        _group("running", "Running", running, None, "Nothing is running."),
-        _group("pending", "Pending", pending, most, "Nothing is pending. `migration new TITLE` writes the next one."),
-        _group(
-            "done",
-            "Done",
-            newest_first,
-            most,
-            "Nothing was migrated here yet. Start with a dry run of what is pending.",
-        ),
-    ]
+    done.sort(key=lambda m: str(m.finished_at or ""), reverse=True)
+    return attention, running, pending, done
 
 
-def _group(key: str, title: str, members: Iterable[MigrationStatus], most: int | None, empty: str) -> Group:
-    found = list(members)
-    return Group(key, title, found[:most], len(found) - len(found[:most]), empty)
+def _group(
+    key: str, title: str, found: list[MigrationStatus], rates: Mapping[str, float], most: int | None, empty: str
+) -> Group:
+    visible = [Standing(m, rates.get(m.name)) for m in found[:most]]
+    return Group(key, title, visible, len(found) - len(visible), empty)
 
 
-def needs_attention(m: MigrationStatus) -> bool:
-    """Whether it stays as it is until a person decides: failed, paused, or its runner is gone."""
-    return m.status in (Status.FAILED, Status.PAUSED) or m.stale
+def first(report: StatusReport) -> First | None:
+    """What a plain run would take first, of those that wait for no other."""
+    standing = {m.name: m for m in report.migrations}
+    name = next((name for name in report.pending if not standing[name].waits_for), None)
+    if name is None:
+        return None
+    step = wording.step(standing[name], name)
+    return First(name, step[0].upper() + step[1:])
+
+
+def summary(report: StatusReport) -> str:
+    """How many stand where, for those who hear the page and do not see it."""
+    counts = zip(("need attention", "running", "pending", "done"), map(len, _sorted_out(report)), strict=True)
+    return ", ".join(f"{number:,} {what}" for what, number in counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -16,7 +17,7 @@ from markupsafe import Markup, escape
 
 from system_migration import wording
 from system_migration.settings import PRODUCTION
-from system_migration.web.dashboard import charts, figures
+from system_migration.web.dashboard import charts, figures, happenings
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -29,6 +30,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_CODE = re.compile(r"`([^`]+)`")
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -115,8 +117,12 @@ def _templates() -> Environment:
         "milliseconds": charts.milliseconds,
         "number": figures.number,
         "notes": wording.notes,
+        "deed": happenings.deed,
+        "remarks": happenings.remarks,
+        "kind": wording.kind,
         "time": _time,
         "paragraphs": _paragraphs,
+        "prose": _prose,
     }
     made.globals |= {"version": _version(), "counted": wording.counted}
     return made
@@ -135,3 +141,8 @@ def _paragraphs(text: str | None) -> Markup:
     """A message of several lines, each as text."""
     lines = [escape(wording.shown(line)) for line in (text or "").strip().splitlines()]
     return Markup("<br>").join(lines)
+
+
+def _prose(text: str) -> Markup:
+    """A sentence of ours on one line, what stands in backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(wording.shown(text)))))

@@ -38,12 +38,12 @@ def _problem(desk: Desk, error: MigrationSystemError) -> Answered | None:
             return Answered(422, str(error), error.errors)
         case InvalidKey():
             said = f"It cannot be read as a key of table {error.table!r}: {error.reason}."
-            return Answered(422, "Nothing was started.", {to_camel(error.option): said})
+            return Answered(422, "Look at what is marked.", {to_camel(error.option): said})
         case NotConfirmed():
             said = f"Type the name of this environment, {desk.migrator.environment}, to say that you mean it."
-            return Answered(409, "Nothing was started: it was not confirmed.", {"confirm": said})
+            return Answered(409, "It was not confirmed.", {"confirm": said})
         case KeyReused():
-            return Answered(409, "Nothing was started: this form was sent before, and asked for something else.")
+            return Answered(409, "This form was sent before, for something else. Look at what came of it first.")
         case Refused() | MigrationFailed():
             return Answered(409, str(error))
     return None

@@ -14,7 +14,10 @@ from system_migration.web.dashboard.actions import add_actions
 from system_migration.web.dashboard.csrf import FormTokens
 from system_migration.web.dashboard.desk import Desk
 from system_migration.web.dashboard.failures import page_route
+from system_migration.web.dashboard.held import add_held
+from system_migration.web.dashboard.history import add_history
 from system_migration.web.dashboard.live import add_live
+from system_migration.web.dashboard.migration import add_migration
 from system_migration.web.dashboard.overview import add_overview
 from system_migration.web.dashboard.pages import Pages, static_file
 from system_migration.web.dashboard.run import add_run
@@ -56,7 +59,10 @@ def create_dashboard(
     # A plain route, which no dependency guards: nothing of it is anybody's secret, and the sign-in needs it too.
     router.add_route("/static/{name}", _static, name="dashboard_static")
     add_overview(router, desk)
+    add_held(router, desk)
+    add_history(router, desk)
     add_run(router, desk)
+    add_migration(router, desk)
     add_starting(router, desk)
     add_actions(router, desk)
     add_live(router, desk)

@@ -19,6 +19,7 @@ from system_migration.web.dashboard.verbs import Offer, Verb, offer, standing
 from system_migration.web.dashboard.wanting import CONFIRMED, REHEARSED
 from system_migration.web.refusals import InvalidRequest
 
+_FOREIGN = "allowEnvironment"
 _TITLES = {
     "run": "Run {}",
     "rollback": "Roll back {}",
@@ -80,9 +81,10 @@ class StartForm:
         return next(iter(self.typed.all(name)), "")
 
     @property
-    def said_fixed(self) -> bool:
-        """Whether an option that cannot change later was given, or is wrong: it is then not folded away."""
-        return any(self.value(each.name) or each.name in self.answered.errors for each in self.fixed)
+    def unfolded(self) -> bool:
+        """Whether an option that cannot change later matters, was given, or is wrong: it is then not folded away."""
+        said = any(self.value(each.name) or each.name in self.answered.errors for each in self.fixed)
+        return said or self.foreign or self.m.code_changed
 
 
 def add_starting(router: APIRouter, desk: Desk) -> None:
@@ -109,7 +111,7 @@ def _form(migrator: Migrator, name: str, key: str, typed: Form, answered: Answer
     found = offer(standing(shown, report, migrator.registry))
     verb, title = found.find(key), _TITLES[key].format(name)
     rehearsal = key in REHEARSED and found.find("dry-run" if key == "run" else key) is not None
-    starts = key in MODELS
+    starts, foreign = key in MODELS, bool(report.warnings) or bool(typed.all(_FOREIGN))
     return StartForm(
         key,
         name,
@@ -124,9 +126,9 @@ def _form(migrator: Migrator, name: str, key: str, typed: Form, answered: Answer
         typed=typed,
         answered=answered,
         changeable=options.changeable(key) if starts else [],
-        fixed=options.fixed(key) if starts else [],
+        fixed=[each for each in options.fixed(key) if foreign or each.name != _FOREIGN] if starts else [],
         with_reason="reason" in DECISIONS[key].fields if key in DECISIONS else False,
         confirmed=key in CONFIRMED and verb is not None,
         keys=typed.all("key") if key == "retry" and typed.one("rows") != "all" else [],
-        foreign=bool(report.warnings),
+        foreign=foreign,
     )

@@ -18,7 +18,7 @@ _SETTLED = (Status.COMPLETED, Status.SKIPPED)
 
 @dataclass(frozen=True)
 class Verb:
-    """Something that can be done. `key` is the last part of its path, and `verb` in that of its form.
+    """Something that can be done. `key` is the last part of its path.
 
     A `destructive` one asks first. One that `starts` needs the environment's name, typed, in production. One that is
     `plain` has nothing to be asked before it is done, unless it starts something in production.
@@ -31,6 +31,11 @@ class Verb:
     destructive: bool = False
     starts: bool = False
     plain: bool = False
+
+    @property
+    def form(self) -> str:
+        """The verb whose form it has: a dry run is a run with a tick."""
+        return "run" if self.key == "dry-run" else self.key
 
     def is_done_at_once(self, *, production: bool) -> bool:
         """Whether a button does it; else one leads to its form."""
@@ -131,7 +136,7 @@ def _starting(s: Standing) -> Iterator[Verb]:
         hint = "Goes on with what is left to do."
         yield Verb("run", "Run again", hint, main=not m.undoing, starts=True)
     elif m.status is Status.PENDING:
-        yield Verb("run", "Start", "Opens the form, with a dry run ticked.", main=True, starts=True)
+        yield Verb("run", "Start", "It has not run here yet.", main=True, starts=True)
     elif m.status in (Status.SKIPPED, Status.ROLLED_BACK):
         yield Verb("run", "Run", f"It is {_words(m.status)}: nothing but a start by name runs it.", starts=True)
     elif m.status is Status.COMPLETED and s.sweeps:

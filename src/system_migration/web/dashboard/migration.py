@@ -1,0 +1,102 @@
+"""A migration on one screen: what it is, where it stands, what was done with it, and what can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from system_migration.migrator import Migrator
+from system_migration.records import IssueCount, MigrationStatus, Run, Shown
+from system_migration.states import RunKind, Status
+from system_migration.web.dashboard.desk import Desk
+from system_migration.web.dashboard.verbs import Offer, offer, standing
+
+_REHEARSALS_LINKED = 5
+
+
+@dataclass(frozen=True)
+class Required:
+    """A migration that this one requires, and whether it is done."""
+
+    m: MigrationStatus
+    settled: bool
+
+
+@dataclass(frozen=True)
+class MigrationView:
+    """All that the screen shows. `required_by` are the migrations that require this one."""
+
+    shown: Shown
+    offer: Offer
+    requires: list[Required]
+    required_by: list[MigrationStatus]
+    counts: list[IssueCount]
+    source: str | None
+
+    @property
+    def m(self) -> MigrationStatus:
+        return self.shown.status
+
+    @property
+    def attempts(self) -> list[Run]:
+        """What changed data, or verified it."""
+        return [run for run in self.shown.runs if run.kind is not RunKind.DRY_RUN]
+
+    @property
+    def rehearsals(self) -> list[Run]:
+        """The newest dry runs."""
+        return [run for run in self.shown.runs if run.kind is RunKind.DRY_RUN][:_REHEARSALS_LINKED]
+
+    @property
+    def report(self) -> Mapping[str, Any] | None:
+        """What the latest dry run found."""
+        return self.shown.report
+
+    @property
+    def held(self) -> int:
+        """How many rows are held, or were not restored."""
+        return sum(count.rows for count in self.counts)
+
+    @property
+    def not_restored(self) -> bool:
+        """Whether the listed rows are those that a rollback had to leave as they are."""
+        return self.m.status is Status.ROLLED_BACK
+
+    @property
+    def going(self) -> bool:
+        """Whether a runner works on it."""
+        return self.m.status is Status.RUNNING and not self.m.stale
+
+    @property
+    def version(self) -> str:
+        """What the buttons depend on: another one when they, or what stands beside them, changed."""
+        m, verbs = self.m, ",".join(f"{verb.key}:{verb.label}" for verb in self.offer.verbs)
+        return f"{m.revision}.{m.stale}.{m.held_by}.{m.verified}.{m.issues}.{verbs}.{len(self.offer.why)}"
+
+
+def add_migration(router: APIRouter, desk: Desk) -> None:
+    """Add the screen to the router."""
+
+    @router.get("/m/{name}", name="dashboard_migration")
+    def migration(request: Request, name: str) -> Response:
+        return desk.answer(request, "migration.html", view=look(desk.migrator, name))
+
+
+def look(migrator: Migrator, name: str) -> MigrationView:
+    """The migration as it stands now, also where its file is gone. Raises `UnknownMigration`."""
+    shown, report, registry = migrator.show(name), migrator.status(), migrator.registry
+    known = {each.name: each for each in report.migrations}
+    requires = shown.listed.requires if shown.listed else ()
+    settled = (Status.COMPLETED, Status.SKIPPED)
+    return MigrationView(
+        shown,
+        offer(standing(shown, report, registry)),
+        requires=[Required(known[each], known[each].status in settled) for each in requires if each in known],
+        required_by=[known[each.name] for each in registry if name in each.requires],
+        counts=migrator.issue_counts(name),
+        source=migrator.source(name),
+    )

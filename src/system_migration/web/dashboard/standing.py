@@ -1,0 +1,104 @@
+"""A migration as the overview shows it: what its status leaves unsaid, in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from system_migration import wording
+from system_migration.records import MigrationStatus
+from system_migration.states import Status
+from system_migration.web.dashboard import figures
+
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why it stands as it does. `at` is when its runner was last heard of, where that is what matters."""
+
+    text: str
+    bad: bool = False
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One migration. `rate` is in rows a second, None where nothing was committed lately."""
+
+    m: MigrationStatus
+    rate: float | None
+
+    @property
+    def going(self) -> bool:
+        """Whether a runner works on it now."""
+        return is_going(self.m)
+
+    @property
+    def done(self) -> int:
+        """Rows that are finished: as its runner sees it while it goes."""
+        pulse = self.m.pulse
+        return pulse.done if pulse is not None and pulse.done is not None else self.m.records_processed
+
+    @property
+    def total(self) -> int | None:
+        """Of how many, while that is of interest."""
+        return self.m.pulse.total if self.m.pulse is not None else None
+
+    @property
+    def phase(self) -> str:
+        """What its runner does now."""
+        return self.m.pulse.phase or "" if self.m.pulse is not None and self.going else ""
+
+    @property
+    def pace(self) -> str:
+        """How fast it goes, and how long that takes."""
+        if not self.going or self.rate is None:
+            return ""
+        left = figures.time_left(self.done, self.total, self.rate)
+        return f"{wording.speed(self.rate)}, {left}" if left else wording.speed(self.rate)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know beside the status: without what other columns say."""
+        elsewhere = ("stale", f"{self.m.issues:,} {wording.left(self.m.status)}", wording.waits_for(self.m))
+        return [note for note in wording.notes(self.m) if note not in elsewhere]
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """Why it stands as it does, and what to do about it."""
+        return list(_reasons(self.m))
+
+
+def is_going(m: MigrationStatus) -> bool:
+    """Whether a runner works on it now."""
+    return m.status is Status.RUNNING and not m.stale
+
+
+def needs_attention(m: MigrationStatus) -> bool:
+    """Whether it stays as it is until a person decides: failed, paused, or its runner is gone."""
+    return m.status in (Status.FAILED, Status.PAUSED) or m.stale
+
+
+def _reasons(m: MigrationStatus) -> Iterator[Reason]:
+    if m.stale:
+        yield _stale(m)
+    elif is_going(m) and m.pulse is not None and m.pulse.waiting:
+        yield Reason(f"Waiting: {m.pulse.waiting}")
+    if m.error and m.status in (Status.FAILED, Status.PAUSED):
+        yield Reason(first_line(m.error), bad=m.status is Status.FAILED and not m.cancelled)
+    if m.waits_for:
+        yield Reason(f"Waits for {', '.join(m.waits_for)}, which no run would do by itself.")
+
+
+def _stale(m: MigrationStatus) -> Reason:
+    heard = m.pulse.at if m.pulse is not None else None
+    what = "Its runner stopped at a clean checkpoint." if m.interrupted else "Its runner is gone."
+    return Reason(f"{what} Run it again: it goes on from there.", at=heard)
+
+
+def first_line(text: str) -> str:
+    """The first line of an error, shortened."""
+    line = next((line for line in text.strip().splitlines() if line.strip()), "")
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}…"
