@@ -124,11 +124,12 @@ def test_it_says_when_the_session_is_over(signed_in: Page, server: Served, watch
 
 
 def test_it_keeps_nobody_out(signed_in: Page, server: Served) -> None:
+    rehearsed = start(server, "/run/002-increment", dryRun=True, full=True)
     ended = start(server, "/run/001-mark")
     with gated() as gate:
         running = begin(server)
         assert gate.reached.wait(PATIENCE)
-        for run_id in ended, running:
+        for run_id in rehearsed, ended, running:
             open_run(signed_in, server, run_id)
             assert violations(signed_in) == []
             assert sticking_out(signed_in) == []

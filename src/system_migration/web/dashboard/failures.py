@@ -7,6 +7,7 @@ from http import HTTPStatus
 from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
@@ -21,6 +22,8 @@ from system_migration.web.problems import log_of, problem_of
 LONGEST_QUERY = 6_000
 """Servers refuse addresses that are much longer."""
 _UNKNOWN = "There is none of this name here. The overview lists the migrations, the history their runs."
+
+_MISTYPED = "The address asks for something that this page does not have. Take away what is behind the question mark."
 
 
 def page_route(desk: Desk) -> type[APIRoute]:
@@ -52,8 +55,14 @@ async def failure(desk: Desk, request: Request, error: Exception) -> Response:
         return await _page(desk, request, error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail))
     log_of(error)
     problem = problem_of(error)
-    detail = _UNKNOWN if isinstance(error, UnknownMigration | UnknownRun) else problem.detail
-    return await _page(desk, request, problem.status, problem.title, detail)
+    return await _page(desk, request, problem.status, problem.title, _detail(error) or problem.detail)
+
+
+def _detail(error: Exception) -> str | None:
+    """What the API words for programs, worded for a person."""
+    if isinstance(error, UnknownMigration | UnknownRun):
+        return _UNKNOWN
+    return _MISTYPED if isinstance(error, RequestValidationError) else None
 
 
 async def _page(desk: Desk, request: Request, status: int, title: str, detail: str) -> Response:
