@@ -92,7 +92,6 @@ def test_no_time_at_all_is_no_rate_and_no_durations() -> None:
     assert speeds(at_once) == []
     assert rate_chart([], BEGIN) is None
     assert duration_chart(at_once) is None
-    assert recent_rate(at_once, at_once[-1].committed_at) is None
     assert speeds([]) == []
     assert duration_chart([]) is None
     assert recent_rate([], BEGIN) is None
@@ -142,6 +141,7 @@ def test_only_the_last_minute_counts_in_the_present_rate() -> None:
     assert recent_rate(batches, BEGIN + timedelta(seconds=109)) == pytest.approx(100)
     assert recent_rate(batches, BEGIN + timedelta(seconds=129)) == pytest.approx(1000 / 30)
     assert recent_rate(batches, BEGIN + timedelta(seconds=300)) is None
+    assert recent_rate([batch(1.0, seconds=0.001)], BEGIN + timedelta(seconds=1)) == 100
 
 
 @pytest.mark.parametrize(

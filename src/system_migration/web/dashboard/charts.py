@@ -18,6 +18,8 @@ SPAN = 1000
 _BUCKETS = 48
 _SHORTEST = 0.005
 _WIDEST_BAR = 60.0
+_LEAST_SECONDS = 1.0
+"""What was done in less says little of a second."""
 _ROUND = (1, 2, 2.5, 5, 10)
 
 
@@ -104,7 +106,7 @@ def recent_rate(batches: Sequence[Batch], now: datetime, seconds: float = 60.0) 
     if not last:
         return None
     took = (now - min(_began(each) for each in last)).total_seconds()
-    return sum(each.rows for each in last) / took if took >= _SHORTEST else None
+    return sum(each.rows for each in last) / max(took, _LEAST_SECONDS)
 
 
 def rate_chart(found: Sequence[Speed], end: datetime) -> Chart | None:
