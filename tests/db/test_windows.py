@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
@@ -195,3 +196,17 @@ def test_batches_are_listed_newest_first(engine: Engine) -> None:
     assert running.batches("001-fill", run_id="another") == []
     execute(engine, "UPDATE system_migration_ledger SET batches = 7")
     assert {batch.batches for batch in running.batches("001-fill")} == {7}
+
+
+@pytest.mark.databases("sqlite")
+def test_the_writing_of_a_batch_is_a_part_of_its_duration(engine: Engine) -> None:
+    make_numbers(engine, 6)
+    running = migrator(engine, Fill)
+
+    def slowly(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE number"):
+            time.sleep(0.02)
+
+    sa.event.listen(running._database.engine, "before_cursor_execute", slowly)
+    running.run("001-fill", RunOptions(batch_size=2, workers=1))
+    assert min(batch.seconds for batch in running.batches("001-fill")) >= 0.02

@@ -35,6 +35,15 @@ def buttons(page: httpx.Response) -> list[str]:
     return re.findall(r'id="verb-([a-z-]+)"', page.text)
 
 
+def press(browser: httpx.Client, page: httpx.Response, verb: str) -> httpx.Response:
+    """Send the form of a button with all that it brings along, and go where it leads."""
+    found = re.search(rf'<form method="post" action="([^"]*/{verb})">(.*?)</form>', page.text, re.DOTALL)
+    assert found is not None, f"no button {verb}"
+    fields = dict(re.findall(r'name="([^"]+)" value="([^"]*)"', found[2]))
+    url = str(browser.base_url).removesuffix("/migrations/") + found[1]
+    return browser.post(url, data=fields, follow_redirects=True)
+
+
 def assert_harmless(page: httpx.Response) -> None:
     """Nothing that was written by others acts, in a browser or in a terminal that shows the source."""
     assert "<script>alert" not in page.text

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from system_migration import BatchMigration, Migration, MigrationContext, MigrationResult, Row, RowIssue
 from system_migration.store import tables
-from tests.web.screens import ODD, ODD_SHOWN, assert_harmless, buttons, part, questions, words
-from tests.web.serving import Served, served
+from tests.web.screens import ODD, ODD_SHOWN, assert_harmless, buttons, part, press, questions, words
+from tests.web.serving import PATIENCE, Served, gated, served, wait_until_ended
 from tests.web.test_following import running_elsewhere
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -134,6 +134,56 @@ def test_a_verification_says_how_it_ended(items: sa.Engine) -> None:
     assert "later run" not in words(page)
 
 
+@pytest.mark.databases("sqlite")
+def test_its_buttons_lead_back_to_it(items: sa.Engine) -> None:
+    with served(items) as server, server.browser() as browser, running_elsewhere(items) as run_id:
+        page = press(browser, browser.get(f"/runs/{run_id}"), "pause")
+        assert page.url.path == f"/migrations/runs/{run_id}"
+        assert "The pause was asked for; the runner obeys within a batch." in words(page)
+        assert "pause asked for by ada" in words(part(page, "state"))
+        assert 'data-announce="This run: running, pause asked for"' in page.text
+        assert buttons(page) == ["resume", "cancel"]
+        page = press(browser, page, "resume")
+        assert page.url.path == f"/migrations/runs/{run_id}"
+        assert buttons(page) == ["pause", "cancel"]
+
+
+@pytest.mark.databases("sqlite")
+def test_what_starts_something_in_production_is_asked_first(items: sa.Engine) -> None:
+    with served(items, environment="production") as server:
+        page = screen(server, start(server, "/run/002-increment", confirm="production"))
+    assert {"retry", "verify"} <= set(buttons(page))
+    assert 'action="/migrations/m/002-increment/retry"' not in page.text
+    assert 'href="/migrations/m/002-increment/start?verb=retry&amp;' in page.text
+    assert 'action="/migrations/m/002-increment/verify"' in page.text  # changes nothing
+
+
+@pytest.mark.databases("sqlite")
+def test_a_dry_run_of_this_server_can_be_cancelled(items: sa.Engine) -> None:
+    with served(items) as server, server.browser() as browser, server.client() as client, gated(1) as gate:
+        run_id = client.post("/run/002-increment", params={"dryRun": True}).json()["run"]["id"]
+        assert gate.reached.wait(PATIENCE)
+        page = browser.get(f"/runs/{run_id}")
+        assert "Dry run of 002-increment" in words(page)
+        assert buttons(page) == ["cancel"]
+        page = press(browser, page, "cancel")
+        assert page.url.path == f"/migrations/runs/{run_id}"
+        assert "The cancellation was asked for" in words(page)
+        gate.opened.set()
+        wait_until_ended(client, run_id)
+        assert "cancel" not in buttons(browser.get(f"/runs/{run_id}"))
+
+
+@pytest.mark.databases("sqlite")
+def test_a_rehearsal_leads_to_what_it_rehearsed(items: sa.Engine) -> None:
+    with served(items) as server:
+        assert buttons(screen(server, start(server, "/run/001-mark", dryRun=True))) == ["run"]
+        start(server, "/run/001-mark")
+        page = screen(server, start(server, "/rollback/001-mark", dryRun=True))
+        assert buttons(page) == ["rollback"]
+        assert "Changes in the journal" in words(page)
+
+
 @pytest.fixture(scope="module")
 def telling(api: Served) -> Iterator[Served]:
     """A server whose migrations say much, with a failed run of 250 lines."""
@@ -220,6 +270,7 @@ def test_what_is_not_there_is_a_page(api: Served) -> None:
             assert answer.status_code == status, path
             assert "Back to the overview" in answer.text
             assert "loud" not in answer.text
+            assert ("behind the question mark" in answer.text) == (status == 422)
 
 
 def test_it_is_for_developers_only(api: Served) -> None:

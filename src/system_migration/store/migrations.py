@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -15,14 +16,15 @@ from sqlalchemy import (
     Connection,
     FromClause,
     RowMapping,
+    Select,
     Subquery,
     and_,
+    bindparam,
     case,
     cast,
     func,
     insert,
     inspect,
-    literal,
     null,
     select,
     update,
@@ -117,11 +119,24 @@ def snapshot(
     With `only`, that of the migration of this name alone. Columns named in `lacking`, which older tracking tables do
     not have yet, read as NULL.
     """
+    values = {"chosen": environment} if only is None else {"chosen": environment, "only": only}
+    found = connection.execute(_everything(only is not None, frozenset(lacking)), values).mappings().all()
+    if not found:
+        return Snapshot(None, environment, {})
+    first = found[0]
+    binding = Binding(first["schema_version"], first["bound_environment"], Fingerprint(first["place"], first["body"]))
+    rows = {row["name"]: _row(row) for row in found if row["name"] is not None}
+    return Snapshot(binding, environment or binding.environment, rows)
+
+
+@lru_cache(maxsize=4)
+def _everything(only: bool, lacking: frozenset[str]) -> Select[Any]:
+    """The SELECT of `snapshot`, built once: every verb asks it several times. With `only`, it takes a name."""
     meta, run, lease = tables.meta, tables.run.c, tables.lease.c
-    chosen = func.coalesce(literal(environment, tables.meta.c.environment.type), meta.c.environment)
+    chosen = func.coalesce(bindparam("chosen", type_=meta.c.environment.type), meta.c.environment)
     wanted = migration.environment == chosen
-    if only is not None:
-        wanted &= migration.name == only
+    if only:
+        wanted &= migration.name == bindparam("only")
     running = _running(chosen, only)
     source = (
         meta.outerjoin(tables.migration, wanted)
@@ -129,7 +144,7 @@ def snapshot(
         .outerjoin(tables.lease, and_(lease.environment == chosen, lease.name == migration.name))
         .outerjoin(running, running.c.name == migration.name)
     )
-    query = select(
+    return select(
         meta.c.schema_version,
         meta.c.environment.label("bound_environment"),
         meta.c.place,
@@ -147,16 +162,9 @@ def snapshot(
         lease.released,
         *(null().label(name) if name in lacking else lease[name] for name in ("pulse", "pulse_at")),
     ).select_from(source)
-    found = connection.execute(query).mappings().all()
-    if not found:
-        return Snapshot(None, environment, {})
-    first = found[0]
-    binding = Binding(first["schema_version"], first["bound_environment"], Fingerprint(first["place"], first["body"]))
-    rows = {row["name"]: _row(row) for row in found if row["name"] is not None}
-    return Snapshot(binding, environment or binding.environment, rows)
 
 
-def _running(environment: ColumnElement[str], only: str | None) -> Subquery:
+def _running(environment: ColumnElement[str], only: bool) -> Subquery:
     """What the runs that are under way have done so far: the ledger knows, and nobody copies it before the end.
 
     Joined, and not asked for beside each row: PostgreSQL would expect to ask for every row, and compile the whole query
@@ -173,7 +181,7 @@ def _running(environment: ColumnElement[str], only: str | None) -> Subquery:
         changed.correlate(going).scalar_subquery().label("changed_so_far"),
         held.correlate(going).scalar_subquery().label("held_so_far"),
     ).where(going.c.environment == environment, going.c.status == Status.RUNNING.value)
-    return (query if only is None else query.where(going.c.name == only)).subquery()
+    return (query.where(going.c.name == bindparam("only")) if only else query).subquery()
 
 
 def _same_generation(columns: Any, going: FromClause) -> list[ColumnElement[bool]]:

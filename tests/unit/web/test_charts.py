@@ -92,10 +92,9 @@ def test_no_time_at_all_is_no_rate_and_no_durations() -> None:
     assert speeds(at_once) == []
     assert rate_chart([], BEGIN) is None
     assert duration_chart(at_once) is None
-    assert recent_rate(at_once) is None
     assert speeds([]) == []
     assert duration_chart([]) is None
-    assert recent_rate([]) is None
+    assert recent_rate([], BEGIN) is None
 
 
 def test_unmeasured_durations_still_have_a_rate() -> None:
@@ -138,7 +137,11 @@ def test_sums_of_old_batches_are_not_drawn() -> None:
 
 
 def test_only_the_last_minute_counts_in_the_present_rate() -> None:
-    assert recent_rate([batch(1, rows=10**6), *(batch(100 + at) for at in range(10))]) == pytest.approx(100)
+    batches = [batch(1, rows=10**6), *(batch(100 + at) for at in range(10))]
+    assert recent_rate(batches, BEGIN + timedelta(seconds=109)) == pytest.approx(100)
+    assert recent_rate(batches, BEGIN + timedelta(seconds=129)) == pytest.approx(1000 / 30)
+    assert recent_rate(batches, BEGIN + timedelta(seconds=300)) is None
+    assert recent_rate([batch(1.0, seconds=0.001)], BEGIN + timedelta(seconds=1)) == 100
 
 
 @pytest.mark.parametrize(

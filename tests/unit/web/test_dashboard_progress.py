@@ -11,7 +11,7 @@ from system_migration.web.dashboard.progress import progress_of
 
 BEGIN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RUN = Run("id", "001-mark", RunKind.RUN, None, 1, "ada", "host", BEGIN, None, 0, 0, None)
-PULSE = Pulse(BEGIN, "migrating", 1_500, 6_000, None, 100, 1)
+PULSE = Pulse(BEGIN + timedelta(seconds=10), "migrating", 1_500, 6_000, None, 100, 1)
 TALLY = Tally(1_500, 1_400, 50, 25, 5, 20)
 GOING = Followed(RUN, "running", None, None, TALLY, PULSE)
 
@@ -42,6 +42,18 @@ def test_a_stale_run_has_no_rate_and_no_time_left() -> None:
     found = progress_of(replace(GOING, state="stale"), batches())
     assert found.in_words == "1,500 of 6,000 rows · 25 %"
     assert not found.going
+
+
+def test_a_run_that_stands_still_has_no_speed() -> None:
+    later = replace(PULSE, at=BEGIN + timedelta(minutes=5))
+    assert progress_of(replace(GOING, pulse=later), batches()).in_words == "1,500 of 6,000 rows · 25 %"
+
+
+def test_a_killed_runner_had_done_what_is_committed() -> None:
+    before = replace(PULSE, done=200)
+    assert progress_of(replace(GOING, state="stale", pulse=before), []).done == 1_480
+    of_a_retry = replace(PULSE, done=20, total=25)
+    assert progress_of(replace(GOING, state="stale", pulse=of_a_retry), []).done == 20
 
 
 def test_an_ended_run_says_what_it_did_and_how_long_it_took() -> None:

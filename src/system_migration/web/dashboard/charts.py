@@ -18,6 +18,8 @@ SPAN = 1000
 _BUCKETS = 48
 _SHORTEST = 0.005
 _WIDEST_BAR = 60.0
+_LEAST_SECONDS = 1.0
+"""What was done in less says little of a second."""
 _ROUND = (1, 2, 2.5, 5, 10)
 
 
@@ -95,14 +97,16 @@ def _spread(rows: list[float], batch: Batch, begin: float, length: float) -> Non
         rows[number] += batch.rows * max(0.0, min(1.0, share))
 
 
-def recent_rate(batches: Sequence[Batch], seconds: float = 60.0) -> float | None:
-    """Rows a second in the last of these batches, oldest first, over about so long; None where nothing can be told."""
-    if not batches:
+def recent_rate(batches: Sequence[Batch], now: datetime, seconds: float = 60.0) -> float | None:
+    """Rows a second over about so long until `now`; None where nothing can be told.
+
+    `batches` are oldest first. A run that is younger counts from its first one on.
+    """
+    last = [each for each in batches if (now - each.committed_at).total_seconds() <= seconds]
+    if not last:
         return None
-    newest = batches[-1].committed_at
-    last = [each for each in batches if (newest - each.committed_at).total_seconds() <= seconds]
-    took = (newest - min(_began(each) for each in last)).total_seconds()
-    return sum(each.rows for each in last) / took if took >= _SHORTEST else None
+    took = (now - min(_began(each) for each in last)).total_seconds()
+    return sum(each.rows for each in last) / max(took, _LEAST_SECONDS)
 
 
 def rate_chart(found: Sequence[Speed], end: datetime) -> Chart | None:

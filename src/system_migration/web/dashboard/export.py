@@ -19,7 +19,7 @@ from system_migration.records import Issue
 from system_migration.web.problems import log_of
 
 MEDIA_TYPE = "text/csv; charset=utf-8; header=present"
-PORTION = 2_000
+PORTION = 10_000
 """Rows in memory at once."""
 _HEADING = ("Key", "Code", "Message", "Held since (UTC)")
 _FORMULA = re.compile(r"[=+\-@\t\r＝＋－＠]")

@@ -22,6 +22,8 @@ from system_migration.web.problems import log_of, problem_of
 LONGEST_QUERY = 6_000
 """Servers refuse addresses that are much longer."""
 
+_MISTYPED = "The address asks for something that this page does not have. Take away what is behind the question mark."
+
 
 def page_route(desk: Desk) -> type[APIRoute]:
     """A class of routes whose every failure is a page, or leads to the sign-in."""
@@ -62,7 +64,7 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, UnknownMigration | UnknownRun):
         return "There is none of this name here. The overview lists the migrations, the history their runs."
     if isinstance(error, RequestValidationError):
-        return "The address has a part that cannot be read. Go on from the overview."
+        return _MISTYPED
     return ""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from system_migration import wording
-from system_migration.records import Batch, Followed
+from system_migration.records import Batch, Followed, Pulse
 from system_migration.web.dashboard import charts, figures
 
 
@@ -44,13 +44,29 @@ def progress_of(followed: Followed, batches: Sequence[Batch]) -> Progress:
     """How far it is. `batches` are its newest, oldest first."""
     tally, pulse, run = followed.progress, followed.pulse, followed.run
     committed = tally.changed + tally.unchanged + tally.held + tally.vanished
-    done = pulse.done if pulse is not None and pulse.done is not None else committed
     going = followed.state == "running"
     took = seconds_between(run.started_at, run.finished_at)
     if followed.ended:
         return Progress(committed or run.records_processed, None, None, going=False, took=took)
-    rate = charts.recent_rate(batches) if going else None
-    return Progress(done, pulse.total if pulse is not None else None, rate, going, took)
+    total = pulse.total if pulse is not None else None
+    return Progress(_done(pulse, committed, going=going), total, _rate(pulse, batches) if going else None, going, took)
+
+
+def _done(pulse: Pulse | None, committed: int, *, going: bool) -> int:
+    """What the runner says. One that was killed had no time to say all: then what is committed, if that can be it."""
+    if pulse is None or pulse.done is None:
+        return committed
+    if going or pulse.total is None or committed > pulse.total:
+        return pulse.done
+    return max(pulse.done, committed)
+
+
+def _rate(pulse: Pulse | None, batches: Sequence[Batch]) -> float | None:
+    """How fast it is until the newest news of it, of whichever kind, so that a run that stands still has no speed."""
+    if not batches:
+        return None
+    newest = batches[-1].committed_at
+    return charts.recent_rate(batches, max(newest, pulse.at) if pulse is not None else newest)
 
 
 def seconds_between(begin: datetime, end: datetime | None) -> float | None:

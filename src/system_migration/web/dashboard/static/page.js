@@ -4,15 +4,13 @@
 
 const PAUSE = 1000; // milliseconds between two looks
 const AGAIN = 5000; // until a stream that was refused is asked for once more
-const STOPS = "a[href], button, summary, input, select, textarea, [tabindex]";
 const freshness = document.getElementById("freshness");
 const announce = document.getElementById("announce");
 const zones = document.getElementById("switch-zone");
-const shape = { dateStyle: "medium", timeStyle: "medium" };
-const zoned = new Intl.DateTimeFormat(undefined, shape);
-const universal = new Intl.DateTimeFormat(undefined, { ...shape, timeZone: "UTC" });
+const form = { dateStyle: "medium", timeStyle: "medium" };
+const zoned = new Intl.DateTimeFormat(undefined, form);
+const universal = new Intl.DateTimeFormat(undefined, { ...form, timeZone: "UTC" });
 let inUtc = false;
-const taken = new WeakMap(); // by region, what was last taken over: what a reader has opened in it is no news
 
 function localise(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
@@ -47,33 +45,42 @@ function regions(root) {
 // A region with forms has new tokens each time: its data-version says whether anything else is new.
 function isNew(old, now) {
   if (now.dataset.version) return old.dataset.version !== now.dataset.version;
-  return taken.get(old) !== now.innerHTML;
+  return !old.isEqualNode(now);
 }
 
-// Whoever is copying something out of a region keeps it as it is until they are done.
-function isSelected(old) {
-  const selection = document.getSelection();
-  return !selection.isCollapsed && selection.containsNode(old, true);
+function alike(old, now) {
+  return old.nodeName === now.nodeName && old.id === now.id && old.dataset?.key === now.dataset?.key;
 }
 
+// Changes what is there into what should be, in place: focus, selection, scrolling and open details stay as they are.
+function become(old, now) {
+  if (!(old instanceof Element)) {
+    if (old.data !== now.data) old.data = now.data;
+    return;
+  }
+  for (const { name, value } of now.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const { name } of [...old.attributes]) if (!now.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  let next = old.firstChild;
+  for (const child of [...now.childNodes]) {
+    const kept = child.dataset?.key ? [...old.children].find((each) => alike(each, child)) : next;
+    if (kept && alike(kept, child)) {
+      if (kept !== next) old.insertBefore(kept, next);
+      else next = next.nextSibling;
+      become(kept, child);
+    } else {
+      old.insertBefore(child, next);
+    }
+  }
+  while (next) { const last = next; next = next.nextSibling; last.remove(); }
+}
+
+// Where what has the focus is gone, the focus stays at its place, and does not go to the top of the page.
 function take(old, now) {
-  const active = old.contains(document.activeElement) ? document.activeElement : null;
-  const scrolled = [...old.querySelectorAll(".scroll, pre")].map((each) => [each.scrollLeft, each.scrollTop]);
-  const open = [...old.querySelectorAll("details")].map((each) => each.open);
-  taken.set(old, now.innerHTML);
-  old.replaceChildren(...now.childNodes);
-  if (now.dataset.version) old.dataset.version = now.dataset.version;
-  old.querySelectorAll("details").forEach((each, i) => { if (open[i]) each.open = true; });
-  old.querySelectorAll(".scroll, pre").forEach((each, i) => scrolled[i] && each.scrollTo(...scrolled[i]));
-  if (active) refocus(old, active);
-}
-
-// The focus stays on the same thing; where that is gone, at the place where it was, never at the top of the page.
-function refocus(region, was) {
-  const alike = (each) => (was.id ? each.id === was.id : each.textContent === was.textContent);
-  const now = [...region.querySelectorAll(STOPS)].find((each) => each.tagName === was.tagName && alike(each));
-  if (!now) region.tabIndex = -1;
-  (now ?? region).focus({ preventScroll: true });
+  const focused = old.contains(document.activeElement);
+  become(old, now);
+  if (!focused || old.contains(document.activeElement)) return;
+  old.tabIndex = -1;
+  old.focus({ preventScroll: true });
 }
 
 function stateOf(root) {
@@ -86,7 +93,7 @@ function announceChange(state) {
 }
 
 // Only what the reader is not typing in is replaced: forms with fields stand outside of the live regions.
-// Answers "out" when the session is over, "later" when something new could not be taken over yet.
+// Answers "out" when the session is over, "later" when the server has no page for us just now.
 async function refresh() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
   if (answer.type === "opaqueredirect" || answer.status === 401 || answer.status === 403) {
@@ -97,14 +104,11 @@ async function refresh() {
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   localise(fresh);
   announceChange(stateOf(fresh));
-  let result = "done";
   for (const now of regions(fresh)) {
     const old = document.querySelector(`[data-live="${CSS.escape(now.dataset.live)}"]`);
-    if (!old || !isNew(old, now)) continue;
-    if (isSelected(old)) result = "later";
-    else take(old, now);
+    if (old && isNew(old, now)) take(old, now);
   }
-  return result;
+  return "done";
 }
 
 // While nobody sees the page it has no stream: a browser allows a server only a few of them, for all tabs together.
@@ -183,5 +187,4 @@ function chooseRows(form) {
 localise(document);
 tellZone();
 document.querySelectorAll("form[data-choose]").forEach(chooseRows);
-for (const region of regions(document)) taken.set(region, region.innerHTML);
 if (document.body.dataset.stream) follow(document.body.dataset.stream);
