@@ -59,7 +59,9 @@ class Tracked:
         def ask(connection: Connection) -> _T:
             try:
                 return question(connection, ())
-            except DBAPIError:
+            except DBAPIError as error:
+                if self._database.dialect.fault(error) is Fault.NO_TABLE:
+                    raise  # older tables lack columns, but none of those that are asked here
                 binding = tracking.find_binding(self._database)
                 absent = upgrades.lacking(binding.schema_version) if binding is not None else set()
                 if not absent:

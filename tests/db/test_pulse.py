@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import Engine, event, select, text
+from sqlalchemy import Engine, create_engine, event, select, text
 
-from system_migration import MigrationContext, Migrator, Registry, RunOptions, Settings
+from system_migration import Migration, MigrationContext, MigrationResult, Migrator, Registry, RunOptions, Settings
+from system_migration.batching.pace import Pace
 from system_migration.errors import Interrupted, Paused
 from system_migration.lease import HeldLease, ensure_row
 from system_migration.records import Pulse
@@ -197,10 +199,12 @@ def other(engine: Engine) -> Iterator[Migrator]:
 
 
 @contextmanager
-def at_work(engine: Engine, work: Callable[[Migrator], Any], migration: type[Increment] = Increment) -> Iterator[None]:
+def at_work(
+    engine: Engine, work: Callable[[Migrator], Any], *migrations: type[Migration], rows: int = 20
+) -> Iterator[None]:
     """Something that goes on in a thread, under a migrator of its own. It is stopped with the block."""
-    make_items(engine)
-    with Migrator(engine, Registry([migration]), BRISK, executed_by="cli") as runner:
+    make_items(engine, rows)
+    with Migrator(engine, Registry(migrations or [Increment]), BRISK, executed_by="cli") as runner:
 
         def go() -> None:
             with suppress(Paused, Interrupted):
@@ -264,6 +268,87 @@ def test_a_reason_to_wait_appears_and_is_over_when_rows_move(engine: Engine, oth
         pulse = see(other, lambda pulse: pulse.waiting is None)
         assert (pulse.phase, pulse.done, pulse.total) == ("migrating", 5, 20)
         gate.opened.set()
+
+
+@pytest.mark.databases("sqlite")
+def test_that_a_run_is_slow_is_no_reason_to_wait(
+    engine: Engine, other: Migrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "note", lambda *_: "slow: for a reason")
+    options = RunOptions(batch_size=5, workers=1)
+    with gated(row=8) as gate, at_work(engine, lambda runner: runner.run(options=options)):
+        assert see(other, lambda pulse: pulse.done == 5).waiting is None
+        gate.opened.set()
+
+
+@pytest.mark.databases("sqlite")
+def test_the_size_of_a_batch_is_the_one_that_it_has_come_to(engine: Engine, other: Migrator) -> None:
+    options = RunOptions(workers=1, max_issues=1)
+    with gated(row=700) as gate, at_work(engine, lambda runner: runner.run(options=options), rows=800):
+        assert gate.reached.wait(PATIENCE)  # in the second batch: the first one was measured
+        assert see(other, lambda pulse: pulse.done == 500).batch_size == 600
+        gate.opened.set()
+
+
+@pytest.mark.databases("postgresql", "mariadb")  # on SQLite nobody else writes while `up` is in its transaction
+def test_an_up_says_how_far_it_is(engine: Engine, other: Migrator) -> None:
+    opened = threading.Event()
+
+    class Up(Migration):
+        name = "001-up"
+
+        def up(self, context: MigrationContext) -> MigrationResult:
+            context.progress(7)
+            assert opened.wait(PATIENCE)
+            return MigrationResult()
+
+    with at_work(engine, lambda runner: runner.run(), Up):
+        pulse = see(other, lambda pulse: pulse.done is not None)
+        assert (pulse.phase, pulse.done, pulse.total) == ("migrating", 7, None)
+        opened.set()
+
+
+@pytest.mark.databases("sqlite")
+def test_of_several_dry_runs_each_speaks_for_itself(engine: Engine, other: Migrator) -> None:
+    class Later(Increment):
+        name = "003-later"
+
+        def transform(self, row: Any) -> dict[str, Any]:
+            reached.set()
+            assert opened.wait(PATIENCE)
+            return {}
+
+    reached, opened = threading.Event(), threading.Event()
+    with at_work(engine, lambda runner: runner.dry_run(), Increment, Later):
+        assert reached.wait(PATIENCE)
+        pulse = see(other, lambda pulse: pulse.phase == "dry run")
+        assert (pulse.done, pulse.total) == (None, None)
+        opened.set()
+
+
+@pytest.mark.databases("sqlite")
+def test_a_verification_that_had_to_wait_is_known_to_go_on(engine: Engine, other: Migrator, tmp_path: Path) -> None:
+    """Its rows do not move, and it begins no phase."""
+    reached, opened, waited = threading.Event(), threading.Event(), list[bool]()
+
+    def meet_a_lock() -> None:
+        busy = create_engine(f"sqlite:///{tmp_path / 'busy.sqlite'}", connect_args={"timeout": 0})
+        with busy.connect() as one, busy.connect() as two:
+            one.exec_driver_sql("BEGIN IMMEDIATE")
+            two.exec_driver_sql("BEGIN IMMEDIATE")
+
+    class Checked(Increment):
+        def check(self, row: Any) -> bool:
+            if not waited:
+                waited.append(True)
+                meet_a_lock()
+            reached.set()
+            return opened.wait(PATIENCE)
+
+    with at_work(engine, lambda runner: runner.run(), Checked):
+        assert reached.wait(PATIENCE)
+        assert see(other, lambda pulse: pulse.phase == "verifying").waiting is None
+        opened.set()
 
 
 @pytest.mark.parametrize("look", ["dry run", "verify"])

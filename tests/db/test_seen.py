@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from system_migration import Migrator, Row, RowIssue, RunOptions, Status
 from system_migration.errors import ChangedMeanwhile, Interrupted, MigrationFailed
@@ -153,6 +154,48 @@ def test_who_comes_later_is_told_what_happened(engine: Engine, verb: str) -> Non
     ):
         act(shared.acting_as("bob", seen=seen))
     assert rows_of(engine, "SELECT COUNT(*) FROM system_migration_event") == before
+
+
+@contextmanager
+def just_before(statement: str, act: Callable[[], Any]) -> Iterator[None]:
+    """Let something be done and committed when another one's statement is on its way, whose transaction is open."""
+    done: list[bool] = []
+
+    def hear(_c: Any, _cursor: Any, said: str, _p: Any, _x: Any, _many: bool) -> None:
+        if said.startswith(statement) and not done:
+            done.append(True)
+            act()
+
+    event.listen(Engine, "before_cursor_execute", hear)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", hear)
+    assert done
+
+
+SERVERS = pytest.mark.databases("postgresql", "mariadb")  # on SQLite nobody gets in between
+
+
+@SERVERS
+def test_a_request_in_the_last_moment_is_seen(engine: Engine) -> None:
+    with held_up(engine, Fill):
+        shared, other = migrator(engine, Fill), migrator(engine, Fill)
+        seen = revision(shared)
+        with just_before("UPDATE system_migration_migration", lambda: other.acting_as("ada", seen=seen).cancel(NAME)):
+            with pytest.raises(ChangedMeanwhile, match="RUNNING now: ada asked it to end"):
+                shared.acting_as("bob", seen=seen).pause(NAME)
+
+
+@SERVERS
+@pytest.mark.parametrize("verb", ["skip", "run"])
+def test_the_first_row_is_made_by_one_of_two(engine: Engine, verb: str) -> None:
+    make_numbers(engine, 3)
+    shared, other = pending(engine), migrator(engine, Undoable)
+    act: Act = (lambda m: m.run(NAME)) if verb == "run" else (lambda m: m.skip(NAME, "not here"))
+    with just_before("INSERT INTO system_migration_migration", lambda: other.acting_as("ada").skip(NAME, "first")):
+        with pytest.raises(ChangedMeanwhile, match="SKIPPED now: ada skipped it"):
+            act(shared.acting_as("bob", seen=0))
 
 
 def test_a_request_to_a_run_that_goes_on_is_made_once(engine: Engine) -> None:

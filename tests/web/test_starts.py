@@ -27,10 +27,11 @@ from system_migration import (
 )
 from system_migration.background import Background
 from system_migration.batching import target
-from system_migration.errors import Refused
+from system_migration.errors import ChangedMeanwhile, Refused
 from system_migration.running import requests
 from system_migration.store import tables
 from system_migration.web import asking
+from system_migration.web.starts import Starts, Wanted
 from tests.support.host import wait_for
 from tests.web.serving import (
     ONCE,
@@ -587,6 +588,19 @@ def test_held_rows_are_paged_found_by_key_and_retried(items: sa.Engine, client: 
     answer = client.post("/retry/002-increment", params={"wait": 30})
     assert (answer.status_code, answer.json()["reports"][0]["issues"]) == (200, 1)
     assert changes(items) == ONCE
+
+
+def test_a_start_by_what_is_true_no_longer_comes_to_nothing(items: sa.Engine) -> None:
+    with Migrator(items, Registry([Increment]), Settings(environment="staging")) as migrator:
+        (seen,) = migrator.status().migrations
+        migrator.acting_as("ada").run("002-increment")
+        background = Background(migrator)
+        job = Starts(migrator, background).begin(Wanted("run", "002-increment", seen=seen.revision), "eve")
+        error = job.done.exception(PATIENCE)
+        background.stop()
+    assert isinstance(error, ChangedMeanwhile)
+    assert str(error).startswith("Migration 002-increment is COMPLETED now: the run of ada completed it at ")
+    assert (job.begun.result(PATIENCE), changes(items)) == (None, ONCE)
 
 
 class Doubting(Increment):

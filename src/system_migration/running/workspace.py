@@ -22,8 +22,8 @@ class Workspace:
     """The surroundings of a run, the same for every migration of one call.
 
     `run_ids` has the ids that new attempts are to bear; `origin` says through which door the start came, if it was
-    said. `progress` is one run's own: it remembers what it was told last. `seen` is the revision of the migration by
-    which the actor decided, if that was said.
+    said. `seen` is the revision of the migration by which the actor decided, if that was said. `progress` is one run's
+    own: it remembers what it was told last.
     """
 
     database: Database

@@ -54,7 +54,6 @@ def follow(
         .outerjoin(tables.lease, and_(lease.environment == run.environment, lease.name == _whose_lease()))
     )
     current = migration.run_id == run.id
-    its_lease = or_(current, _only_looks())
     query = (
         select(
             *shown(lacking),
@@ -62,8 +61,8 @@ def follow(
             _held().label("held"),
             case((current, known(migration.request))).label("request"),
             case((current, known(migration.requested_by))).label("requested_by"),
-            case((and_(its_lease, alive()), lease.held_by)).label("held_by"),
-            case((and_(its_lease, run.outcome.is_(None)), known(lease.pulse))).label("pulse"),
+            case((and_(or_(current, _only_looks()), alive()), lease.held_by)).label("held_by"),
+            case((run.outcome.is_(None), known(lease.pulse))).label("pulse"),
             known(lease.pulse_at).label("pulse_at"),
             _newest(tables.log).label("last_line"),
             _newest(tables.event).label("last_event"),

@@ -7,20 +7,24 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    FromClause,
     RowMapping,
+    Select,
+    Subquery,
     and_,
+    bindparam,
     case,
     cast,
     func,
     insert,
     inspect,
-    literal,
     null,
     select,
     update,
@@ -115,24 +119,39 @@ def snapshot(
     With `only`, that of the migration of this name alone. Columns named in `lacking`, which older tracking tables do
     not have yet, read as NULL.
     """
+    values = {"chosen": environment} if only is None else {"chosen": environment, "only": only}
+    found = connection.execute(_everything(only is not None, frozenset(lacking)), values).mappings().all()
+    if not found:
+        return Snapshot(None, environment, {})
+    first = found[0]
+    binding = Binding(first["schema_version"], first["bound_environment"], Fingerprint(first["place"], first["body"]))
+    rows = {row["name"]: _row(row) for row in found if row["name"] is not None}
+    return Snapshot(binding, environment or binding.environment, rows)
+
+
+@lru_cache(maxsize=4)
+def _everything(only: bool, lacking: frozenset[str]) -> Select[Any]:
+    """The SELECT of `snapshot`, built once: every verb asks it several times. With `only`, it takes a name."""
     meta, run, lease = tables.meta, tables.run.c, tables.lease.c
-    chosen = func.coalesce(literal(environment, tables.meta.c.environment.type), meta.c.environment)
+    chosen = func.coalesce(bindparam("chosen", type_=meta.c.environment.type), meta.c.environment)
     wanted = migration.environment == chosen
-    if only is not None:
-        wanted &= migration.name == only
+    if only:
+        wanted &= migration.name == bindparam("only")
+    running = _running(chosen, only)
     source = (
         meta.outerjoin(tables.migration, wanted)
         .outerjoin(tables.run, run.id == migration.run_id)
         .outerjoin(tables.lease, and_(lease.environment == chosen, lease.name == migration.name))
+        .outerjoin(running, running.c.name == migration.name)
     )
-    query = select(
+    return select(
         meta.c.schema_version,
         meta.c.environment.label("bound_environment"),
         meta.c.place,
         meta.c.body,
         *(null().label(column.name) if column.name in lacking else column for column in tables.migration.c),
-        case((migration.status == Status.RUNNING.value, _changed_so_far(chosen))).label("changed_so_far"),
-        case((migration.status == Status.RUNNING.value, _held_so_far(chosen))).label("held_so_far"),
+        running.c.changed_so_far,
+        running.c.held_so_far,
         run.kind.label("run_kind"),
         run.outcome.label("run_outcome"),
         run.intent_at,
@@ -143,40 +162,30 @@ def snapshot(
         lease.released,
         *(null().label(name) if name in lacking else lease[name] for name in ("pulse", "pulse_at")),
     ).select_from(source)
-    found = connection.execute(query).mappings().all()
-    if not found:
-        return Snapshot(None, environment, {})
-    first = found[0]
-    binding = Binding(first["schema_version"], first["bound_environment"], Fingerprint(first["place"], first["body"]))
-    rows = {row["name"]: _row(row) for row in found if row["name"] is not None}
-    return Snapshot(binding, environment or binding.environment, rows)
 
 
-def _changed_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
-    """What a run that is under way has committed: the ledger knows, and nobody copies it before the end."""
-    ledger = tables.ledger.c
-    return (
-        select(func.coalesce(cast(func.sum(ledger.changed), BigInteger), 0))
-        .where(
-            ledger.environment == environment,
-            ledger.name == migration.name,
-            ledger.generation == migration.generation,
-            ledger["pass"] > 0,  # not what a rollback did
-        )
-        .correlate(tables.meta, tables.migration)
-        .scalar_subquery()
+def _running(environment: ColumnElement[str], only: bool) -> Subquery:
+    """What the runs that are under way have done so far: the ledger knows, and nobody copies it before the end.
+
+    Joined, and not asked for beside each row: PostgreSQL would expect to ask for every row, and compile the whole query
+    for a second first.
+    """
+    going, ledger, issue = tables.migration.alias("going"), tables.ledger.c, tables.issue.c
+    changed = select(func.coalesce(cast(func.sum(ledger.changed), BigInteger), 0)).where(
+        *_same_generation(ledger, going),
+        ledger["pass"] > 0,  # not what a rollback did
     )
+    held = select(func.count()).where(*_same_generation(issue, going))
+    query = select(
+        going.c.name,
+        changed.correlate(going).scalar_subquery().label("changed_so_far"),
+        held.correlate(going).scalar_subquery().label("held_so_far"),
+    ).where(going.c.environment == environment, going.c.status == Status.RUNNING.value)
+    return (query.where(going.c.name == bindparam("only")) if only else query).subquery()
 
 
-def _held_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
-    """The rows that are held while a run is under way."""
-    issue = tables.issue.c
-    return (
-        select(func.count())
-        .where(issue.environment == environment, issue.name == migration.name, issue.generation == migration.generation)
-        .correlate(tables.meta, tables.migration)
-        .scalar_subquery()
-    )
+def _same_generation(columns: Any, going: FromClause) -> list[ColumnElement[bool]]:
+    return [columns[name] == going.c[name] for name in ("environment", "name", "generation")]
 
 
 def read(connection: Connection, environment: str, name: str) -> MigrationRow | None:

@@ -57,7 +57,7 @@ def query(environment: str, names: Sequence[str], lacking: Collection[str] = ())
     return (
         select(marked.name, func.sum(marked.rows), func.min(marked.committed_at), func.avg(marked.seconds), now())
         .join(tables.migration, current)
-        .where(marked.batches == 1, marked.committed_at > after(-WINDOW_SECONDS))
+        .where(marked.committed_at > after(-WINDOW_SECONDS))
         .where(or_(marked.compacted.is_(None), marked.committed_at > marked.compacted))
         .group_by(marked.name)
     )

@@ -227,8 +227,12 @@ issue = _table(
     Column("run_id", _Uuid, nullable=False),
     Column("at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("environment", "name", "generation", "key_digest", name=f"pk_{PREFIX}issue"),
+    Index(f"ix_{PREFIX}issue_met", "environment", "name", "generation", "at", "key_digest"),
 )
-"""A row that could not be migrated. Found by the digest of its key, as a key can be longer than an index allows."""
+"""A row that could not be migrated. Found by the digest of its key, as a key can be longer than an index allows.
+
+They are listed in the order they were met: a hundred of a hundred thousand are read by the index.
+"""
 
 event = _table(
     "event",

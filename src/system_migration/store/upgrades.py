@@ -31,7 +31,8 @@ ADDED_COLUMNS: dict[int, dict[Table, tuple[str, ...]]] = {
 _WIDENED: dict[int, dict[Table, tuple[str, ...]]] = {
     2: {tables.ledger: ("rows_read", "changed", "unchanged", "held", "vanished")},
 }
-_ADDED_TABLES: dict[int, tuple[Table, ...]] = {2: (tables.death, tables.journal)}
+_ADDED_TABLES: dict[int, tuple[Table, ...]] = {2: (tables.death, tables.journal), 3: (tables.issue,)}
+"""Tables that each version adds, or gives an index that they lacked."""
 
 
 def lacking(version: int) -> set[str]:
