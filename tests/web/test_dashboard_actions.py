@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from system_migration import Status
+from system_migration import Migration, MigrationContext, MigrationResult, Status
 from system_migration.batching import target
 from system_migration.records import MigrationStatus
 from system_migration.running import requests
 from system_migration.store import leases
 from system_migration.web.asking import Asking
+from system_migration.web.dashboard import actions
 from system_migration.web.dashboard.csrf import FormTokens
 from tests.support.databases import application_engine
 from tests.support.host import wait_for
@@ -580,3 +582,39 @@ def test_a_button_pressed_while_an_ended_run_lets_go_acts(
     monkeypatch.setattr(Asking, "_is_letting_go", let_go)
     ended(server, run_of(send(ada, "rollback", fields(server), {"dryRun": ["false"]})))
     assert (looks, changes(items)) == ([True], UNTOUCHED)
+
+
+def test_a_start_whose_checks_take_long_leads_to_the_migration_where_it_will_appear(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+
+    class Slow(Migration):
+        name = "001-slow"
+
+        def preflight(self, context: MigrationContext) -> None:
+            assert released.wait(PATIENCE)
+
+        def up(self, context: MigrationContext) -> MigrationResult:
+            return MigrationResult()
+
+    monkeypatch.setattr(actions, "BEGIN_SECONDS", 0.05)
+    with served(engine, Slow) as server, server.browser() as ada:
+        form = fields(server, name=Slow.name)
+        answer = send(ada, "run", form, {"dryRun": ["false"]}, name=Slow.name)
+        assert answer.headers["location"] == "/migrations/m/001-slow?said=starting"
+        assert "is just starting it" in text(ada.get("/m/001-slow"))
+        released.set()
+        wait_for(lambda: runs(server) == 1, PATIENCE, "the run")
+        assert run_of(send(ada, "run", form, {"dryRun": ["false"]}, name=Slow.name))
+
+
+def test_a_report_that_cannot_be_kept_is_shown_at_once(engine: sa.Engine) -> None:
+    make_items(engine)
+    reader = sa.create_engine(f"sqlite:///file:{engine.url.database}?mode=ro&uri=true")
+    with served(reader, Undoable) as server, server.browser() as ada:
+        answer = send(ada, "run", fields(server), DRY)
+        assert answer.status_code == 200
+        assert "kept nowhere but on this page" in text(answer)
+        assert "Would be held" in text(answer)
+    reader.dispose()

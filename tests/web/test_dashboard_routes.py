@@ -13,6 +13,7 @@ from tests.web.serving import Served
 RUN = "00000000-0000-4000-8000-000000000000"
 GETS = {
     "",
+    "/",
     "/events",
     "/history",
     "/history/audit",
