@@ -123,6 +123,16 @@ def environments(_: pytest.FixtureRequest, folder: Path) -> tuple[Project, Event
 
 def run_at_work(request: pytest.FixtureRequest, folder: Path) -> tuple[Project, Events]:
     """A run that stands half-way, as long as the page looks at it."""
+    return _half_way(request, folder, "the run goes on to its end", code=0)
+
+
+def run_to_pause(request: pytest.FixtureRequest, folder: Path) -> tuple[Project, Events]:
+    """A run that stands half-way, and obeys when it goes on."""
+    return _half_way(request, folder, "the runner ends its batch", code=1)
+
+
+def _half_way(request: pytest.FixtureRequest, folder: Path, event: str, *, code: int) -> tuple[Project, Events]:
+    """A run that stands half-way until the event, and then ends with the code."""
     project = _phones(folder)
     (project.folder / "gate.py").write_text(GATE, encoding="utf-8")
     file = project.folder / "migrations" / "001_normalize_phones.py"
@@ -134,9 +144,9 @@ def run_at_work(request: pytest.FixtureRequest, folder: Path) -> tuple[Project, 
 
     def go_on(project: Project) -> None:
         project.open("half-way")
-        assert running.end().code == 0
+        assert running.end().code == code
 
-    return project, {"the run goes on to its end": go_on}
+    return project, {event: go_on}
 
 
 def backups(request: pytest.FixtureRequest, folder: Path) -> tuple[Project, Events]:

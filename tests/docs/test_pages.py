@@ -20,6 +20,7 @@ PAGES: dict[str, Stage] = {
     "docs/how-to/monitor-a-run.md": stages.run_at_work,
     "docs/how-to/password-migration.md": stages.passwords,
     "docs/how-to/staged-roll-out.md": stages.environments,
+    "docs/how-to/use-the-page.md": stages.run_to_pause,
     "docs/how-to/when-a-migration-failed.md": stages.bad_phones,
     "docs/how-to/when-it-is-slow.md": stages.phones,
     "docs/how-to/when-verification-failed.md": stages.tampered_phones,

@@ -106,5 +106,13 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_every_picture_is_there_and_described(page: Path) -> None:
+    shown = re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for picture in re.findall(r"<img [^>]*>", shown):
+        assert (page.parent / re.findall(r'src="([^"]+)"', picture)[0]).is_file()
+        assert len(re.findall(r'alt="([^"]+)"', picture)[0]) > 20
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     assert [page.name for page in PAGES if page.parent != ROOT and str(page.relative_to(ROOT)) not in README] == []

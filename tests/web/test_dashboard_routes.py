@@ -67,3 +67,9 @@ def test_every_screen_is_kept_by_no_cache_and_loads_nothing_from_elsewhere(api: 
         for path in sorted(GETS - {"/events"}):
             headers = client.get(address(api, path)).headers
             assert {name: headers.get(name) for name in HEADERS} == HEADERS, path
+
+
+def test_a_slash_too_many_leads_to_a_path_whatever_host_is_named(api: Served) -> None:
+    with api.browser("ada-token") as client:
+        answer = client.get(f"{api.url}/migrations/?all=true", headers={"Host": "elsewhere.example"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/migrations?all=true")
