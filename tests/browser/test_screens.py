@@ -16,6 +16,7 @@ from tests.browser.measuring import sticking_out
 from tests.browser.screenshots import SCREENS, Screen
 from tests.support.hosting import serve_page
 
+UNROLL = "all => all.forEach(area => area.style.maxHeight = 'none')"
 ALL = pytest.mark.parametrize("screen", SCREENS, ids=[screen.name for screen in SCREENS])
 
 
@@ -48,6 +49,7 @@ def test_it_keeps_nobody_out(new_visitor: NewVisitor, stage: Stage, screen: Scre
     if screen.status != 200:
         visitor.watch.expect(f"status of {screen.status}")
     stage.show(visitor.page, screen)
+    visitor.page.locator(".scroll, pre").evaluate_all(UNROLL)  # axe measures no contrast of what is scrolled away
     assert violations(visitor.page) == []
     assert sticking_out(visitor.page) == []
     names = [stop.name for stop in walk(visitor.page)]
