@@ -186,10 +186,17 @@ migrator.close()
 @contextmanager
 def serve_page(project: Project, developer: str = "ada", env: Environ | None = None) -> Iterator[str]:
     """The address of the page, where everybody is that developer. For what has nothing to do with signing in."""
+    with page_host(project, developer, env) as host:
+        yield f"{host.url}/migrations"
+
+
+@contextmanager
+def page_host(project: Project, developer: str = "ada", env: Environ | None = None) -> Iterator[Host]:
+    """The same for who needs its process, too. The page is below `/migrations`."""
     port = free_port()
     project.environ.setdefault("MIGRATIONS", str(project.folder / "migrations"))
     (project.folder / "page.py").write_text(PAGE, encoding="utf-8")
     with project.start("page.py", str(port), developer, program=Path(sys.executable), env=env) as running:
         host = Host(f"http://127.0.0.1:{port}", running)
         host.wait()
-        yield f"{host.url}/migrations"
+        yield host
