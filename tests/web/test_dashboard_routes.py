@@ -23,6 +23,7 @@ GETS = {
     "/m/{name}/start",
     "/runs/{id}",
     "/runs/{id}/events",
+    "/{elsewhere:path}",
 }
 POSTS = {
     f"/m/{{name}}/{verb}"
@@ -39,7 +40,7 @@ def routes(api: Served) -> Iterator[tuple[str, str]]:
 
 
 def address(api: Served, path: str) -> str:
-    return f"{api.url}/migrations{path.format(name='001-mark', id=RUN)}"
+    return f"{api.url}/migrations{path.replace('{elsewhere:path}', 'm/001%2Fmark').format(name='001-mark', id=RUN)}"
 
 
 def test_the_routes_are_these(api: Served) -> None:
@@ -73,3 +74,10 @@ def test_a_slash_too_many_leads_to_a_path_whatever_host_is_named(api: Served) ->
     with api.browser("ada-token") as client:
         answer = client.get(f"{api.url}/migrations/?all=true", headers={"Host": "elsewhere.example"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/migrations?all=true")
+
+
+def test_an_address_that_nobody_knows_is_answered_with_a_page(api: Served) -> None:
+    with api.browser() as client:
+        answer = client.get(f"{api.url}/migrations/m/001%2Fmark")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "There is no page at this address." in answer.text

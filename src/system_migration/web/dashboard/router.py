@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
 
 from system_migration.background import Background
@@ -66,7 +66,12 @@ def create_dashboard(
     add_starting(router, desk)
     add_actions(router, desk)
     add_live(router, desk)
+    router.add_api_route("/{elsewhere:path}", _nowhere)  # last: what no other route knows
     return router
+
+
+def _nowhere() -> Response:
+    raise HTTPException(404, "There is no page at this address. The overview lists the migrations.")
 
 
 async def _static(request: Request) -> Response:
