@@ -27,6 +27,7 @@ from system_migration.store.writers.base import (
     of_one_kind,
     stored_type,
 )
+from system_migration.store.writers.literals_mariadb import Literals
 
 _KNOWN = (type(None), bool, int, float, str, bytes, bytearray, Decimal, date, time, timedelta)
 """What the driver writes as itself: a datetime is a date, too."""
@@ -89,7 +90,6 @@ class MariaDBWriter(Writer):
     def _update(
         self, connection: Connection, rows: Rows, names: list[str], columns: list[Any], conditions: list[str]
     ) -> Written:
-        given = ",".join(["(" + ",".join(["%s"] * len(names)) + ")"] * len(rows))
         empty = ", ".join([f"{key} AS {name}" for key, name in zip(self._keys, self._key_names, strict=True)])
         empty += "".join(f", NULL AS {name}" for name in names[len(self._key_names) :])
         key, sets = self._keys[0], zip(self.shape.written, self._new_names, strict=True)
@@ -98,12 +98,12 @@ class MariaDBWriter(Writer):
         )
         statement = (
             f"UPDATE {self.quoted_table} STRAIGHT_JOIN (SELECT {empty} FROM {self.quoted_table} WHERE FALSE"
-            f" UNION ALL VALUES {given}) AS {_GIVEN} ON {joined}"
+            f" UNION ALL VALUES %s) AS {_GIVEN} ON {joined}"
             f" SET {', '.join(f'{self.quoted_table}.{self.quoted(column)} = {_GIVEN}.{name}' for column, name in sets)}"
             f" WHERE {' AND '.join([f'{key} >= %s', f'{key} <= %s', *conditions])}"
         )
-        flat = [value for row in zip(*columns, strict=True) for value in row]
-        matched = connection.exec_driver_sql(statement, (*flat, rows[0][0], rows[-1][0])).rowcount
+        given = Literals(columns, connection.connection.driver_connection)
+        matched = connection.exec_driver_sql(statement, (given, rows[0][0], rows[-1][0])).rowcount
         return Written(matched, self.count_pending(connection, rows))
 
     @cached_property
