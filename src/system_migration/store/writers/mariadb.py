@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Date, DateTime, Dialect, Float, Integer, Numeric, String
+from sqlalchemy import ColumnElement, Connection, Date, DateTime, Dialect, Float, Integer, Numeric, Select, String
 from sqlalchemy.exc import DBAPIError
 
 from system_migration.store.writers.base import (
@@ -27,6 +27,7 @@ from system_migration.store.writers.base import (
     of_one_kind,
     stored_type,
 )
+from system_migration.store.writers.gathering_mariadb import can_gather, gather, is_integer
 from system_migration.store.writers.literals_mariadb import Literals
 
 _KNOWN = (type(None), bool, int, float, str, bytes, bytearray, Decimal, date, time, timedelta)
@@ -47,6 +48,17 @@ class MariaDBWriter(Writer):
     def exact_guard(self) -> bool:
         exact = all(_is_exact(column) and self.is_plain(column) for column in self.shape.guarded)
         return exact and (self.shape.pending is None or self.pending_sql is not None)
+
+    def gather(self, connection: Connection, query: Select[Any], columns: Sequence[ColumnElement[Any]]) -> Rows | None:
+        if not self._gathers:
+            return None
+        stored = [stored_type(each) for each in (*self.shape.key, *self.shape.guarded)]
+        return gather(connection, query, list(zip(columns, stored, strict=True)), len(self.shape.key))
+
+    @cached_property
+    def _gathers(self) -> bool:
+        guarded = all(can_gather(stored_type(each)) and self.is_plain(each) for each in self.shape.guarded)
+        return guarded and all(is_integer(stored_type(part)) for part in self.shape.key)
 
     def bound(self, values: Columns) -> list[Sequence[Any]]:
         columns = super().bound(values)
