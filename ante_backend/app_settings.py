@@ -31,7 +31,7 @@ class AppSettings(BaseSettings):
     auth_secret: SecretStr
     """Signs tokens: at least 32 random bytes."""
     auth_secret_old: SecretStr | None = None
-    """The secret before it, while tokens under it are still about: for 15 minutes after a rotation."""
+    """The secret before it, while tokens under it are still about: for half an hour after a rotation."""
     access_token_minutes: Annotated[int, Field(ge=1, le=15)] = 15
     listen_host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65_535)] = 8000

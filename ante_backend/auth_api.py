@@ -37,7 +37,8 @@ _DESCRIPTIONS: Final = {
     500: "Something unexpected went wrong; the server's log says where",
     503: "The database is away, or cannot store passwords yet",
 }
-_REFUSED: Final = "The name or the password is wrong."
+#: For every reason there is.
+REFUSED: Final = "The name or the password is wrong."
 
 #: Not judged yet, only not too long to be; empty ones are judged like any other.
 Password = Annotated[SecretStr, Field(max_length=MAX_PASSWORD)]
@@ -129,10 +130,10 @@ def create_auth_router(authentication: Authentication, current_account: Callable
     @router.post("/login", responses=_problems(400, 401, 413, 422, 429, 500, 503))
     async def login(body: LoginBody, request: Request) -> TokenAnswer:
         """A token for the account. Every refusal is the same 401, whatever its reason."""
-        with _refusals():
-            account = await authentication.log_in(body.username, body.password.get_secret_value(), _source(request))
+        with refusals():
+            account = await authentication.log_in(body.username, body.password.get_secret_value(), source(request))
         if account is None:
-            raise HTTPException(401, _REFUSED, _CHALLENGE)
+            raise HTTPException(401, REFUSED, _CHALLENGE)
         return _token(authentication, account)
 
     @router.get("/me", responses=_problems(401, 500, 503))
@@ -146,8 +147,8 @@ def create_auth_router(authentication: Authentication, current_account: Callable
     ) -> TokenAnswer:
         """Change the password. All tokens of the account end; the answer has a new one."""
         current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
-        with _refusals():
-            changed = await authentication.change_password(account, current, new, _source(request))
+        with refusals():
+            changed = await authentication.change_password(account, current, new, source(request))
         if changed is None:
             raise HTTPException(403, "The current password is wrong.")
         return _token(authentication, changed)
@@ -165,12 +166,13 @@ def _token(authentication: Authentication, account: Account) -> TokenAnswer:
     return TokenAnswer(access_token=tokens.issue(account), expires_in=tokens.lifetime_seconds)
 
 
-def _source(request: Request) -> str:
+def source(request: Request) -> str:
+    """The address that attempts are counted for."""
     return request.client.host if request.client else "unknown"
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """What authentication refuses, as answers."""
     answer: Any
     try:

@@ -18,7 +18,7 @@ from ante_backend.accounts import Account, Accounts
 from ante_backend.attempts import Attempt, Attempts, TooManyAttempts
 from ante_backend.hashing import Busy, Hashing
 from ante_backend.login import Accepted, Judge
-from ante_backend.tokens import InvalidToken, Tokens
+from ante_backend.tokens import Bearer, InvalidToken, Tokens
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +69,10 @@ class Authentication:
 
         That is for a forged or expired one, and for one whose account is gone, inactive, or has another password.
         """
-        bearer = self.tokens.read(token)
+        return self.account_of(self.tokens.read(token))
+
+    def account_of(self, bearer: Bearer) -> Account:
+        """The account that a genuine token names, as the database says now. Raises InvalidToken as `holder` does."""
         with self.engine.connect() as connection:
             account = self.accounts.by_id(connection, bearer.account_id)
         if account is None or not account.is_active or not bearer.fits(account):

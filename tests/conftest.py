@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine, QueuePool, make_url
 
-from tests.support import torture
+from tests.support import statements, torture
 from tests.support.databases import KINDS, MakeDatabaseUrl, application_engine, fresh_database
 from tests.support.host import BinaryMissing, temporary_root
 from tests.support.requirements import NOT_TESTED, not_tested
@@ -59,6 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # until everything is loaded
+    statements.share()
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(temporary_root()))  # what pytest has for the root of `tmp_path`
     if config.getoption("--long"):
         torture.be_long()
@@ -219,8 +220,8 @@ def database_url(request: pytest.FixtureRequest, make_database_url: MakeDatabase
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    """The application's engine on `database_url`."""
-    engine = application_engine(database_url)
+    """The application's engine on `database_url`. It keeps its connections: to make one is dear on a server."""
+    engine = application_engine(database_url, poolclass=QueuePool)
     yield engine
     engine.dispose()
 

@@ -43,8 +43,12 @@ NAMES = [
 WEB_NAMES = [
     "HoldUntilReady",
     "ProblemRoute",
+    "SessionCookie",
+    "SignInField",
+    "create_dashboard",
     "create_health_router",
     "create_router",
+    "create_sign_in_router",
     "install_problem_handlers",
     "migrations_lifespan",
     "problem_response",

@@ -8,6 +8,7 @@ import io
 import tokenize
 from functools import cache
 from types import ModuleType
+from weakref import WeakKeyDictionary
 
 from system_migration.migration import Migration
 
@@ -22,13 +23,29 @@ def checksum(migration: type[Migration]) -> tuple[str, str]:
 
     The name is stored beside the value, so that a later algorithm never makes old runs look changed.
     """
-    text = f"{migration.__qualname__}\n{migration.version}\n{_normalised_source(migration)}"
-    return ALGORITHM, hashlib.sha256(text.encode()).hexdigest()
+    made = _MADE.get(migration)
+    if made is None or made[0] != migration.version:
+        text = f"{migration.__qualname__}\n{migration.version}\n{_normalised_source(migration)}"
+        made = _MADE[migration] = migration.version, hashlib.sha256(text.encode()).hexdigest()
+    return ALGORITHM, made[1]
+
+
+_MADE: WeakKeyDictionary[type[Migration], tuple[str, str]] = WeakKeyDictionary()
+"""The checksum of each class, and its version: whoever looks at many migrations asks for them again and again."""
 
 
 def changed(migration: type[Migration], algorithm: str | None, stored: str | None) -> bool:
     """Whether the code differs from the one a checksum was stored for. An unknown algorithm tells nothing."""
     return algorithm == ALGORITHM and stored is not None and checksum(migration)[1] != stored
+
+
+def source(migration: type[Migration]) -> str | None:
+    """The text of the file that defines the migration, as it was when it was first asked for; None without a file."""
+    module = inspect.getmodule(migration)
+    try:
+        return _text_of(module) if module else None
+    except (OSError, TypeError):
+        return None
 
 
 def _normalised_source(migration: type[Migration]) -> str:
@@ -41,8 +58,13 @@ def _normalised_source(migration: type[Migration]) -> str:
 
 @cache
 def _of_module(module: ModuleType) -> str:
+    return normalised(_text_of(module))
+
+
+@cache
+def _text_of(module: ModuleType) -> str:
     """Read once, as the module itself was: a file that is replaced later is not the code that runs here."""
-    return normalised(inspect.getsource(module))
+    return inspect.getsource(module)
 
 
 def normalised(source: str) -> str:

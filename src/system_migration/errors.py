@@ -5,8 +5,11 @@
     │   ├── LoadError           migration files that do not load or contradict each other
     │   ├── UnknownMigration    a name that no migration file carries
     │   ├── UnknownRun          an id that no recorded run has
-    │   └── InvalidKey          a first or last key that no row of the table can have
+    │   ├── InvalidKey          a first or last key that no row of the table can have
+    │   └── UnreadableKey       a text that can be the key of none of the held rows
     ├── Refused                 the start was refused; the data is as it was
+    │   ├── NotHeld             ... because a row to be retried is not held
+    │   └── ChangedMeanwhile    ... because the migration is no longer as whoever acts has seen it
     ├── HeldElsewhere           another runner holds the lease
     │   └── LeaseLost           ... and took it from us: nothing more was written
     ├── MigrationFailed         work began and failed; what was committed is recorded
@@ -75,8 +78,46 @@ class InvalidKey(ConfigurationError):
         super().__init__(f"--{flag} cannot be read as a key of table {table!r}: {reason}.")
 
 
+class UnreadableKey(ConfigurationError):
+    """A text that cannot be the key of a held row."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"--key cannot be a key of {name}: its held rows have keys of another kind.")
+
+
 class Refused(MigrationSystemError):
     """The start was refused before any write to the data."""
+
+
+class NotHeld(Refused):
+    """Rows that were to be retried are not held. `first` is the key of the first of these `rows`, as it was given."""
+
+    def __init__(self, name: str, rows: int, of: int, first: str) -> None:
+        self.name, self.rows, self.of, self.first = name, rows, of, first
+        super().__init__(f"{self.count}, the first of them {first!r}. {self.next_step}")
+
+    @property
+    def count(self) -> str:
+        """How many, in words."""
+        verb = "is" if self.rows == 1 else "are"
+        return f"Migration {self.name} was to retry {self.of:,} rows, of which {self.rows:,} {verb} not held"
+
+    @property
+    def next_step(self) -> str:
+        """What to do."""
+        return f"Nothing was tried; `migration issues {self.name}` lists the held ones."
+
+
+class ChangedMeanwhile(Refused):
+    """Somebody acted on the migration since the actor looked at it, so nothing was done in the actor's name.
+
+    `happened` is a sentence that says where it stands, and who did what when.
+    """
+
+    def __init__(self, name: str, happened: str) -> None:
+        self.name, self.happened = name, happened
+        super().__init__(f"{happened} Look at it, then decide again.")
 
 
 class HeldElsewhere(MigrationSystemError):

@@ -13,12 +13,16 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from system_migration.clock import Clock
 from system_migration.errors import Interrupted, LeaseLost
-from system_migration.store import leases
+from system_migration.store import leases, pulses
 from system_migration.store.database import Database
 from system_migration.store.leases import Claim
 from system_migration.store.patience import BRIEF, ENDLESS
+from system_migration.store.pulses import Said
 
 log = logging.getLogger(__name__)
+PULSE_SECONDS = 1.0
+"""What is new of what a run says of itself is written this often at the most. Every renewal says it all again."""
+_LOOK_SECONDS = 0.25
 
 
 def host_name() -> str:
@@ -36,8 +40,13 @@ def ensure_row(
         database.transact(lambda connection: leases.insert_missing(connection, environment, name), waiting)
 
 
+def _nothing() -> Said:
+    """Of a run that says nothing."""
+    return pulses.NOTHING
+
+
 class HeldLease:
-    """A lease we hold, kept alive by a heartbeat."""
+    """A lease we hold, kept alive by a heartbeat, which also writes down what the run `says` of itself."""
 
     def __init__(
         self,
@@ -47,13 +56,16 @@ class HeldLease:
         anchor: float,
         waiting: Callable[[str], None] = lambda reason: None,
         let_go: Callable[[Connection, Claim], None] = leases.release,
+        says: Callable[[], Said] = _nothing,
     ) -> None:
         self.claim = claim
-        self._let_go = let_go
+        self._let_go, self._says = let_go, says
         self._database, self._clock, self._waiting = database, clock, waiting
         self._lost = False
         self._stop = threading.Event()
         self._deadline = 0.0
+        self._beaten = self._spoke = anchor
+        self._written, self._mute = pulses.NOTHING, False
         self._extend(anchor)
 
     def _extend(self, sent: float) -> None:
@@ -72,30 +84,55 @@ class HeldLease:
         if self._lost:
             raise LeaseLost(self.claim.name, "another runner took it over")
 
-    def _renew(self, connection: Connection) -> bool:
-        return leases.renew(connection, self.claim)
+    def _renew(self, connection: Connection) -> Said | None:
+        """Renew, with what the run says now; None when the lease is gone, and then nothing is written."""
+        said = self._says()
+        return said if leases.renew(connection, self.claim, pulses.encode(said)) else None
 
-    def _note(self, sent: float, renewed: bool) -> None:
-        if renewed:
-            self._extend(sent)
-        else:
+    def _note(self, sent: float, said: Said | None) -> None:
+        if said is None:
             self._lost = True
+            return
+        self._extend(sent)
+        self._written, self._spoke, self._mute = said, sent, False
 
-    def _beat(self) -> None:
-        while not self._stop.wait(self.claim.seconds / 3) and not self._lost:
-            try:
-                sent = self._clock.monotonic()
-                with self._database.write() as connection:
-                    renewed = self._renew(connection)
-                self._note(sent, renewed)
-            except SQLAlchemyError as error:
-                # Not yet a loss: the deadline stands, and the next beat or check asks again.
-                self._warn("not renewed", "lease.renew_failed", error)
+    def _keep_beating(self) -> None:
+        # A look asks nobody: it compares two values in memory. Short leases need shorter steps to be renewed in time.
+        look = min(_LOOK_SECONDS, self.claim.seconds / 12)
+        while not self._stop.wait(look) and not self._lost:
+            self.beat_if_due()
+
+    def beat_if_due(self) -> None:
+        """Renew, if a third of the lease has passed since; else write down what the run has to say that is new."""
+        moment = self._clock.monotonic()
+        if moment - self._beaten >= self.claim.seconds / 3:
+            self._beat(moment)
+        elif not self._mute and moment - self._spoke >= PULSE_SECONDS and self._says() != self._written:
+            self._speak(moment)
+
+    def _beat(self, sent: float) -> None:
+        self._beaten = sent
+        try:
+            with self._database.write() as connection:
+                said = self._renew(connection)
+            self._note(sent, said)
+        except SQLAlchemyError as error:
+            # Not yet a loss: the deadline stands, and the next beat or check asks again.
+            self._warn("not renewed", "lease.renew_failed", error)
+
+    def _speak(self, sent: float) -> None:
+        self._spoke, said = sent, self._says()
+        try:
+            with self._database.write() as connection:
+                leases.say(connection, self.claim, pulses.encode(said))
+            self._written = said
+        except SQLAlchemyError:
+            self._mute = True  # until a renewal gets through, which says it all
 
     @contextmanager
     def beating(self) -> Iterator[HeldLease]:
         """Renew in the background for as long as the block runs; afterwards it is let go."""
-        thread = threading.Thread(target=self._beat, name=f"lease {self.claim.name}", daemon=True)
+        thread = threading.Thread(target=self._keep_beating, name=f"lease {self.claim.name}", daemon=True)
         thread.start()
         try:
             yield self

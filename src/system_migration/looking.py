@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from system_migration import code as sources
 from system_migration import overview, undoing
 from system_migration.errors import UnknownRun
 from system_migration.migration import Migration
@@ -17,6 +18,7 @@ from system_migration.records import (
     Finding,
     Followed,
     Issue,
+    IssueCount,
     Listed,
     LogLine,
     Run,
@@ -28,7 +30,7 @@ from system_migration.records import (
 from system_migration.registry import Registry
 from system_migration.settings import Settings
 from system_migration.states import Status
-from system_migration.store import audit, batches, following, issues, runs, starts
+from system_migration.store import audit, batches, following, issues, rates, runs, starts
 from system_migration.store.database import Database
 from system_migration.store.migrations import MigrationRow, Snapshot
 from system_migration.tracked import Tracked
@@ -74,7 +76,7 @@ class Looking:
             listed=listed,
             generation=row.generation if row else 1,
             runs=self._tracked.read(lambda c: runs.history(c, self.environment, name, 20), []),
-            events=self._tracked.read(lambda c: audit.events(c, self.environment, name, 20), []),
+            events=self._tracked.read(lambda c: audit.trail(c, self.environment, name, None, 20), []),
             report=self._tracked.read(lambda c: runs.latest_report(c, self.environment, name), None),
             rollback=self._tracked.read(lambda c: undoing.sentence(c, self.registry, row, name), ""),
         )
@@ -87,7 +89,22 @@ class Looking:
 
     def follow(self, run_ids: Collection[str]) -> builtins.list[Followed]:
         """How far these runs are, whichever process works on them. One SELECT; unknown ids are left out."""
-        return self._tracked.read(lambda c: following.follow(c, self.environment, run_ids), [])
+
+        def ask(connection: Connection, lacking: Collection[str]) -> builtins.list[Followed]:
+            return following.follow(connection, self.environment, run_ids, lacking=lacking)
+
+        return self._tracked.read_older(ask, [])
+
+    def rates(self, names: Collection[str]) -> Mapping[str, float]:
+        """Rows a second that the current runs of these migrations committed in about the last minute.
+
+        A run that is younger counts from its first batch; one without a batch in that time is left out. One SELECT.
+        """
+
+        def ask(connection: Connection, lacking: Collection[str]) -> Mapping[str, float]:
+            return rates.rates(connection, self.environment, names, lacking=lacking)
+
+        return self._tracked.read_older(ask, {}) if names else {}
 
     def run_by_id(self, run_id: str) -> Followed:
         """One run as it stands now. Raises `UnknownRun`."""
@@ -103,7 +120,7 @@ class Looking:
 
     def current_run(self, name: str) -> Run | None:
         """The newest attempt that changed, or is changing, where this migration stands."""
-        row = self._snapshot().rows.get(name)
+        row = self._row_of(name)
         run_id = row.run_id if row is not None else None
         if run_id is None:
             return None
@@ -131,6 +148,28 @@ class Looking:
         """The log of a run from behind the line whose id is `after`, oldest first."""
         return self._tracked.read(lambda c: audit.lines_after(c, run_id, after, limit, level), [])
 
+    def lines_before(
+        self, run_id: str, before: int | None = None, *, level: str = "debug", limit: int = 200
+    ) -> builtins.list[LogLine]:
+        """The newest lines of a run's log, or those from before the line whose id is `before`; oldest first."""
+        return self._tracked.read(lambda c: audit.lines_before(c, run_id, before, limit, level), [])
+
+    def audit(self, name: str | None = None, *, before: int | None = None, limit: int = 100) -> builtins.list[Event]:
+        """Who did what, newest first: of one migration, or of all and of the environment itself.
+
+        With `before`, those from before the entry with this id: the last of the page before.
+        """
+        if name is not None:
+            self._require_known(name)
+        return self._tracked.read(lambda c: audit.trail(c, self.environment, name, before, limit), [])
+
+    def source(self, name: str) -> str | None:
+        """The text of the file that defines a migration, as its code is judged by; None where there is none."""
+        if name not in self.registry:
+            self._require_known(name)
+            return None
+        return sources.source(self.registry[name])
+
     def events_after(self, run: Run, after: int = 0, *, limit: int = 200) -> builtins.list[Event]:
         """The audit entries of a run from behind the one whose id is `after`, oldest first."""
         place = self.environment, run.migration, run.id
@@ -153,13 +192,22 @@ class Looking:
         place = self._where_held(name)
         return self._tracked.read(lambda c: issues.listing(c, *place), [])
 
-    def issues_after(self, name: str, after: str | None = None, *, limit: int = 200) -> builtins.list[Issue]:
+    def issues_after(
+        self, name: str, after: str | None = None, *, limit: int = 200, code: str | None = None
+    ) -> builtins.list[Issue]:
         """A page of `issues`: those behind the place of the one whose id is `after`, be it held still or not.
 
-        Raises `ValueError` where `after` is no id.
+        With a `code`, those that are held for this reason. Raises `ValueError` where `after` is no id.
         """
+        environment, _, generation, codes = self._where_held(name)
+        if code is not None:
+            codes = (code,) if codes is None or code in codes else ()
+        return self._tracked.read(lambda c: issues.page(c, environment, name, generation, codes, after, limit), [])
+
+    def issue_counts(self, name: str) -> builtins.list[IssueCount]:
+        """How many rows are held for each reason, those of the most frequent one first; `issues` lists them."""
         place = self._where_held(name)
-        return self._tracked.read(lambda c: issues.page(c, *place, after, limit), [])
+        return self._tracked.read(lambda c: issues.counts(c, *place), [])
 
     def issue_of(self, name: str, key: str) -> Issue | None:
         """What is held against the row whose key is written like this; of several columns, as a JSON list.
@@ -193,8 +241,11 @@ class Looking:
     def _snapshot(self) -> Snapshot:
         return self._tracked.snapshot()
 
+    def _row_of(self, name: str) -> MigrationRow | None:
+        return self._tracked.snapshot(name).rows.get(name)
+
     def _require_known(self, name: str) -> MigrationRow | None:
-        row = self._snapshot().rows.get(name)
+        row = self._row_of(name)
         if row is None:
             self.registry[name]  # raises UnknownMigration
         return row

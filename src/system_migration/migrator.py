@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from system_migration.running.workspace import Workspace
 
 _POLL_SECONDS = 0.5
+KEYS_AT_ONCE = 1_000
+"""How many held rows a retry may name: each is kept with its start."""
 
 
 class _StopSignal:
@@ -87,6 +89,7 @@ class Migrator(Looking):
         self._tracked = Tracked(self._database, self.settings.environment)
         self._stop = _StopSignal()
         self._origin: Origin | None = None
+        self._seen: int | None = None
         self._withdrawn_by: str | None = None
         # Not a generator: two threads that act through one migrator may ask in the same moment.
         self._run_ids: Iterator[str] = iter(lambda: str(uuid4()), "")
@@ -108,15 +111,23 @@ class Migrator(Looking):
         self._stop.number = signal_number
 
     def acting_as(
-        self, executed_by: str, progress: Progress | None = None, *, origin: Origin | None = None
+        self,
+        executed_by: str,
+        progress: Progress | None = None,
+        *,
+        origin: Origin | None = None,
+        seen: int | None = None,
     ) -> Migrator:
         """The same migrator, its connections and its stop shared, that acts and records in another one's name.
 
         With an `origin` it is good for one start: the record tells where it came from, and its run bears that id.
+        With `seen` it is good for one act on one migration, whose `revision` that is: what writes raises
+        `ChangedMeanwhile` where the record has moved on. A dry run writes nothing, and looks at what is there.
         """
         other = copy.copy(self)
         other._actor = Actor(executed_by, self._actor.host)
         other._progress = progress or self._progress
+        other._seen = seen
         if origin is not None:
             other._origin, other._run_ids = origin, chain([origin.run_id], self._run_ids)
         return other
@@ -150,6 +161,7 @@ class Migrator(Looking):
         try:
             snapshot = self._snapshot()
             self._check_window_is_named(name, options)
+            self._check_no_keys(options)
             names = [self.registry[name].name] if name else overview.to_do(self.registry, snapshot, in_hand=True)
             if names:
                 self._tracked.ready_to_write(options.allow_environment)
@@ -166,6 +178,10 @@ class Migrator(Looking):
     def _check_window_is_named(self, name: str | None, options: RunOptions) -> None:
         if name is None and (options.from_key is not None or options.to_key is not None):
             raise Refused("A range of keys belongs to one table. Name the migration that --from-key and --to-key mean.")
+
+    def _check_no_keys(self, options: RunOptions) -> None:
+        if options.keys is not None and not options.held_only:
+            raise Refused("Only held rows can be chosen by their keys. `retry` works on them; a run is of all rows.")
 
     def _run_one(self, name: str, options: RunOptions, *, named: bool) -> RunReport | None:
         from system_migration.running.runner import Runner
@@ -210,9 +226,9 @@ class Migrator(Looking):
         snapshot = self._snapshot()
         names = [self.registry[name].name] if name else overview.to_do(self.registry, snapshot)
         stored = bool(names) and self._tracked.ready_to_report(options.allow_environment)
-        rows, workspace = snapshot.rows, self._looking()
+        rows = snapshot.rows
         return [
-            recording.dry_run(workspace, self.registry[each], rows.get(each), options, full=full, stored=stored)
+            recording.dry_run(self._looking(), self.registry[each], rows.get(each), options, full=full, stored=stored)
             for each in names
         ]
 
@@ -220,6 +236,8 @@ class Migrator(Looking):
         """Verify one COMPLETED migration, or all of them, and record the result. `error` says what did not hold."""
         from system_migration.running import recording
 
+        if name is not None:
+            self._demand_unchanged(name)
         rows = self._snapshot().rows
         if name is not None and (name not in rows or rows[self.registry[name].name].status is not Status.COMPLETED):
             state = rows[name].status if name in rows else self.registry[name] and Status.PENDING
@@ -233,11 +251,19 @@ class Migrator(Looking):
         return row is not None and row.status is Status.COMPLETED
 
     def retry(self, name: str, options: RunOptions | None = None) -> RunReport:
-        """Work on the held rows of a batch migration once more, and on no others. Refused when none is held."""
+        """Work on the held rows of a batch migration once more, and on no others. Refused when none is held.
+
+        With `keys` on those rows alone, however often the run is taken over; refused when one of them is not held.
+        """
         from system_migration.running.runner import Runner
 
         migration = self.registry[name]
         options = replace(options or RunOptions(), held_only=True)
+        if options.keys is not None and not 1 <= len(options.keys) <= KEYS_AT_ONCE:
+            raise Refused(
+                f"A retry of chosen rows is of 1 to {KEYS_AT_ONCE:,} keys, not of {len(options.keys):,}. "
+                "Without keys it is of all held rows."
+            )
         self._tracked.ready_to_write(options.allow_environment)
         return Runner(self._workspace(), migration, options).retry()
 
@@ -314,7 +340,8 @@ class Migrator(Looking):
         migration = self.registry[name]
         if self.withdraw_pause(name, options):
             return None
-        decisions.check_resumable(self._snapshot().rows.get(name), name)
+        self._demand_unchanged(name)
+        decisions.check_resumable(self._row_of(name), name)
         self._check_requirements(name)
         return self._run_one(migration.name, options, named=True)
 
@@ -329,6 +356,14 @@ class Migrator(Looking):
         self.registry[name]  # raises UnknownMigration
         self._tracked.ready_to_write(allow_environment)
         return self._workspace()
+
+    def _demand_unchanged(self, name: str) -> None:
+        """Raise `ChangedMeanwhile` before anything else is said of a state that the actor has not seen.
+
+        What writes asks again, in its transaction.
+        """
+        row, workspace = self._row_of(name), self._workspace()
+        self._tracked.read(lambda c: workspace.demand_unchanged(c, name, row), None)
 
     def _status_of(self, name: str) -> MigrationStatus:
         return overview.status_of(self.registry, self._snapshot(), name)
@@ -358,6 +393,7 @@ class Migrator(Looking):
     # --- pieces --------------------------------------------------------------------------------------------------
 
     def _workspace(self) -> Workspace:
+        from system_migration.running.pulse import Voice
         from system_migration.running.workspace import Workspace
 
         return Workspace(
@@ -365,12 +401,13 @@ class Migrator(Looking):
             environment=self.environment,
             actor=self._actor,
             lease_seconds=self.settings.lease_seconds,
-            progress=self._progress,
+            progress=Voice(self._progress),
             ask=self._ask,
             clock=self._clock,
             stop_signal=lambda: self._stop.number,
             run_ids=self._run_ids,
             origin=self._origin,
+            seen=self._seen,
         )
 
     def _looking(self) -> Workspace:

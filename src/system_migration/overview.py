@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from system_migration import code
 from system_migration.migration import Migration
 from system_migration.records import MigrationStatus, StatusReport
@@ -20,11 +22,12 @@ def report(registry: Registry, snapshot: Snapshot, environment: str) -> StatusRe
     """
     gone = sorted(name for name in snapshot.rows if name not in registry)
     last_known = max(filter(is_numbered, registry.names), key=rank, default=None)
-    statuses = [status_of(registry, snapshot, name) for name in (*registry.names, *gone)]
+    coming = to_do(registry, snapshot)
+    settled = _settled_or(coming, snapshot)
     return StatusReport(
         environment,
-        statuses,
-        pending=to_do(registry, snapshot),
+        [_status(registry, snapshot, name, settled) for name in (*registry.names, *gone)],
+        pending=coming,
         warnings=_warnings(snapshot, environment),
         in_line=to_do(registry, snapshot, in_hand=True),
         newer=[name for name in gone if is_numbered(name) and last_known is not None and rank(name) > rank(last_known)],
@@ -33,6 +36,15 @@ def report(registry: Registry, snapshot: Snapshot, environment: str) -> StatusRe
 
 def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationStatus:
     """One migration's status. Raises `UnknownMigration` for a name with neither code nor record."""
+    return _status(registry, snapshot, name, _settled_or(to_do(registry, snapshot), snapshot))
+
+
+def _settled_or(coming: Collection[str], snapshot: Snapshot) -> set[str]:
+    """What nobody waits for in vain: migrations that are done, and those that a plain run would do."""
+    return {*coming, *(name for name, row in snapshot.rows.items() if row.status in _SETTLED)}
+
+
+def _status(registry: Registry, snapshot: Snapshot, name: str, settled: Collection[str]) -> MigrationStatus:
     row = snapshot.rows.get(name)
     migration = registry[name] if row is None or name in registry else None
     pruned = row is not None and PRUNED_PIN in row.pins
@@ -61,16 +73,9 @@ def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationSta
         cancelled=row.cancelled if row else False,
         undoing=bool(row and row.run_kind is RunKind.ROLLBACK and row.status in _UNFINISHED),
         unjournalled=pruned,
-        waits_for=_waits_for(registry, snapshot, migration) if migration else (),
-    )
-
-
-def _waits_for(registry: Registry, snapshot: Snapshot, migration: type[Migration]) -> tuple[str, ...]:
-    coming = to_do(registry, snapshot)
-    return tuple(
-        name
-        for name in migration.requires
-        if name not in coming and ((row := snapshot.rows.get(name)) is None or row.status not in _SETTLED)
+        waits_for=tuple(each for each in migration.requires if each not in settled) if migration else (),
+        revision=row.revision if row else 0,
+        pulse=row.pulse if row else None,
     )
 
 

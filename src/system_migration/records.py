@@ -42,12 +42,31 @@ def _camel(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Pulse:
+    """What a runner last said of its own run, and `at` when it was last heard of, in the database's time.
+
+    `done` of `total` rows are finished (None: unknown). `waiting` is why the run waits, None while it works. Rows, size
+    and number are as the runner sees them at the moment: committed work is counted in `Tally`.
+    """
+
+    at: datetime
+    phase: str | None
+    done: int | None
+    total: int | None
+    waiting: str | None
+    batch_size: int | None
+    workers: int | None
+
+
+@dataclass(frozen=True)
 class MigrationStatus:
     """Where one migration stands in one environment.
 
     `request` is what `requested_by` asks of the run that is going: "pause" or "cancel". Of a `cancelled` one,
     `requested_by` is who cancelled it. `waits_for` are those of its `requires` that are not done, and that no plain run
-    would do.
+    would do. `pulse` is what the runner last said, of a run that goes on or that its runner left unfinished. `revision`
+    is another one after every change of status, of the runner and of `request`; 0 before the first. Who acts by what it
+    saw says so with it: `Migrator.acting_as(..., seen=revision)`.
     """
 
     name: str
@@ -75,6 +94,8 @@ class MigrationStatus:
     undoing: bool = field(default=False, metadata={"json": False})
     unjournalled: bool = field(default=False, metadata={"json": False})
     waits_for: tuple[str, ...] = field(default=(), metadata={"json": False})
+    pulse: Pulse | None = field(default=None, metadata={"json": False})
+    revision: int = field(default=0, metadata={"json": False})
 
 
 @dataclass(frozen=True)
@@ -143,7 +164,8 @@ class Tally:
 class Followed:
     """A run as it stands now. `state` is its outcome, or "running", or "stale" when its runner stopped or died.
 
-    `request` is what `requested_by` asks of it: "pause" or "cancel".
+    `request` is what `requested_by` asks of it: "pause" or "cancel". `pulse` is what its runner last said, None where
+    that has said nothing yet, and of a run that has ended.
     """
 
     run: Run
@@ -151,6 +173,7 @@ class Followed:
     request: str | None
     requested_by: str | None
     progress: Tally
+    pulse: Pulse | None = None
     last_line: int = field(default=0, metadata={"json": False})
     last_event: int = field(default=0, metadata={"json": False})
 
@@ -218,6 +241,14 @@ class Issue:
     message: str
     at: datetime
     id: str = field(default="", metadata={"json": False})
+
+
+@dataclass(frozen=True)
+class IssueCount:
+    """How many rows are held for one reason."""
+
+    code: str
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -361,7 +392,9 @@ class RunOptions:
 
     `workers` write at once, each with a connection of its own; `processes` transform in processes of their own.
     `max_rows` stops a run that changes more. `from_key` and `to_key` are the first and the last key, as text, of the
-    rows to work on; `held_only` works on the held rows alone. `allow_scan` accepts a range query without an index.
+    rows to work on; `held_only` works on the held rows alone, and `keys` on those of them that are named: by their key
+    as text (of several columns, a JSON list), or by the `id` of their `Issue`, which is exact for keys of any type.
+    `allow_scan` accepts a range query without an index.
     An `unattended` start was asked for by nobody: it leaves FAILED ones, and what comes after them, to a person.
     """
 
@@ -375,6 +408,7 @@ class RunOptions:
     from_key: str | None = None
     to_key: str | None = None
     held_only: bool = False
+    keys: tuple[str, ...] | None = None
     allow_scan: bool = False
     wait: bool = False
     unattended: bool = False
@@ -390,7 +424,10 @@ class RunOptions:
     @staticmethod
     def from_given(said: Mapping[str, Any]) -> RunOptions:
         """The options that `given` wrote down; names that this version does not know are left out."""
-        return RunOptions(**{f.name: said[_camel(f.name)] for f in fields(RunOptions) if _camel(f.name) in said})
+        values: dict[str, Any] = {f.name: said[_camel(f.name)] for f in fields(RunOptions) if _camel(f.name) in said}
+        if "keys" in values:
+            values["keys"] = tuple(values["keys"])  # JSON has none, and options that say the same must be equal
+        return RunOptions(**values)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -42,22 +42,33 @@ class Tracked:
             )
         return bound or DEVELOPMENT
 
-    def snapshot(self) -> Snapshot:
-        """Where every migration stands. One SELECT; two on tables that no write has upgraded yet."""
-        snapshot = self.read(self._stored, Snapshot(None, None, {}))
+    def snapshot(self, only: str | None = None) -> Snapshot:
+        """Where every migration stands, or that one alone. One SELECT; two on tables that no write has upgraded yet."""
+
+        def stored(connection: Connection, lacking: Collection[str]) -> Snapshot:
+            return migrations.snapshot(connection, self._environment, only=only, lacking=lacking)
+
+        snapshot = self.read_older(stored, Snapshot(None, None, {}))
         if self._environment is None:
             self._environment = self._default_environment(snapshot.environment)
         return snapshot
 
-    def _stored(self, connection: Connection) -> Snapshot:
-        try:
-            return migrations.snapshot(connection, self._environment)
-        except DBAPIError:
-            binding = tracking.find_binding(self._database)
-            absent = upgrades.lacking(binding.schema_version) if binding is not None else set()
-            if not absent:
-                raise
-            return migrations.snapshot(connection, self._environment, lacking=absent)
+    def read_older(self, question: Callable[[Connection, Collection[str]], _T], without_tables: _T) -> _T:
+        """As `read`, of tables that no write has upgraded yet too: the question is then told what they lack."""
+
+        def ask(connection: Connection) -> _T:
+            try:
+                return question(connection, ())
+            except DBAPIError as error:
+                if self._database.dialect.fault(error) is Fault.NO_TABLE:
+                    raise  # older tables lack columns, but none of those that are asked here
+                binding = tracking.find_binding(self._database)
+                absent = upgrades.lacking(binding.schema_version) if binding is not None else set()
+                if not absent:
+                    raise
+                return question(connection, absent)
+
+        return self.read(ask, without_tables)
 
     def read(self, question: Callable[[Connection], _T], without_tables: _T) -> _T:
         """The answer to a question, or `without_tables` where nothing was ever written.

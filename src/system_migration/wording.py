@@ -11,6 +11,8 @@ from system_migration.states import Status
 if TYPE_CHECKING:
     from system_migration.records import MigrationStatus
 
+_FEW_WORDS = 60
+
 
 def shown(value: object) -> str:
     """Any text on one line: control characters, line ends and text-direction marks appear as escapes."""
@@ -88,6 +90,7 @@ def notes(m: MigrationStatus) -> list[str]:
         (m.request, f"{m.request} asked for by {m.requested_by}"),
         (m.cancelled, f"cancelled by {m.requested_by}"),
         (m.held_by and not m.stale, f"held by {m.held_by}"),
+        (waits := _waits_for(m), waits),
         (m.status == Status.COMPLETED and not m.verified, "not verified"),
         (m.issues, f"{m.issues:,} {left(m.status)}"),
         (m.unjournalled, "cannot be rolled back, its journal was pruned"),
@@ -96,6 +99,14 @@ def notes(m: MigrationStatus) -> list[str]:
         (m.manual, "manual"),
     )
     return [note for applies, note in possible if applies]
+
+
+def _waits_for(m: MigrationStatus) -> str:
+    """Why a run that somebody works on does not get on, in a few words."""
+    if m.status != Status.RUNNING or m.stale or m.pulse is None or m.pulse.waiting is None:
+        return ""
+    reason = m.pulse.waiting
+    return f"waits: {reason if len(reason) <= _FEW_WORDS else reason[: _FEW_WORDS - 1] + '…'}"
 
 
 def left(status: str) -> str:

@@ -175,6 +175,8 @@ def test_a_host_brings_its_own_developers(sqlite_project: Project) -> None:
         with httpx.Client(base_url=found[1], timeout=PATIENCE) as client:
             assert client.get("/health/live").json() == {"status": "alive"}
             assert client.get("/migration/status").status_code == 401
+            assert f"(the page: {found[1]}/migrations)" in running.err()
+            assert client.get("/migrations", headers={"X-Account": "7"}).status_code == 200
             skipped = client.post(f"/migration/skip/{NAME}?reason=no", headers={"X-Account": "7"})
             assert skipped.status_code == 200
     assert project.json("show", NAME)["events"][0]["actor"] == "account 7"

@@ -354,6 +354,7 @@ def test_on_a_read_only_server_it_only_prints(engine: Engine) -> None:
     make_numbers(engine, 3)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"ALTER DATABASE {engine.url.database} SET default_transaction_read_only = on"))
+    engine.dispose()  # it is so for new connections
     dry = migrator(engine, Increment)
     (report,) = dry.dry_run()
     assert (report.would_change, report.error) == (3, None)

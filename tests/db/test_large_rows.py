@@ -60,6 +60,7 @@ def documents(engine: Engine) -> Iterator[Callable[[str], None]]:
                 engine, "INSERT INTO document VALUES (:key, REPEAT(:c, :n))", key=key, c=body[0], n=int(body[1:]) * KIB
             )
         execute(engine, f"SET GLOBAL max_allowed_packet = {LIMIT}")
+        engine.dispose()  # it is so for new connections
 
     yield make
     execute(engine, f"SET GLOBAL max_allowed_packet = {before}")

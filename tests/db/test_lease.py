@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, event, select, update
 
+from system_migration.clock import SystemClock
 from system_migration.errors import LeaseLost
 from system_migration.lease import HeldLease, ensure_row
 from system_migration.store import leases, tables, tracking
@@ -229,7 +230,7 @@ def test_the_heartbeat_renews_from_its_own_thread(database: Database) -> None:
         if statement.startswith("UPDATE system_migration_lease") and threading.get_ident() != main:
             beaten.set()
 
-    clock = FakeClock()
+    clock = SystemClock()
     event.listen(database.engine, "before_cursor_execute", hear)
     with HeldLease(database, taken(database, seconds=0.3), clock, clock.monotonic()).beating():
         assert beaten.wait(60)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Engine
 
-from system_migration import Migrator, Registry, Row, RowIssue, RunOptions, Settings
+from system_migration import Migrator, Registry, Row, RowIssue, RunOptions, Settings, discover
 from system_migration.errors import Interrupted, Paused, UnknownMigration, UnknownRun
 from system_migration.migration import SilentProgress
-from system_migration.records import Origin, Start
+from system_migration.records import IssueCount, Origin, Start
 from system_migration.states import RunKind
 from tests.web.serving import PATIENCE, Gate, Increment, Mark, gated, make_items
 
@@ -232,3 +233,80 @@ def test_nothing_is_known_of_a_database_where_nothing_was_written(migrator: Migr
     assert migrator.current_run("001-mark") is None
     assert migrator.lines_after(FIRST) == []
     assert migrator.issues_after("001-mark") == []
+    assert migrator.issue_counts("001-mark") == []
+    assert migrator.lines_before(FIRST) == []
+    assert migrator.audit() == []
+
+
+class Sorting(Increment):
+    """Holds a few rows for one reason, and more for another."""
+
+    max_issues = 100
+
+    def transform(self, row: Row) -> dict[str, Any]:
+        raise RowIssue("few" if row.origin <= 5 else "many", "whatever it is")
+
+
+def test_held_rows_are_counted_and_paged_by_reason(engine: Engine, migrator: Migrator) -> None:
+    with Migrator(engine, Registry([Sorting]), Settings(environment="staging")) as sorting:
+        assert sorting.issue_counts(Sorting.name) == []
+        sorting.run()
+        assert sorting.issue_counts(Sorting.name) == [IssueCount("many", 15), IssueCount("few", 5)]
+        few = [issue for issue in sorting.issues(Sorting.name) if issue.code == "few"]
+        first = sorting.issues_after(Sorting.name, limit=2, code="few")
+        assert first + sorting.issues_after(Sorting.name, first[-1].id, code="few") == few
+        assert sorting.issues_after(Sorting.name, code="none") == []
+        with pytest.raises(UnknownMigration):
+            sorting.issue_counts("nope")
+
+
+def test_the_audit_is_paged_from_the_newest(migrator: Migrator) -> None:
+    migrator.run()
+    everything = migrator.audit(limit=1000)
+    assert {event.migration for event in everything} == set(migrator.registry.names)
+    assert [event.id for event in everything] == sorted((event.id for event in everything), reverse=True)
+    assert migrator.audit(limit=2) == everything[:2]
+    assert migrator.audit(before=everything[1].id, limit=2) == everything[2:4]
+    name = migrator.registry.names[0]
+    assert migrator.audit(name) == [event for event in everything if event.migration == name]
+    with pytest.raises(UnknownMigration):
+        migrator.audit("009-unknown")
+
+
+def test_the_log_is_read_backwards(migrator: Migrator) -> None:
+    migrator.run(options=RunOptions(batch_size=1, verbose=True))
+    run = migrator.history(limit=1)[0]
+    lines = migrator.lines_after(run.id)
+    assert len(lines) > 5
+    assert migrator.lines_before(run.id) == lines
+    assert migrator.lines_before(run.id, limit=2) == lines[-2:]
+    assert migrator.lines_before(run.id, lines[-2].id, limit=2) == lines[-4:-2]
+    assert migrator.lines_before(run.id, lines[0].id) == []
+    assert migrator.lines_before(run.id, level="error") == []
+    assert migrator.lines_before("no run") == []
+
+
+NOTHING = """
+from system_migration import Migration, MigrationResult
+
+class Nothing(Migration):  # for a test
+    name = "003-nothing"
+
+    def up(self, context):
+        return MigrationResult()
+"""
+
+
+def test_the_text_of_a_migration_is_that_of_its_file_as_it_was_loaded(
+    engine: Engine, migrator: Migrator, tmp_path: Path
+) -> None:
+    file = tmp_path / "003_nothing.py"
+    file.write_text(NOTHING, encoding="utf-8")
+    migrator.skip("001-mark", "so that it has a record")
+    with Migrator(engine, discover(str(tmp_path)), Settings(environment="staging")) as loaded:
+        assert loaded.source("003-nothing") == NOTHING
+        file.write_text("another = 1\n", encoding="utf-8")
+        assert loaded.source("003-nothing") == NOTHING
+        assert loaded.source("001-mark") is None  # its file is not here
+        with pytest.raises(UnknownMigration):
+            loaded.source("../../etc/passwd")

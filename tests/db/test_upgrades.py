@@ -15,16 +15,20 @@ from system_migration.store.database import Database
 from tests.db.test_tracking import NAMES, our_tables, schema_of
 from tests.db.test_workbench import PREFIX, Increment, execute, fingerprint, make_numbers, migrator, quick, rows_of
 from tests.support.databases import MakeDatabaseUrl, application_engine
-from tests.support.older_tables import make_version_1
+from tests.support.older_tables import make_older
 
+LEFT = "00000000-0000-0000-0000-000000000002"
 VERSION = "SELECT schema_version FROM system_migration_meta"
 
 
+of_each_version = pytest.mark.parametrize("older", range(1, tables.SCHEMA_VERSION), indirect=True, ids="v{}".format)
+
+
 @pytest.fixture
-def older(engine: Engine) -> Engine:
-    """A database with tables of version 1, a finished migration and a half-done one."""
+def older(request: pytest.FixtureRequest, engine: Engine) -> Engine:
+    """A database with tables of an older version, the first by default, a finished migration and a half-done one."""
     make_numbers(engine, 8)
-    make_version_1(quick(engine))
+    make_older(quick(engine), getattr(request, "param", 1))
     return engine
 
 
@@ -49,6 +53,7 @@ def comparable(engine: Engine) -> dict[str, Any]:
     return schema
 
 
+@of_each_version
 def test_older_tables_can_be_looked_at_and_looking_changes_nothing(older: Engine) -> None:
     before = fingerprint(older, but=set())
     looking = migrator(older, Increment)
@@ -61,9 +66,13 @@ def test_older_tables_can_be_looked_at_and_looking_changes_nothing(older: Engine
     assert [issue.code for issue in looking.issues("000-earlier")] == ["bad"]
     assert [line.message for line in looking.logs("000-earlier")] == ["done"]
     assert [event.action for event in looking.show("000-earlier").events] == ["completed"]
+    (left,) = looking.follow([LEFT])
+    assert (left.state, left.progress.changed, left.request, left.pulse) == ("stale", 4, None, None)
+    assert looking.rates(["001-increment"]) == {}
     assert fingerprint(older, but=set()) == before
 
 
+@of_each_version
 def test_an_upgrade_makes_the_same_tables_as_a_fresh_start(older: Engine, newest: Engine) -> None:
     assert comparable(older) != comparable(newest)
     assert migrator(older, Increment).init() is False
@@ -71,6 +80,7 @@ def test_an_upgrade_makes_the_same_tables_as_a_fresh_start(older: Engine, newest
     assert rows_of(older, VERSION) == [(tables.SCHEMA_VERSION,)]
 
 
+@of_each_version
 def test_an_upgrade_keeps_every_row(older: Engine) -> None:
     looking = migrator(older, Increment)
     before = looking.history(), looking.issues("000-earlier"), looking.logs("000-earlier"), looking.status()
@@ -83,6 +93,7 @@ def test_an_upgrade_keeps_every_row(older: Engine) -> None:
     assert last == [(1,), (3,)]
 
 
+@of_each_version
 def test_a_run_that_an_older_program_began_is_finished_exactly(older: Engine) -> None:
     (report,) = migrator(older, Increment).run(options=RunOptions(accept_code_change=True))
     assert (report.status, report.records_processed) == (Status.COMPLETED, 8)
@@ -149,13 +160,14 @@ def test_an_upgrade_that_dies_anywhere_is_completed_by_the_next(older: Engine, n
                 deaths += 1
         database.close()
     assert deaths > 3
-    assert rows_of(older, VERSION) in ([(1,)], [(2,)])
+    assert rows_of(older, VERSION) in ([(1,)], [(tables.SCHEMA_VERSION,)])
     migrator(older, Increment).init()
     assert comparable(older) == comparable(newest)
     last = rows_of(older, "SELECT last_range FROM system_migration_ledger ORDER BY last_range")
     assert last == [(1,), (3,)]
 
 
+@of_each_version
 def test_the_printed_sql_upgrades_older_tables(older: Engine, newest: Engine) -> None:
     before = fingerprint(older, but=set())
     script = migrator(older, Increment).init_sql()
@@ -170,6 +182,7 @@ def test_the_printed_sql_upgrades_older_tables(older: Engine, newest: Engine) ->
     assert "CREATE TABLE system_migration_meta" in migrator(older, Increment).init_sql()  # nothing to upgrade now
 
 
+@of_each_version
 def test_nobody_upgrades_under_a_runner_that_may_be_an_older_program(older: Engine) -> None:
     execute(older, "UPDATE system_migration_lease SET expires_at = '2099-01-01 00:00:00'")
     before = fingerprint(older, but=set())
@@ -205,7 +218,8 @@ def tables_finding(engine: Engine) -> tuple[str, str]:
 def test_doctor_tells_older_tables_and_damaged_ones(older: Engine) -> None:
     assert tables_finding(older) == (
         "warning",
-        "The tracking tables have version 1. `migration init`, or the next run, brings them to 2.",
+        "The tracking tables have version 1. `migration init`, or the next run, brings them to "
+        f"{tables.SCHEMA_VERSION}.",
     )
     migrator(older, Increment).init()
     assert tables_finding(older)[0] == "ok"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.dialects import mysql
 
 from system_migration import BatchMigration, Migration, Migrator, Registry, Row, Settings
@@ -50,15 +50,10 @@ class Fill(BatchMigration):
 
 
 def migrator(engine: Engine, *migrations: type[Migration], **more: Any) -> Migrator:
-    """A migrator over these migrations, in environment "test" unless told otherwise; closed with `engine`.
-
-    It keeps its connections as it would in an application, where the fixture's engine makes a new one each time.
-    """
+    """A migrator over these migrations, in environment "test" unless told otherwise; closed with `engine`."""
     given = {key: more.pop(key) for key in ("environment", "lease_seconds") if key in more}
     settings = Settings(**{"environment": "test"} | given)
-    pooled = create_engine(engine.url)
-    quick(pooled)
-    made = Migrator(pooled, Registry(migrations), settings, **{"executed_by": "tester"} | more)
+    made = Migrator(quick(engine), Registry(migrations), settings, **{"executed_by": "tester"} | more)
     event.listen(engine, "engine_disposed", lambda _: made.close())
     return made
 

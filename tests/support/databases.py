@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, make_url, text
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 KINDS = ("sqlite", "postgresql", "mariadb")
@@ -41,20 +41,34 @@ def fresh_database(server_url: str) -> Iterator[str]:
     server = make_url(server_url)
     name = f"test_{secrets.token_hex(8)}"
     postgres = server.get_backend_name() == "postgresql"
-    with _administrator(server) as connection:
-        if postgres:
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
-        else:
-            connection.execute(text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
+    create, drop = (_create_in_postgres, _drop_in_postgres) if postgres else (_create_in_mariadb, _drop_in_mariadb)
+    # One connection for both, looked at before its second use: the server may have been killed meanwhile.
+    administrator = application_engine(server, isolation_level="AUTOCOMMIT", poolclass=QueuePool, pool_pre_ping=True)
     try:
-        plain = server.set(drivername="postgresql" if postgres else "mysql", database=name)
-        yield plain.render_as_string(hide_password=False)
+        with administrator.connect() as connection:
+            create(connection, name)
+        try:
+            plain = server.set(drivername="postgresql" if postgres else "mysql", database=name)
+            yield plain.render_as_string(hide_password=False)
+        finally:
+            with administrator.connect() as connection:
+                drop(connection, name)
     finally:
-        with _administrator(server) as connection:
-            if postgres:
-                connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-            else:
-                _drop_in_mariadb(connection, name)
+        administrator.dispose()
+
+
+def _create_in_postgres(connection: Connection, name: str) -> None:
+    # Copying the template's files takes half the time of logging their pages. Before 15 there was no other way.
+    strategy = "STRATEGY FILE_COPY" if connection.dialect.server_version_info >= (15,) else ""
+    connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0 {strategy}"))
+
+
+def _drop_in_postgres(connection: Connection, name: str) -> None:
+    connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+def _create_in_mariadb(connection: Connection, name: str) -> None:
+    connection.execute(text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
 
 
 def _drop_in_mariadb(connection: Connection, name: str) -> None:
@@ -65,13 +79,3 @@ def _drop_in_mariadb(connection: Connection, name: str) -> None:
             connection.execute(text(f"KILL {int(identity)}"))
     connection.execute(text("SET SESSION lock_wait_timeout = 30"))
     connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
-
-
-@contextmanager
-def _administrator(server: URL) -> Iterator[Connection]:
-    engine = application_engine(server, isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            yield connection
-    finally:
-        engine.dispose()

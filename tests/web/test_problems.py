@@ -23,9 +23,10 @@ STATUS = {
     "UnknownMigration": 404,
     "UnknownRun": 404,
     "InvalidKey": 422,
+    "UnreadableKey": 422,
     "Interrupted": 503,
     **dict.fromkeys(["Refused", "HeldElsewhere", "LeaseLost", "Paused", "Cancelled", "MigrationFailed"], 409),
-    **dict.fromkeys(["VerificationFailed", "Withdrawn"], 409),
+    **dict.fromkeys(["VerificationFailed", "Withdrawn", "NotHeld", "ChangedMeanwhile"], 409),
     **dict.fromkeys(["MigrationSystemError", "ConfigurationError", "LoadError"], 500),
 }
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -21,15 +21,17 @@ from system_migration import (
     Migrator,
     Registry,
     Row,
+    RowIssue,
     RunOptions,
     Settings,
 )
 from system_migration.background import Background
 from system_migration.batching import target
-from system_migration.errors import Refused
+from system_migration.errors import ChangedMeanwhile, Refused
 from system_migration.running import requests
 from system_migration.store import tables
 from system_migration.web import routes_start
+from system_migration.web.starts import Starts, Wanted
 from tests.support.host import wait_for
 from tests.web.serving import (
     ONCE,
@@ -586,6 +588,53 @@ def test_held_rows_are_paged_found_by_key_and_retried(items: sa.Engine, client: 
     answer = client.post("/retry/002-increment", params={"wait": 30})
     assert (answer.status_code, answer.json()["reports"][0]["issues"]) == (200, 1)
     assert changes(items) == ONCE
+
+
+def test_a_start_by_what_is_true_no_longer_comes_to_nothing(items: sa.Engine) -> None:
+    with Migrator(items, Registry([Increment]), Settings(environment="staging")) as migrator:
+        (seen,) = migrator.status().migrations
+        migrator.acting_as("ada").run("002-increment")
+        background = Background(migrator)
+        job = Starts(migrator, background).begin(Wanted("run", "002-increment", seen=seen.revision), "eve")
+        error = job.done.exception(PATIENCE)
+        background.stop()
+    assert isinstance(error, ChangedMeanwhile)
+    assert str(error).startswith("Migration 002-increment is COMPLETED now: the run of ada completed it at ")
+    assert (job.begun.result(PATIENCE), changes(items)) == (None, ONCE)
+
+
+class Doubting(Increment):
+    """Holds whatever is odd, until the doubts are over."""
+
+    max_issues = 20
+    doubts: ClassVar[bool] = True
+
+    def transform(self, row: Row) -> dict[str, Any]:
+        if self.doubts and row.origin % 2:
+            raise RowIssue("odd", "whatever it is")
+        return {"y": row.y + 1}
+
+
+def test_held_rows_are_chosen_by_their_keys(items: sa.Engine) -> None:
+    key, Doubting.doubts = {"Idempotency-Key": "retry-1"}, True
+    with served(items, Doubting) as server, server.client() as client:
+        client.post("/run/002-increment", params={"wait": 30})
+        Doubting.doubts = False
+        refused = client.post("/retry/002-increment?key=1&key=2&key=4")
+        assert problem(refused) == (409, "refused")
+        assert "was to retry 3 rows, of which 2 are not held. Nothing was tried" in refused.json()["detail"]
+        unreadable = client.post("/retry/002-increment?key=1&key=seven")
+        assert problem(unreadable) == (422, "invalid-request")
+        assert "seven" not in unreadable.text
+        assert problem(client.post("/retry/002-increment?wait=1&wait=2")) == (422, "invalid-request")
+        assert problem(client.post("/retry/002-increment?" + "&".join(["key=1"] * 1001))) == (422, "invalid-request")
+        answer = client.post("/retry/002-increment?key=1&key=7&wait=30", headers=key)
+        again = client.post("/retry/002-increment?key=1&key=7", headers=key)
+        assert problem(client.post("/retry/002-increment?key=1", headers=key)) == (422, "idempotency-key-reused")
+    assert (answer.status_code, answer.json()["reports"][0]["issues"]) == (200, 8)
+    assert again.json()["run"]["id"] == answer.json()["run"]["id"]
+    odd = dict.fromkeys({*range(1, 21, 2)} - {1, 7}, 0)
+    assert changes(items) == dict.fromkeys(range(1, 21), 1) | odd
 
 
 def test_runs_are_paged_newest_first(items: sa.Engine, client: httpx.Client) -> None:

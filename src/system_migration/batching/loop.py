@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -96,6 +96,7 @@ class BatchLoop:
     stop_after_issues: int | None = None
     after_batch: Callable[[Entry], None] = lambda entry: None
     notice: Callable[[str], None] = lambda text: None
+    sized: Callable[[int, int], None] = lambda batch_size, workers: None
     _crew: Crew[Settled] = field(init=False)
     _held_before: bool = field(default=False, init=False)
     _began_with: int = field(init=False)
@@ -117,6 +118,7 @@ class BatchLoop:
     def at_work(self) -> Iterator[None]:
         """The loop's threads live as long as the block. Batches in their hands are finished, also after an error."""
         self._held_before = self.finished.held > 0
+        self._tell_size()
         try:
             yield
         finally:
@@ -135,12 +137,15 @@ class BatchLoop:
         """One pass over the target's window, and no sweep after it."""
         self._walk(pass_number, self.reader.highest_key())
 
-    def retry_held(self, pass_number: int) -> None:
-        """Try the held rows again and no others, each released in the transaction of its batch."""
+    def retry_held(self, pass_number: int, digests: Collection[str] | None = None) -> None:
+        """Try the held rows again and no others, each released in the transaction of its batch.
+
+        With `digests` only those whose keys have them.
+        """
         if self.target.pending is None:
             self._redo_deferred()  # of a retry that died: this one's numbers would pass for their redo
             pass_number = self._last_pass() + 1
-        keys = self._ask(lambda connection: issues.held_keys(connection, self.run))
+        keys = self._ask(lambda connection: issues.held_keys(connection, self.run, digests))
         self._do_named(pass_number, keys, released=True)
         if self.target.pending is None:
             self._redo_deferred()
@@ -297,6 +302,7 @@ class BatchLoop:
         for settled in self._crew.finished(patiently=patiently):
             self._count(settled)
             self._learn(settled)
+            self._tell_size()
             self._compact(settled)
             self._check_issue_limit()
 
@@ -341,6 +347,9 @@ class BatchLoop:
         if self.workers is None and len(self._measured) < MEASURED_BATCHES:
             self._measured.append(settled)
             self._choose_workers()
+
+    def _tell_size(self) -> None:
+        self.sized(self.rate.rows_at_once(self.size.rows), self._crew.size)
 
     def _choose_workers(self) -> None:
         if len(self._measured) != MEASURED_BATCHES:

@@ -40,7 +40,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "cancel": (_CONTROL, "End a run that is going or paused; only a start by name continues it."),
     },
     "Serve": {
-        "serve": (_SERVING, "Serve the REST API to developers whom a file, or your own code, names."),
+        "serve": (_SERVING, "Serve the REST API and the page to developers whom a file, or your own code, names."),
     },
     "Keep": {
         "new": (_KEEPING, "Write the next migration file from a template that runs, and its test."),

@@ -72,14 +72,23 @@ def resume_command(session: Session, name: str, yes: bool, **options: Any) -> in
 
 @command("retry")
 @click.argument("name")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="KEY",
+    help="Only the held row with this key, as `issues` shows it; several columns: a JSON list. May be repeated.",
+)
 @yes
 @run_options
-def retry_command(session: Session, name: str, yes: bool, **options: Any) -> int:
+def retry_command(session: Session, name: str, keys: tuple[str, ...], yes: bool, **options: Any) -> int:
     """Work on the held rows of a migration once more, and on no others.
 
-    For rows that were mended, or code that now can take them; `migration issues NAME` lists them. Exits with 5 when
-    none is held. --json prints {environment, reports}.
+    For rows that were mended, or code that now can take them; `migration issues NAME` lists them. --key, up to 1000
+    times, chooses among them. Exits with 5 when none is held, or a chosen one is not. --json prints {environment,
+    reports}.
     """
+    options["keys"] = keys or None
 
     def work(migrator: Migrator) -> list[RunReport]:
         confirm_start(f"retry {wording.shown(name)}", migrator.environment, yes=yes)

@@ -10,6 +10,7 @@ from system_migration import wording
 from system_migration.cli import exit_codes, output, text
 from system_migration.cli.options import command
 from system_migration.cli.session import Session
+from system_migration.errors import UnreadableKey
 from system_migration.records import Issue, as_json
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _issue_of(migrator: Migrator, name: str, key: str) -> list[Issue]:
     try:
         found = migrator.issue_of(name, key)
     except ValueError:
-        raise click.UsageError(f"--key cannot be a key of {name}: its held rows have keys of another kind.") from None
+        raise click.UsageError(str(UnreadableKey(name))) from None
     return [] if found is None else [found]
 
 

@@ -1,4 +1,4 @@
-"""The command that serves the REST API without a host application."""
+"""The command that serves the REST API and the page without a host application."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ from system_migration.errors import ConfigurationError
 def serve_command(
     session: Session, host: str, port: int, tokens: Path | None, developer: str | None, make_token: str | None
 ) -> None:
-    """Serve the REST API to developers whom a file, or your own code, names.
+    """Serve the REST API and the page to developers whom a file, or your own code, names.
 
-    It is under /migration. Speaks plain HTTP: leave it on this machine, or put a proxy that speaks TLS before it.
+    The API is under /migration, the page for browsers under /migrations. Speaks plain HTTP: leave it on this machine,
+    or put a proxy that speaks TLS before it.
     SIGTERM and Ctrl-C end a run that is going at a clean checkpoint; the next start goes on with it. Needs the `api`
     extra. With --make-token, --json prints {token, line}.
     """
@@ -45,12 +46,14 @@ def serve_command(
         return
     if (tokens is None) == (developer is None):
         raise click.UsageError("Say who may act: either --tokens FILE or --developer PACKAGE.MODULE:FUNCTION.")
-    require = token_files.TokenFile(tokens).require if tokens is not None else _import(str(developer))
+    file = token_files.TokenFile(tokens) if tokens is not None else None
+    require = file.require if file is not None else _import(str(developer))
     with server.listen(host, port) as listening, session.migrator() as migrator:
-        app = server.create_app(migrator, require)
+        app = server.create_app(migrator, require, file)
         address, number = listening.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
-        output.notice(f"Serving {migrator.environment} on http://{shown}:{number}/migration")
+        url = f"http://{shown}:{number}"
+        output.notice(f"Serving {migrator.environment} on {url}/migration (the page: {url}{server.PAGE})")
         server.serve(app, listening)
 
 

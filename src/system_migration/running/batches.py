@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -61,8 +61,6 @@ class BatchRun:
         """Prepare the schema and work until nothing is left."""
         self.prepare()
         target, done, last_pass, left, heaviest, held = self._ask(self._survey)
-        if self.attempt.held_only:
-            held = 0  # each is tried again, and counted anew if it stays held
         journalling.begin(self.workspace, self.migration, target, self.attempt, self.log, left)
         finished = Finished(done.changed, done.unchanged, held, done.vanished, done.deferred)
         total = left + (finished.rows if target.pending is not None else 0)
@@ -78,7 +76,7 @@ class BatchRun:
         return finished
 
     def _survey(self, connection: Connection) -> tuple[Target, Totals, int, int, int, int]:
-        """The table; what is done of it, in how many passes; rows left, the weight of the heaviest; rows held."""
+        """The table; what is done of it, in how many passes; rows left, the weight of the heaviest; rows left held."""
         attempt = self.attempt
         target = self._part(resolve(connection, self.migration))
         left, heaviest = connection.execute(target.heaviest()).one()
@@ -88,8 +86,24 @@ class BatchRun:
             ledger.last_pass(connection, attempt),
             left,
             int(heaviest or 0),
-            issues.count(connection, attempt.environment, attempt.name, attempt.generation),
+            self._staying_held(connection),
         )
+
+    def _staying_held(self, connection: Connection) -> int:
+        """Rows that are held and not tried again: those of a retry are counted anew, if they are held again."""
+        place = self.attempt.environment, self.attempt.name, self.attempt.generation
+        held = issues.count(connection, *place)
+        if not self.attempt.held_only:
+            return held
+        chosen = self._chosen(connection)
+        return 0 if chosen is None else held - len(chosen)
+
+    def _chosen(self, connection: Connection) -> Collection[str] | None:
+        """The digests of those held rows to which a retry keeps; None for all of them."""
+        if self.options.keys is None:
+            return None
+        place = self.attempt.environment, self.attempt.name, self.attempt.generation
+        return set(issues.chosen(connection, *place, self.options.keys).values())
 
     def _ask(self, question: Callable[[Connection], _T]) -> _T:
         return self.workspace.database.ask(question, self.workspace.progress.waiting)
@@ -102,7 +116,7 @@ class BatchRun:
     def _walk(self, loop: BatchLoop, last_pass: int) -> None:
         next_pass = last_pass + 1 if self.again or last_pass == 0 else last_pass
         if self.attempt.held_only:
-            loop.retry_held(last_pass + 1)
+            loop.retry_held(last_pass + 1, self._ask(self._chosen))
         elif self.attempt.is_windowed:
             loop.walk_once(next_pass)
         else:
@@ -160,10 +174,16 @@ class BatchRun:
             workers=options.workers if options.workers or options.max_rate is None else 1,
             total=total,
             upper_bound=keys.decode(self.upper_bound) if self.upper_bound else None,
-            stop_after_issues=options.stop_after_issues or self.migration.stop_after_issues,
+            stop_after_issues=self._stop_after_issues(finished),
             after_batch=self._after_batch,
             notice=self._notice,
+            sized=workspace.progress.sized,
         )
+
+    def _stop_after_issues(self, finished: Finished) -> int | None:
+        """At how many held rows to stop. Those that a retry leaves alone are not its findings."""
+        limit = self.options.stop_after_issues or self.migration.stop_after_issues
+        return limit + finished.held if limit is not None and self.attempt.held_only else limit
 
     def _heed(self) -> None:
         """Whatever may end or hold the run: a lost lease, a signal."""
@@ -182,7 +202,7 @@ class BatchRun:
 
     def _notice(self, text: str) -> None:
         self.log.warning("%s", text)
-        self.workspace.progress.waiting(text)
+        self.workspace.progress.remark(text)
 
     def _after_batch(self, entry: Entry) -> None:
         if not self.options.verbose:

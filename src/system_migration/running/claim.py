@@ -13,7 +13,7 @@ from system_migration import code
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching.deaths import TOLERATED
 from system_migration.batching.ranges import Gap
-from system_migration.errors import HeldElsewhere, Paused, Refused
+from system_migration.errors import Paused, Refused
 from system_migration.lease import HeldLease, ensure_row
 from system_migration.migration import Migration
 from system_migration.records import Origin, RunOptions
@@ -33,7 +33,8 @@ _LOCK_SECONDS = 1.0
 class Claimed:
     """A lease won, the state as read after winning, and the unfinished attempt to continue, if there is one.
 
-    `options` are those to work with: an unattended start goes on with a run as that was asked for.
+    `options` are those to work with: an unattended start goes on with a run as that was asked for, and a retry keeps
+    to its rows.
     """
 
     lease: HeldLease
@@ -56,7 +57,8 @@ def what_was_asked(workspace: Workspace, options: RunOptions) -> dict[str, Any]:
 def claim(workspace: Workspace, migration: type[Migration], options: RunOptions, decide: Decision) -> Claimed | None:
     """Take the lease of a migration, or raise `HeldElsewhere` or `Refused`; None when nothing is left to do.
 
-    Everything known before is read again here: another runner may have finished in between. An unfinished attempt is
+    Everything known before is read again here: another runner may have finished in between. Where the actor decided by
+    what is true no longer, that is `ChangedMeanwhile`. An unfinished attempt is
     put under the new fence in the same transaction, so its old runner can commit nothing any more.
     """
     with rights.needed(workspace.database.dialect, rights.ON_TRACKING):
@@ -68,8 +70,7 @@ def _claim(workspace: Workspace, migration: type[Migration], options: RunOptions
     database, waiting = workspace.database, workspace.progress.waiting
     ensure_row(database, environment, name, workspace.progress.waiting)
     # Asked without a lock first: on SQLite a runner inside a long transaction lets nobody else begin to write.
-    if holder := database.ask(lambda connection: leases.holder(connection, environment, name), waiting):
-        raise HeldElsewhere(name, holder)
+    database.ask(lambda connection: _demand_free(connection, workspace, name), waiting)
     # A UUID of this claim: if the answer to its commit is lost, the next attempt knows the lease for its own.
     us, held_by = str(uuid4()), f"{workspace.actor.name} on {workspace.actor.host}"
 
@@ -78,18 +79,28 @@ def _claim(workspace: Workspace, migration: type[Migration], options: RunOptions
         before = leases.previous(connection, database.dialect, environment, name)
         taken = leases.acquire(connection, environment, name, us, held_by, workspace.lease_seconds)
         if taken is None:
-            raise HeldElsewhere(name, leases.holder(connection, environment, name) or "a runner that has just died")
+            holder = leases.holder(connection, environment, name) or "a runner that has just died"
+            raise workspace.held_elsewhere(connection, name, holder)
         row = migrations.read_or_add(connection, environment, name, migration.version)
+        if before.holder != us:  # else an earlier attempt of this very claim has looked, and may have changed it
+            workspace.demand_unchanged(connection, name, row)
         kind = decide(connection, row)
         if kind is None:
             leases.release(connection, taken)
             return None
         begun = _as_begun(connection, workspace, options, row)
         inherited = _inherit(connection, *begun, migration, row, taken, before)
-        return Claimed(HeldLease(database, taken, workspace.clock, anchor, waiting), row, kind, inherited, begun[1])
+        asked = _keeping_to_its_rows(connection, begun[1], inherited)
+        lease = HeldLease(database, taken, workspace.clock, anchor, waiting, says=workspace.progress.said)
+        return Claimed(lease, row, kind, inherited, asked)
 
     # A takeover waits for the old runner's open batch: at most until the server ends an idle transaction.
     return database.transact(take, waiting, lock_seconds=_LOCK_SECONDS)
+
+
+def _demand_free(connection: Connection, workspace: Workspace, name: str) -> None:
+    if holder := leases.holder(connection, workspace.environment, name):
+        raise workspace.held_elsewhere(connection, name, holder)
 
 
 def _as_begun(
@@ -109,6 +120,14 @@ def _as_begun(
     return replace(workspace, origin=origin), start.options
 
 
+def _keeping_to_its_rows(connection: Connection, options: RunOptions, inherited: Attempt | None) -> RunOptions:
+    """What is asked, for no other held rows than those that the retry was begun for."""
+    if inherited is None or not inherited.held_only:
+        return options
+    begun = starts.first(connection, inherited.environment, inherited.name, inherited.id)
+    return replace(options, keys=begun.options.keys if begun is not None else None)
+
+
 def _inherit(
     connection: Connection,
     workspace: Workspace,
@@ -126,6 +145,7 @@ def _inherit(
     runs.take_over(connection, attempt.id, attempt.fence, code.checksum(migration))
     if before.holder == taken.holder:
         return attempt  # an earlier attempt of this very claim has noted the takeover
+    migrations.take_over(connection, row)
     detail = {"fence": attempt.fence, "died": not before.released} | what_was_asked(workspace, options)
     audit.add_event(connection, attempt.environment, attempt.name, "takeover", workspace.actor, detail, attempt.id)
     if not before.released and attempt.kind is RunKind.RUN and issubclass(migration, BatchMigration):
@@ -171,7 +191,7 @@ def decide_run(migration: type[Migration], options: RunOptions, *, named: bool) 
         if row.status in (Status.FAILED, Status.PAUSED) and not continues_rollback:
             _check_not_half_undone(connection, row)
         if named and row.request is not None:
-            control.withdraw(connection, row.environment, row.name)  # nobody obeyed it, and now a start is wanted
+            control.withdraw(connection, row)  # nobody obeyed it, and now a start is wanted
         return row.run_kind if row.status in (Status.RUNNING, Status.PAUSED) else RunKind.RUN
 
     return decide

@@ -15,7 +15,7 @@ from system_migration.running.claim import what_was_asked
 from system_migration.running.requests import pause_reason
 from system_migration.running.workspace import Workspace
 from system_migration.states import Outcome, Status
-from system_migration.store import audit, control, issues, leases, migrations, runs
+from system_migration.store import audit, control, issues, leases, meanwhile, migrations, runs
 from system_migration.store.control import Request
 from system_migration.store.dialects import Fault
 from system_migration.store.migrations import MigrationRow
@@ -31,19 +31,18 @@ def ask(workspace: Workspace, name: str, request: Request) -> None:
     Raises `Refused` where nothing can be asked. One transaction: dying half-way leaves everything as it was.
     """
     with workspace.database.read() as connection:
-        _demand_target(migrations.read(connection, workspace.environment, name), name, request)
+        _demand_target(connection, workspace, name, request)
 
     def act(connection: Connection) -> None:
-        row = migrations.read(connection, workspace.environment, name)
+        checked = _demand_target(connection, workspace, name, request)
         lease = _lease_of_the_dead(connection, workspace, name)
-        checked = _demand_target(row, name, request)
         if lease is not None:
             _end_at_once(connection, workspace, checked, request, lease.fence)
             leases.release(connection, lease)
         elif checked.status is not Status.RUNNING:
             raise Refused(f"Migration {name} is just being started by {checked.held_by}. Ask again in a moment.")
         elif not control.ask(connection, checked, request, workspace.actor.name):
-            raise Refused(f"Migration {name} changed in the same moment. Look at `migration status` and try again.")
+            raise meanwhile.changed(connection, workspace.environment, name)
         action = f"{request}_asked" if lease is None else f"{request}_at_once"
         audit.add_event(connection, workspace.environment, name, action, workspace.actor, run_id=checked.run_id)
 
@@ -58,9 +57,12 @@ def withdraw(workspace: Workspace, name: str, options: RunOptions) -> bool:
 
     def act(connection: Connection) -> bool:
         row = migrations.read(connection, workspace.environment, name)
+        workspace.demand_unchanged(connection, name, row)
         if row is None or row.status is not Status.RUNNING or row.request != Request.PAUSE:
             return False
-        control.withdraw(connection, workspace.environment, name)
+        if not control.withdraw(connection, row):
+            workspace.demand_unchanged(connection, name, migrations.read(connection, workspace.environment, name))
+            return False
         place, asked = (workspace.environment, name), what_was_asked(workspace, options)
         audit.add_event(connection, *place, "pause_withdrawn", workspace.actor, asked, row.run_id)
         return True
@@ -68,8 +70,10 @@ def withdraw(workspace: Workspace, name: str, options: RunOptions) -> bool:
     return _write(workspace, name, act)
 
 
-def _demand_target(row: MigrationRow | None, name: str, request: Request) -> MigrationRow:
+def _demand_target(connection: Connection, workspace: Workspace, name: str, request: Request) -> MigrationRow:
     """The row, where the request makes sense. Raises `Refused` with what the migration is instead."""
+    row = migrations.read(connection, workspace.environment, name)
+    workspace.demand_unchanged(connection, name, row)
     takes = {Status.RUNNING} if request is Request.PAUSE else {Status.RUNNING, Status.PAUSED}
     if row is not None and (row.status in takes or row.held_by is not None):
         return row
@@ -94,6 +98,7 @@ def _end_at_once(
     attempt = _shut_out(connection, seen, fence)
     row = migrations.read(connection, seen.environment, seen.name)  # again: its last batch may have been waited for
     assert row is not None
+    workspace.demand_unchanged(connection, row.name, row)
     held = issues.count(connection, row.environment, row.name, row.generation)
     reason = pause_reason(by) if request is Request.PAUSE else Cancelled(row.name, by).reason
     if attempt is not None:

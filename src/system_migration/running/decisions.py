@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection
 
 from system_migration.batch_migration import BatchMigration
-from system_migration.errors import HeldElsewhere, Refused
+from system_migration.errors import NotHeld, Refused, UnreadableKey
 from system_migration.migration import Migration
 from system_migration.records import RunOptions
 from system_migration.running.claim import Decision, check_code
@@ -28,8 +30,9 @@ def reset(workspace: Workspace, migration: type[Migration], reason: str) -> None
 def _decide(workspace: Workspace, migration: type[Migration], new: Status, action: str, reason: str) -> None:
     with workspace.database.write() as connection:
         row = migrations.read_or_add(connection, workspace.environment, migration.name, migration.version)
+        workspace.demand_unchanged(connection, row.name, row)
         if row.held_by is not None:
-            raise HeldElsewhere(row.name, row.held_by)
+            raise workspace.held_elsewhere(connection, row.name, row.held_by)
         if new is Status.PENDING:
             migrations.begin_generation(connection, row, new)
         else:
@@ -49,11 +52,25 @@ def decide_retry(migration: type[Migration], options: RunOptions) -> Decision:
             raise Refused(f"Migration {row.name} is {what}; held rows are retried when a run has ended.")
         if issues.count(connection, row.environment, row.name, row.generation) == 0:
             raise Refused(f"Migration {row.name} holds no row, so there is nothing to retry.")
+        if options.keys is not None:
+            _demand_held(connection, row, options.keys)
         if row.status is not Status.COMPLETED:  # of a completed one, mended code is the reason to retry
             check_code(connection, migration, row, options)
         return RunKind.RUN
 
     return decide
+
+
+def _demand_held(connection: Connection, row: MigrationRow, texts: Sequence[str]) -> None:
+    """Raise `UnreadableKey` or `NotHeld` unless each of these is the key of a held row."""
+    place = row.environment, row.name, row.generation
+    try:
+        held = issues.chosen(connection, *place, texts)
+    except ValueError:
+        raise UnreadableKey(row.name) from None
+    missing = [text for text in dict.fromkeys(texts) if text not in held]
+    if missing:
+        raise NotHeld(row.name, len(missing), len(set(texts)), missing[0])
 
 
 def _is_rollback(row: MigrationRow) -> bool:

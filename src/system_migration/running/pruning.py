@@ -39,6 +39,7 @@ def prune(workspace: Workspace, migration: type[Migration]) -> Pruned:
 def _give_up(workspace: Workspace, connection: Connection, name: str) -> int:
     """Say, before anything is deleted, that the generation cannot be undone; the last generation to prune."""
     row = migrations.read(connection, workspace.environment, name)
+    workspace.demand_unchanged(connection, name, row)
     if row is None:
         raise Refused(f"Migration {name} has no journal: it never ran here.")
     if row.held_by is not None:

@@ -146,6 +146,9 @@ def _begin(
     actor, anchor = workspace.actor, workspace.clock.monotonic()
     place = workspace.environment, attempt.id
     with workspace.database.write() as connection:
+        if kind is RunKind.VERIFY:
+            now = migrations.read(connection, workspace.environment, migration.name)
+            workspace.demand_unchanged(connection, migration.name, now)
         leases.insert_missing(connection, *place)
         claim = leases.acquire(connection, *place, attempt.id, actor.name, workspace.lease_seconds)
         runs.insert_attempt(connection, attempt, code.checksum(migration), actor.name, actor.host)
@@ -155,7 +158,8 @@ def _begin(
             )
     assert claim is not None  # nobody else knows of it
     workspace.progress.started(migration.name, attempt.id)
-    return attempt, HeldLease(workspace.database, claim, workspace.clock, anchor, let_go=leases.forget)
+    says = workspace.progress.said
+    return attempt, HeldLease(workspace.database, claim, workspace.clock, anchor, let_go=leases.forget, says=says)
 
 
 @contextmanager

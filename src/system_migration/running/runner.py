@@ -108,6 +108,7 @@ class Runner(Undertaking):
             if left := self._work_in_batches(claimed, attempt, ready, requests):
                 return self._pause_after_part(attempt, left)
         elif not claimed.row.applied or self._is_half_undone(claimed.row):
+            self.workspace.progress.phase(self.name, "migrating")
             result = imperative.apply(self.workspace, self.instance, attempt, self.options, self.log)
             metadata = dict(result.metadata)
         requests.check_now()  # one that came while `up` was in its transaction

@@ -50,6 +50,7 @@ def verify(
     """
 
     def check(connection: Connection) -> Verdict:
+        workspace.progress.goes_on()  # connected: a long look moves no rows that would say so
         if isinstance(migration, BatchMigration):
             return _verify_batches(workspace, connection, migration, row, attempt, options, log)
         return _verify_imperative(workspace, connection, migration, options, log)

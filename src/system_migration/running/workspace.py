@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from system_migration.clock import Clock
-from system_migration.migration import Progress
+from system_migration.errors import HeldElsewhere, MigrationSystemError
 from system_migration.records import Origin
+from system_migration.running.pulse import Voice
+from system_migration.store import meanwhile
 from system_migration.store.audit import Actor
 from system_migration.store.database import Database
+from system_migration.store.migrations import MigrationRow
 
 
 @dataclass(frozen=True)
@@ -17,16 +22,33 @@ class Workspace:
     """The surroundings of a run, the same for every migration of one call.
 
     `run_ids` has the ids that new attempts are to bear; `origin` says through which door the start came, if it was
-    said.
+    said. `seen` is the revision of the migration by which the actor decided, if that was said. `progress` is one run's
+    own: it remembers what it was told last.
     """
 
     database: Database
     environment: str
     actor: Actor
     lease_seconds: float
-    progress: Progress
+    progress: Voice
     ask: Callable[[str], str | None]
     clock: Clock
     stop_signal: Callable[[], int | None]
     run_ids: Iterator[str]
     origin: Origin | None = None
+    seen: int | None = None
+
+    def demand_unchanged(self, connection: Connection, name: str, row: MigrationRow | None) -> None:
+        """Raise `ChangedMeanwhile` where the actor decided by another state than `row`, as it is now.
+
+        It holds for as long as nobody else can write: to be asked in the transaction that does, with the lease won, or
+        before a compare-and-set on that row.
+        """
+        if self.seen is not None and (row.revision if row is not None else 0) != self.seen:
+            raise meanwhile.changed(connection, self.environment, name)
+
+    def held_elsewhere(self, connection: Connection, name: str, held_by: str) -> MigrationSystemError:
+        """What to raise where another runner has the lease. It may have it only since the actor looked."""
+        if self.seen is None:
+            return HeldElsewhere(name, held_by)
+        return meanwhile.begun(connection, self.environment, name, held_by)

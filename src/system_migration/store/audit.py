@@ -58,15 +58,14 @@ def newest_action(connection: Connection, run_id: str) -> str | None:
     return connection.execute(query).scalar_one_or_none()
 
 
-def events(connection: Connection, environment: str, name: str, limit: int) -> list[Event]:
-    """The newest `limit` entries of a migration, newest first."""
+def trail(connection: Connection, environment: str, name: str | None, before: int | None, limit: int) -> list[Event]:
+    """Up to `limit` entries, newest first: of one migration or of all, of those older than the entry `before`."""
     event = tables.event.c
-    query = (
-        select(tables.event)
-        .where(event.environment == environment, event.name == name)
-        .order_by(event.id.desc())
-        .limit(limit)
-    )
+    query = select(tables.event).where(event.environment == environment).order_by(event.id.desc()).limit(limit)
+    if name is not None:
+        query = query.where(event.name == name)
+    if before is not None:
+        query = query.where(event.id < before)
     return [_event(row) for row in connection.execute(query)]
 
 
@@ -134,6 +133,20 @@ def lines_after(connection: Connection, run_id: str, after: int, limit: int, lev
         .limit(limit)
     )
     return [_line(row) for row in connection.execute(query)]
+
+
+def lines_before(connection: Connection, run_id: str, before: int | None, limit: int, level: str) -> list[LogLine]:
+    """The newest `limit` lines of a run at or above `level`, or of those older than the line `before`; oldest first."""
+    log = tables.log.c
+    query = (
+        select(log.at, log.level, log.message, log.run_id, log.id)
+        .where(log.run_id == run_id, log.level.in_(_from_level(level)))
+        .order_by(log.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(log.id < before)
+    return [_line(row) for row in connection.execute(query)][::-1]
 
 
 def _from_level(level: str) -> Sequence[str]:

@@ -30,7 +30,7 @@ class Asked:
 
 
 def ask(connection: Connection, row: MigrationRow, request: Request, by: str) -> bool:
-    """Leave a request for the runner, if the migration still is RUNNING as `row` says. The last one counts.
+    """Leave a request for the runner, if the migration still is RUNNING as `row` says, its request included.
 
     The row's version stays: the runner's own change of status must not fail because of it, and ends the request.
     """
@@ -40,19 +40,25 @@ def ask(connection: Connection, row: MigrationRow, request: Request, by: str) ->
             _is(row.environment, row.name),
             migration.status == Status.RUNNING.value,
             migration.row_version == row.row_version,
+            migration.request.is_not_distinct_from(row.request),
         )
         .values(request=request.value, requested_by=by)
     )
     return asked.rowcount == 1
 
 
-def withdraw(connection: Connection, environment: str, name: str) -> None:
-    """Take back a request that the runner has not obeyed yet."""
-    connection.execute(
+def withdraw(connection: Connection, row: MigrationRow) -> bool:
+    """Take back the request that `row` tells of; False where the runner has obeyed it, or another took its place."""
+    withdrawn = connection.execute(
         update(tables.migration)
-        .where(_is(environment, name), migration.request.is_not(None))
+        .where(
+            _is(row.environment, row.name),
+            migration.row_version == row.row_version,
+            migration.request == row.request,
+        )
         .values(request=None, requested_by=None)
     )
+    return withdrawn.rowcount == 1
 
 
 def asked(connection: Connection, environment: str, name: str) -> Asked | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -17,13 +18,14 @@ from sqlalchemy import (
     case,
     cast,
     func,
+    null,
     or_,
     select,
 )
 
 from system_migration.records import Followed, Tally
 from system_migration.states import Outcome, RunKind
-from system_migration.store import tables
+from system_migration.store import pulses, tables
 from system_migration.store.journal import UNDOING
 from system_migration.store.leases import alive
 from system_migration.store.runs import SHOWN, as_run
@@ -33,11 +35,18 @@ _COUNTERS = ("rows_read", "changed", "unchanged", "vanished", "deferred")
 _LEASED = (RunKind.RUN, RunKind.ROLLBACK)
 
 
-def follow(connection: Connection, environment: str, run_ids: Collection[str]) -> list[Followed]:
+def follow(
+    connection: Connection, environment: str, run_ids: Collection[str], *, lacking: Collection[str] = ()
+) -> list[Followed]:
     """What is known of these runs now; those that are not recorded are left out.
 
-    The counters are those of the committed batches, so they are right whichever process does the work.
+    The counters are those of the committed batches, so they are right whichever process does the work. Columns named
+    in `lacking`, which older tracking tables do not have yet, read as NULL.
     """
+
+    def known(column: ColumnElement[Any]) -> ColumnElement[Any]:
+        return null() if column.name in lacking else column
+
     done = _done(environment, run_ids)
     source = (
         tables.run.outerjoin(done, done.c.id == run.id)
@@ -50,9 +59,11 @@ def follow(connection: Connection, environment: str, run_ids: Collection[str]) -
             *SHOWN,
             *(done.c[name] for name in _COUNTERS),
             _held().label("held"),
-            case((current, migration.request)).label("request"),
-            case((current, migration.requested_by)).label("requested_by"),
+            case((current, known(migration.request))).label("request"),
+            case((current, known(migration.requested_by))).label("requested_by"),
             case((and_(or_(current, _only_looks()), alive()), lease.held_by)).label("held_by"),
+            case((run.outcome.is_(None), known(lease.pulse))).label("pulse"),
+            known(lease.pulse_at).label("pulse_at"),
             _newest(tables.log).label("last_line"),
             _newest(tables.event).label("last_event"),
         )
@@ -118,6 +129,7 @@ def _followed(row: RowMapping) -> Followed:
         request=row["request"],
         requested_by=row["requested_by"] if row["request"] else None,
         progress=Tally(held=row["held"], **counted),
+        pulse=pulses.decode(row["pulse"], row["pulse_at"]),
         last_line=row["last_line"],
         last_event=row["last_event"],
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, select
 
 from system_migration.batching import keys
 from system_migration.batching.keys import Key
-from system_migration.records import Issue
+from system_migration.records import Issue, IssueCount
 from system_migration.store import tables
 from system_migration.store.runs import Attempt
 from system_migration.store.times import now
@@ -23,6 +25,7 @@ NOT_RESTORED = (CHANGED, VANISHED)
 _MESSAGE_LENGTH = 1_000
 _CODE_LENGTH = 64
 _PORTION = 5_000
+_ID = re.compile(r"[0-9]{1,16}-(?P<digest>[0-9a-f]{64})")
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
@@ -79,10 +82,42 @@ def release_rows(connection: Connection, run: Attempt, rows: Sequence[Key]) -> N
         connection.execute(delete(tables.issue).where(mine, issue.key_digest.in_(digests)))
 
 
-def held_keys(connection: Connection, run: Attempt) -> list[Key]:
-    """The keys of all held rows of the generation."""
+def held_keys(connection: Connection, run: Attempt, digests: Collection[str] | None = None) -> list[Key]:
+    """The keys of all held rows of the generation, or of those of them with these digests."""
     query = select(issue.key).where(_generation(run.environment, run.name, run.generation)).order_by(issue.key_digest)
+    if digests is not None:
+        query = query.where(issue.key_digest.in_(digests))
     return [keys.decode(found) for found in connection.execute(query).scalars()]
+
+
+def chosen(
+    connection: Connection, environment: str, name: str, generation: int, texts: Iterable[str]
+) -> dict[str, str]:
+    """Those of these texts that name a held row, each with the digest of its key.
+
+    A text is the id of an issue, or a key as `find` takes it. Raises `ValueError` where it can be neither.
+    """
+    mine = _generation(environment, name, generation)
+    sample = connection.execute(select(issue.key).where(mine).limit(1)).scalar_one_or_none()
+    if sample is None:
+        return {}
+    types = [type(part) for part in keys.decode(sample)]
+    meant = {text: _digests_meant(text, types) for text in texts}
+    asked = list(chain.from_iterable(meant.values()))
+    held = set(connection.execute(select(issue.key_digest).where(mine, issue.key_digest.in_(asked))).scalars())
+    return {text: digest for text, digests in meant.items() for digest in digests if digest in held}
+
+
+def _digests_meant(text: str, types: Sequence[type]) -> list[str]:
+    """As a key, and as an id: the last one that is held counts. A text key may look like an id, but hardly is one."""
+    id = _ID.fullmatch(text)
+    try:
+        digests = [keys.digest(keys.parse(text, types))]
+    except ValueError:
+        if id is None:
+            raise
+        digests = []
+    return [*digests, id["digest"]] if id else digests
 
 
 def release(connection: Connection, environment: str, name: str, generation: int) -> int:
@@ -123,6 +158,20 @@ def page(
         at, digest = _place(after)
         query = query.where((issue.at > at) | ((issue.at == at) & (issue.key_digest > digest)))
     return [_issue(row) for row in connection.execute(query)]
+
+
+def counts(
+    connection: Connection, environment: str, name: str, generation: int, codes: Sequence[str] | None = None
+) -> list[IssueCount]:
+    """How many rows are held for each reason, those of the most frequent one first."""
+    rows = func.count().label("rows")
+    query = (
+        select(issue.code, rows)
+        .where(_generation(environment, name, generation), *_because(codes))
+        .group_by(issue.code)
+        .order_by(rows.desc(), issue.code)
+    )
+    return [IssueCount(row.code, int(row.rows)) for row in connection.execute(query)]
 
 
 def find(

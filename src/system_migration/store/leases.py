@@ -91,6 +91,8 @@ def acquire(
             expires_at=after(seconds),
             takeover_at=after(seconds * (1 + GRACE)),
             released=False,
+            pulse=None,  # what the holder before said is not about this one
+            pulse_at=None,
         )
     )
     if taken.rowcount != 1:
@@ -111,8 +113,8 @@ def _held(claim: Claim) -> ColumnElement[bool]:
     )
 
 
-def renew(connection: Connection, claim: Claim) -> bool:
-    """Push the expiry out; False when the lease is no longer ours."""
+def renew(connection: Connection, claim: Claim, pulse: str | None = None) -> bool:
+    """Push the expiry out, and write the pulse if there is one; False when the lease is no longer ours."""
     renewed = connection.execute(
         update(tables.lease)
         .where(_held(claim))
@@ -120,9 +122,15 @@ def renew(connection: Connection, claim: Claim) -> bool:
             renewed_at=now(),
             expires_at=after(claim.seconds),
             takeover_at=after(claim.seconds * (1 + GRACE)),
+            **({} if pulse is None else {"pulse": pulse, "pulse_at": now()}),
         )
     )
     return renewed.rowcount == 1
+
+
+def say(connection: Connection, claim: Claim, pulse: str) -> None:
+    """Write the pulse, if the lease is still ours, and nothing else: who holds it depends on no talk."""
+    connection.execute(update(tables.lease).where(_held(claim)).values(pulse=pulse, pulse_at=now()))
 
 
 def release(connection: Connection, claim: Claim) -> None:

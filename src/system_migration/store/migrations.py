@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    FromClause,
     RowMapping,
+    Select,
+    Subquery,
     and_,
+    bindparam,
     case,
     cast,
     func,
     insert,
     inspect,
-    literal,
     null,
     select,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 
 from system_migration import states
-from system_migration.errors import Refused
+from system_migration.records import Pulse
 from system_migration.states import RunKind, Status
-from system_migration.store import tables
+from system_migration.store import meanwhile, pulses, tables
 from system_migration.store.dialects import Fingerprint
 from system_migration.store.leases import alive
 from system_migration.store.times import now
@@ -38,6 +44,7 @@ migration = tables.migration.c
 
 JOURNAL_PIN = "system_migration_journal"
 """Where a generation keeps the schema that its journal belongs to."""
+_REQUESTS = (None, "pause", "cancel")
 PRUNED_PIN = "system_migration_pruned"
 """Where a generation says that its journal was deleted on purpose."""
 
@@ -77,6 +84,17 @@ class MigrationRow:
     held_only: bool
     held_by: str | None
     interrupted: bool
+    pulse: Pulse | None = None
+
+    @property
+    def revision(self) -> int:
+        """A number that every change of status, and of what is asked of the run, replaces by another one.
+
+        0 as long as nothing was changed, whether the migration has its first row or not. A request leaves the row's
+        version alone, because the runner's own change of status must not fail of it; so both are in the number. A
+        takeover changes it too.
+        """
+        return (self.row_version - 1) * len(_REQUESTS) + _REQUESTS.index(self.request)
 
     @property
     def stale(self) -> bool:
@@ -93,36 +111,16 @@ class Snapshot:
     rows: dict[str, MigrationRow]
 
 
-def snapshot(connection: Connection, environment: str | None, *, lacking: Collection[str] = ()) -> Snapshot:
+def snapshot(
+    connection: Connection, environment: str | None, *, only: str | None = None, lacking: Collection[str] = ()
+) -> Snapshot:
     """The state of every migration in `environment`, or in the one the database is bound to. One SELECT, no lock.
 
-    Columns named in `lacking`, which older tracking tables do not have yet, read as NULL.
+    With `only`, that of the migration of this name alone. Columns named in `lacking`, which older tracking tables do
+    not have yet, read as NULL.
     """
-    meta, run, lease = tables.meta, tables.run.c, tables.lease.c
-    chosen = func.coalesce(literal(environment, tables.meta.c.environment.type), meta.c.environment)
-    source = (
-        meta.outerjoin(tables.migration, migration.environment == chosen)
-        .outerjoin(tables.run, run.id == migration.run_id)
-        .outerjoin(tables.lease, and_(lease.environment == chosen, lease.name == migration.name))
-    )
-    query = select(
-        meta.c.schema_version,
-        meta.c.environment.label("bound_environment"),
-        meta.c.place,
-        meta.c.body,
-        *(null().label(column.name) if column.name in lacking else column for column in tables.migration.c),
-        case((migration.status == Status.RUNNING.value, _changed_so_far(chosen))).label("changed_so_far"),
-        case((migration.status == Status.RUNNING.value, _held_so_far(chosen))).label("held_so_far"),
-        run.kind.label("run_kind"),
-        run.outcome.label("run_outcome"),
-        run.intent_at,
-        run.code_algorithm,
-        run.code_checksum,
-        *(null().label(name) if name in lacking else run[name] for name in ("from_key", "to_key", "held_only")),
-        case((alive(), lease.held_by)).label("held_by"),
-        lease.released,
-    ).select_from(source)
-    found = connection.execute(query).mappings().all()
+    values = {"chosen": environment} if only is None else {"chosen": environment, "only": only}
+    found = connection.execute(_everything(only is not None, frozenset(lacking)), values).mappings().all()
     if not found:
         return Snapshot(None, environment, {})
     first = found[0]
@@ -131,36 +129,68 @@ def snapshot(connection: Connection, environment: str | None, *, lacking: Collec
     return Snapshot(binding, environment or binding.environment, rows)
 
 
-def _changed_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
-    """What a run that is under way has committed: the ledger knows, and nobody copies it before the end."""
-    ledger = tables.ledger.c
-    return (
-        select(func.coalesce(cast(func.sum(ledger.changed), BigInteger), 0))
-        .where(
-            ledger.environment == environment,
-            ledger.name == migration.name,
-            ledger.generation == migration.generation,
-            ledger["pass"] > 0,  # not what a rollback did
-        )
-        .correlate(tables.meta, tables.migration)
-        .scalar_subquery()
+@lru_cache(maxsize=4)
+def _everything(only: bool, lacking: frozenset[str]) -> Select[Any]:
+    """The SELECT of `snapshot`, built once: every verb asks it several times. With `only`, it takes a name."""
+    meta, run, lease = tables.meta, tables.run.c, tables.lease.c
+    chosen = func.coalesce(bindparam("chosen", type_=meta.c.environment.type), meta.c.environment)
+    wanted = migration.environment == chosen
+    if only:
+        wanted &= migration.name == bindparam("only")
+    running = _running(chosen, only)
+    source = (
+        meta.outerjoin(tables.migration, wanted)
+        .outerjoin(tables.run, run.id == migration.run_id)
+        .outerjoin(tables.lease, and_(lease.environment == chosen, lease.name == migration.name))
+        .outerjoin(running, running.c.name == migration.name)
     )
+    return select(
+        meta.c.schema_version,
+        meta.c.environment.label("bound_environment"),
+        meta.c.place,
+        meta.c.body,
+        *(null().label(column.name) if column.name in lacking else column for column in tables.migration.c),
+        running.c.changed_so_far,
+        running.c.held_so_far,
+        run.kind.label("run_kind"),
+        run.outcome.label("run_outcome"),
+        run.intent_at,
+        run.code_algorithm,
+        run.code_checksum,
+        *(null().label(name) if name in lacking else run[name] for name in ("from_key", "to_key", "held_only")),
+        case((alive(), lease.held_by)).label("held_by"),
+        lease.released,
+        *(null().label(name) if name in lacking else lease[name] for name in ("pulse", "pulse_at")),
+    ).select_from(source)
 
 
-def _held_so_far(environment: ColumnElement[str]) -> ColumnElement[int]:
-    """The rows that are held while a run is under way."""
-    issue = tables.issue.c
-    return (
-        select(func.count())
-        .where(issue.environment == environment, issue.name == migration.name, issue.generation == migration.generation)
-        .correlate(tables.meta, tables.migration)
-        .scalar_subquery()
+def _running(environment: ColumnElement[str], only: bool) -> Subquery:
+    """What the runs that are under way have done so far: the ledger knows, and nobody copies it before the end.
+
+    Joined, and not asked for beside each row: PostgreSQL would expect to ask for every row, and compile the whole query
+    for a second first.
+    """
+    going, ledger, issue = tables.migration.alias("going"), tables.ledger.c, tables.issue.c
+    changed = select(func.coalesce(cast(func.sum(ledger.changed), BigInteger), 0)).where(
+        *_same_generation(ledger, going),
+        ledger["pass"] > 0,  # not what a rollback did
     )
+    held = select(func.count()).where(*_same_generation(issue, going))
+    query = select(
+        going.c.name,
+        changed.correlate(going).scalar_subquery().label("changed_so_far"),
+        held.correlate(going).scalar_subquery().label("held_so_far"),
+    ).where(going.c.environment == environment, going.c.status == Status.RUNNING.value)
+    return (query.where(going.c.name == bindparam("only")) if only else query).subquery()
+
+
+def _same_generation(columns: Any, going: FromClause) -> list[ColumnElement[bool]]:
+    return [columns[name] == going.c[name] for name in ("environment", "name", "generation")]
 
 
 def read(connection: Connection, environment: str, name: str) -> MigrationRow | None:
     """The stored state of one migration, read again."""
-    return snapshot(connection, environment).rows.get(name)
+    return snapshot(connection, environment, only=name).rows.get(name)
 
 
 def completed_at(connection: Connection, environment: str, name: str) -> datetime | None:
@@ -208,7 +238,15 @@ def _row(found: RowMapping) -> MigrationRow:
         held_only=bool(found["held_only"]),
         held_by=found["held_by"],
         interrupted=bool(found["released"]),
+        pulse=_pulse(found),
     )
+
+
+def _pulse(found: RowMapping) -> Pulse | None:
+    """Of a run that is going, or that its runner left: what the last holder said of another one is history."""
+    if found["status"] != Status.RUNNING and found["held_by"] is None:
+        return None
+    return pulses.decode(found["pulse"], found["pulse_at"])
 
 
 def add(connection: Connection, environment: str, name: str, version: str) -> None:
@@ -231,10 +269,11 @@ def add(connection: Connection, environment: str, name: str, version: str) -> No
 
 
 def read_or_add(connection: Connection, environment: str, name: str, version: str) -> MigrationRow:
-    """The stored state of one migration; its first row is made if there is none. Needs the lease, or a retry."""
+    """The stored state of one migration; its first row is made if there is none."""
     row = read(connection, environment, name)
     if row is None:
-        add(connection, environment, name, version)
+        with suppress(IntegrityError), connection.begin_nested():  # another one may make it in the same moment
+            add(connection, environment, name, version)
         row = read(connection, environment, name)
     assert row is not None
     return row
@@ -243,7 +282,7 @@ def read_or_add(connection: Connection, environment: str, name: str, version: st
 def transition(
     connection: Connection, row: MigrationRow, new: Status, *, cancelled_by: str | None = None, **values: Any
 ) -> None:
-    """Move a migration along one arrow, if it is still as `row` says. Raises `Refused` otherwise.
+    """Move a migration along one arrow, if it is still as `row` says. Raises `ChangedMeanwhile` otherwise.
 
     Every arrow ends what an operator had asked of the run before it.
     """
@@ -266,7 +305,12 @@ def transition(
         )
     )
     if moved.rowcount != 1:
-        raise Refused(f"Migration {row.name} changed in the same moment. Look at `migration status` and try again.")
+        raise meanwhile.changed(connection, row.environment, row.name)
+
+
+def take_over(connection: Connection, row: MigrationRow) -> None:
+    """Note that a run has a new runner: who decided by seeing it without one decides anew. Needs the lease."""
+    update_values(connection, row.environment, row.name, row_version=row.row_version + 1)
 
 
 def update_values(connection: Connection, environment: str, name: str, **values: Any) -> None:
@@ -295,7 +339,7 @@ def pin(connection: Connection, environment: str, name: str, pins: Mapping[str, 
 
 
 def pin_finished(connection: Connection, row: MigrationRow, name: str, value: str) -> None:
-    """Add a pin to a migration that nobody works on, if it is still as `row` says. Raises `Refused` otherwise."""
+    """Add a pin to a migration that nobody works on, if it is still as `row` says. Else raises `ChangedMeanwhile`."""
     pins = json.dumps(row.pins | {name: value}, ensure_ascii=False)
     pinned = connection.execute(
         update(tables.migration)
@@ -307,7 +351,7 @@ def pin_finished(connection: Connection, row: MigrationRow, name: str, value: st
         .values(pins=pins, row_version=row.row_version + 1)  # so that a start which saw it without the pin fails
     )
     if pinned.rowcount != 1:
-        raise Refused(f"Migration {row.name} changed in the same moment. Look at `migration status` and try again.")
+        raise meanwhile.changed(connection, row.environment, row.name)
 
 
 def begin_generation(

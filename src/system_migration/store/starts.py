@@ -26,6 +26,12 @@ def newest(connection: Connection, environment: str, name: str, run_id: str) -> 
     return None if row is None else _start(row)
 
 
+def first(connection: Connection, environment: str, name: str, run_id: str) -> Start | None:
+    """How a run was begun, whoever has taken it over since."""
+    row = connection.execute(_of_run(environment, name, run_id).order_by(event.id).limit(1)).one_or_none()
+    return None if row is None else _start(row)
+
+
 def by_request(connection: Connection, environment: str, request: str) -> tuple[Run, Start | None] | None:
     """The run that came of the start with this id, and that start.
 

@@ -31,7 +31,7 @@ from sqlalchemy.schema import SchemaItem
 from system_migration.states import Outcome, RunKind, Status
 from system_migration.store.types import LongText, UtcDateTime
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PREFIX = "system_migration_"
 
 metadata = MetaData()
@@ -145,9 +145,14 @@ lease = _table(
     Column("expires_at", UtcDateTime, nullable=False),
     Column("takeover_at", UtcDateTime, nullable=False),
     Column("released", Boolean, nullable=False),
+    Column("pulse", Text),
+    Column("pulse_at", UtcDateTime),
     PrimaryKeyConstraint("environment", "name", name=f"pk_{PREFIX}lease"),
 )
-"""The right to run. Never deleted, so that the fence only grows; never the row that batches check."""
+"""The right to run. Never deleted, so that the fence only grows; never the row that batches check.
+
+`pulse` is what its holder last said of its run (see `store.pulses`), written at `pulse_at`.
+"""
 
 ledger = _table(
     "ledger",
@@ -222,8 +227,12 @@ issue = _table(
     Column("run_id", _Uuid, nullable=False),
     Column("at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("environment", "name", "generation", "key_digest", name=f"pk_{PREFIX}issue"),
+    Index(f"ix_{PREFIX}issue_met", "environment", "name", "generation", "at", "key_digest"),
 )
-"""A row that could not be migrated. Found by the digest of its key, as a key can be longer than an index allows."""
+"""A row that could not be migrated. Found by the digest of its key, as a key can be longer than an index allows.
+
+They are listed in the order they were met: a hundred of a hundred thousand are read by the index.
+"""
 
 event = _table(
     "event",

@@ -128,9 +128,12 @@ def explain(database: Database) -> str | None:
 def create_tables(connection: Connection, dialect: Dialect) -> None:
     """Create those of our tables that are missing."""
     _set_options(dialect)
-    tables.metadata.create_all(connection, checkfirst=True)
+    there = inspect(connection)
     for table in tables.metadata.sorted_tables:
-        for index in table.indexes:  # of a table that somebody died between creating and indexing
+        if not there.has_table(table.name):
+            table.create(connection)
+            continue
+        for index in table.indexes:  # somebody may have died between creating the table and indexing it
             index.create(connection, checkfirst=True)
 
 

@@ -24,13 +24,15 @@ ADDED_COLUMNS: dict[int, dict[Table, tuple[str, ...]]] = {
         tables.run: ("from_key", "to_key", "held_only"),
         tables.ledger: ("last_range", "batches"),
     },
+    3: {tables.lease: ("pulse", "pulse_at")},
 }
 """What each version adds to tables that were there before. New tables are made as at the first start."""
 
 _WIDENED: dict[int, dict[Table, tuple[str, ...]]] = {
     2: {tables.ledger: ("rows_read", "changed", "unchanged", "held", "vanished")},
 }
-_ADDED_TABLES: dict[int, tuple[Table, ...]] = {2: (tables.death, tables.journal)}
+_ADDED_TABLES: dict[int, tuple[Table, ...]] = {2: (tables.death, tables.journal), 3: (tables.issue,)}
+"""Tables that each version adds, or gives an index that they lacked."""
 
 
 def lacking(version: int) -> set[str]:

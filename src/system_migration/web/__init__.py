@@ -16,14 +16,20 @@ if TYPE_CHECKING:
     from system_migration.web.problems import ProblemRoute as ProblemRoute
     from system_migration.web.problems import problem_response as problem_response
     from system_migration.web.router import create_router as create_router
+    from system_migration.web.session_cookie import SessionCookie as SessionCookie
+    from system_migration.web.sign_in import SignInField as SignInField
+    from system_migration.web.sign_in import create_sign_in_router as create_sign_in_router
     from system_migration.web.waiting import HoldUntilReady as HoldUntilReady
 
 _HOMES = {
     "HoldUntilReady": "waiting",
     "ProblemRoute": "problems",
+    "SessionCookie": "session_cookie",
+    "SignInField": "sign_in",
     "create_dashboard": "dashboard.router",
     "create_health_router": "health",
     "create_router": "router",
+    "create_sign_in_router": "sign_in",
     "install_problem_handlers": "handlers",
     "migrations_lifespan": "lifespan",
     "problem_response": "problems",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from system_migration.records import DryRunReport, Issue, LogLine, Run, RunReport, Tally
+from system_migration.records import DryRunReport, Issue, LogLine, Pulse, Run, RunReport, Tally
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Started:
 class RunState:
     """A run as it stands now. `state` is running, stale, or its outcome; `report` is that of a dry run.
 
-    `request` is what `requestedBy` asked of it and it has not obeyed yet: pause or cancel.
+    `request` is what `requestedBy` asked of it and it has not obeyed yet: pause or cancel. `pulse` is what its runner
+    last said; null of a run that has ended, and of one that has said nothing yet.
     """
 
     run: Run
@@ -41,6 +42,7 @@ class RunState:
     request: str | None
     requested_by: str | None
     progress: Tally
+    pulse: Pulse | None
     report: Mapping[str, Any] | None
 
 

@@ -15,7 +15,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -27,6 +27,8 @@ from system_migration.web.refusals import InvalidRequest
 TICK_SECONDS = 0.5
 HEARTBEAT_SECONDS = 15.0
 STREAM_SECONDS = 900.0
+PULSE_SECONDS = 1.0
+"""What a runner says of itself wakes the listeners this often at the most, where nothing else is new."""
 _PAGE = 500
 _RETRY = b"retry: 2000\n\n"
 _HEARTBEAT = b": still here\n\n"
@@ -79,11 +81,15 @@ class Channel:
         self.view, self.listeners = view, 0
         self.turn = asyncio.Event()
         self.pages: dict[Cursor, asyncio.Task[list[Entry]]] = {}
+        self._woken = float("-inf")
 
-    def update(self, view: Followed) -> None:
-        """Wake the listeners if something is new."""
+    def update(self, view: Followed, moment: float) -> None:
+        """Wake the listeners if something is new, at this `moment` (monotonic seconds)."""
         if view == self.view:
             return
+        if replace(view, pulse=self.view.pulse) == self.view and moment < self._woken + PULSE_SECONDS:
+            return  # it is seen again, and newer, at the next tick
+        self._woken = moment
         if (view.last_line, view.last_event) != (self.view.last_line, self.view.last_event):
             self.pages.clear()
         self.view = view
@@ -182,7 +188,7 @@ class Poller:
                 failing, views = True, []
             for view in views:
                 if channel := self._channels.get(view.run.id):
-                    channel.update(view)
+                    channel.update(view, time.monotonic())
             await asyncio.sleep(self._tick)
 
     async def _entries(self, channel: Channel, view: Followed, seen: Cursor) -> list[Entry]:

@@ -20,16 +20,19 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from system_migration.errors import (
+    ChangedMeanwhile,
     ConfigurationError,
     HeldElsewhere,
     Interrupted,
     InvalidKey,
     MigrationFailed,
     MigrationSystemError,
+    NotHeld,
     Paused,
     Refused,
     UnknownMigration,
     UnknownRun,
+    UnreadableKey,
     Withdrawn,
 )
 from system_migration.records import as_json
@@ -56,12 +59,14 @@ KINDS: dict[type[BaseException], Kind] = {
     UnknownRun: Kind(404, "unknown-run", "No such run"),
     InvalidRequest: Kind(422, "invalid-request", "The request is not valid"),
     InvalidKey: Kind(422, "invalid-request", "The request is not valid"),
+    UnreadableKey: Kind(422, "invalid-request", "The request is not valid"),
     RequestValidationError: Kind(422, "invalid-request", "The request is not valid"),
     ForgedForm: Kind(403, "forged-form", "The form was not accepted"),
     KeyReused: Kind(422, "idempotency-key-reused", "The Idempotency-Key belongs to another request"),
     NotConfirmed: Kind(409, "not-confirmed", "The start was not confirmed"),
     RunGoing: Kind(409, "run-going", "A run is going"),
     HeldElsewhere: Kind(409, "run-going", "A run is going"),
+    ChangedMeanwhile: Kind(409, "changed-meanwhile", "The migration changed meanwhile"),
     Refused: Kind(409, "refused", "Refused"),
     Paused: Kind(409, "paused", "The migration is paused"),
     MigrationFailed: Kind(409, "failed", "The migration failed"),
@@ -126,6 +131,10 @@ def _detail(error: BaseException) -> str:
         return "There is no migration of this name. GET /migration/list lists them."
     if isinstance(error, InvalidKey):
         return f"`{to_camel(error.option)}` cannot be read as a key of table {error.table!r}: {error.reason}."
+    if isinstance(error, UnreadableKey):
+        return "`key` cannot be read as a key of this table."
+    if isinstance(error, NotHeld):
+        return f"{error.count}. {error.next_step}"
     if isinstance(error, RequestValidationError):
         return "One or more parameters are missing, unknown or out of bounds; `errors` says which."
     if isinstance(error, MigrationSystemError):

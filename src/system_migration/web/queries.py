@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args, get_origin
 
 from fastapi import Path, Query, Request
 from fastapi.dependencies.models import Dependant
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from system_migration.migrator import KEYS_AT_ONCE
 from system_migration.records import RunOptions
 from system_migration.web.refusals import InvalidRequest
 
@@ -24,13 +25,18 @@ _NO_NUL = r"^[^\x00]*$"
 
 
 def refuse_unknown(request: Request) -> None:
-    """Raise `InvalidRequest` for a query parameter that the route does not have, or that is given twice."""
-    known = set(_names(request.scope["route"].dependant))
+    """Raise `InvalidRequest` for a query parameter that the route does not have, or that is given twice.
+
+    The same one may come several times only where the route takes a list of it.
+    """
+    dependant = request.scope["route"].dependant
+    known, lists = set(_names(dependant)), set(_lists(dependant))
     given = [name for name, _ in request.query_params.multi_items()]
     if set(given) - known:
         which = f"It takes {', '.join(sorted(known))}" if known else "It takes none"
         raise InvalidRequest(f"The query has a parameter that this route does not know. {which}; case matters.")
-    if len(given) > len(set(given)):
+    once = [name for name in given if name not in lists]
+    if len(once) > len(set(once)):
         raise InvalidRequest("The query gives a parameter twice. Give it once.")
 
 
@@ -43,6 +49,19 @@ def _names(dependant: Dependant) -> Iterator[str]:
             yield parameter.alias
     for each in dependant.dependencies:
         yield from _names(each)
+
+
+def _lists(dependant: Dependant) -> Iterator[str]:
+    """The names of the parameters that may come several times."""
+    for parameter in dependant.query_params:
+        model = parameter.field_info.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            fields = model.model_fields.items()
+            yield from (field.alias or name for name, field in fields if _is_list(field.annotation))
+
+
+def _is_list(annotation: Any) -> bool:
+    return tuple in (get_origin(annotation), *map(get_origin, get_args(annotation)))
 
 
 class _Options(BaseModel):
@@ -79,7 +98,7 @@ class RollbackQuery(_StartQuery):
 
 
 class ContinueQuery(_StartQuery):
-    """Of a retry, or of going on with a paused run."""
+    """Of what goes on with work that was begun."""
 
     batch_size: int | None = Field(None, ge=1, le=100_000, description="Rows in a batch (default: adapts).")
     workers: int | None = Field(None, ge=1, le=64, description="How many batches are written at once.")
@@ -87,6 +106,17 @@ class ContinueQuery(_StartQuery):
     max_rows: Count | None = Field(None, description="Stop before more than N rows are changed.")
     stop_after_issues: int | None = Field(None, ge=1, le=_MANY, description="Stop as soon as N rows are held.")
     allow_scan: bool = Field(False, description="Accept range queries that no index supports.")
+
+
+class RetryQuery(ContinueQuery):
+    """Of a retry."""
+
+    keys: tuple[Annotated[str, Field(max_length=2000, pattern=_NO_NUL)], ...] | None = Field(
+        None,
+        alias="key",
+        max_length=KEYS_AT_ONCE,
+        description="Only the held row with this key; several columns: a JSON list. May be given several times.",
+    )
 
 
 class RunQuery(ContinueQuery):

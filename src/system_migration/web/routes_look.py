@@ -99,7 +99,7 @@ def _add_runs(router: APIRouter, migrator: Migrator) -> None:
     def run(id: RunId) -> Response:
         found = find(migrator, id)
         report = migrator.report_of(id) if found.ended else None
-        told = RunState(found.run, found.state, found.request, found.requested_by, found.progress, report)
+        told = RunState(found.run, found.state, found.request, found.requested_by, found.progress, found.pulse, report)
         return JSONResponse(as_json(told))
 
     @router.get("/runs/{id}/logs", summary="The stored log of a run", responses=answers(LinePage, 404))

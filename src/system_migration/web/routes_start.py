@@ -19,7 +19,16 @@ from system_migration.web.confirming import check_confirmed
 from system_migration.web.finding import find_latest
 from system_migration.web.openapi import STARTED, answers
 from system_migration.web.problems import problem_of
-from system_migration.web.queries import ContinueQuery, Name, RollbackQuery, RunId, RunOneQuery, RunQuery, VerifyQuery
+from system_migration.web.queries import (
+    ContinueQuery,
+    Name,
+    RetryQuery,
+    RollbackQuery,
+    RunId,
+    RunOneQuery,
+    RunQuery,
+    VerifyQuery,
+)
 from system_migration.web.refusals import RunGoing
 from system_migration.web.starts import BEGIN_SECONDS, Job, Starts, Wanted, held_only, wait_for
 
@@ -172,7 +181,8 @@ def _add_others(router: APIRouter, answering: Answering, migrator: Migrator) -> 
         return await answering.start(Wanted("rollback", name, query.options()), asker, query.wait)
 
     @router.post("/retry/{name}", summary="Work on the held rows again", status_code=202, responses=_ANSWERS)
-    async def retry(name: Name, asker: AskerOf, query: Annotated[ContinueQuery, Query()]) -> Response:
+    async def retry(name: Name, asker: AskerOf, query: Annotated[RetryQuery, Query()]) -> Response:
+        """Of all held rows, or of those that are named by `key`; refused when one of them is not held."""
         await answering.confirm(query.confirm)
         return await answering.start(held_only(Wanted("retry", name, query.options())), asker, query.wait)
 

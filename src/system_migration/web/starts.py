@@ -35,12 +35,16 @@ Report = RunReport | DryRunReport
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a start asks for. `name` is None for all that is pending, or all that is completed."""
+    """What a start asks for. `name` is None for all that is pending, or all that is completed.
+
+    `seen` is the revision of the migration by which the actor decided; of a start that is repeated it tells nothing.
+    """
 
     verb: str
     name: str | None
     options: RunOptions = field(default_factory=RunOptions)
     full: bool = False
+    seen: int | None = field(default=None, compare=False)
 
     def carry_out(self, migrator: Migrator) -> list[Report]:
         """Do it; raises what the verb raises."""
@@ -138,7 +142,7 @@ class Starts:
         """
         job = Job(request_id or str(uuid4()), wanted)
         origin = Origin(DOOR, job.request_id, named=wanted.name is not None)
-        job.migrator = migrator = self._migrator.acting_as(actor, job, origin=origin)
+        job.migrator = migrator = self._migrator.acting_as(actor, job, origin=origin, seen=wanted.seen)
         try:
             with self._door:
                 ended = self._background.start(lambda: wanted.carry_out(migrator), lambda: job.run_id)

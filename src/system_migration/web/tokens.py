@@ -46,22 +46,33 @@ class TokenFile:
 
         Whoever asks is nobody we know yet, so what is wrong with the file is not for the answer.
         """
+        names = self._now()
+        line = self.line_of(given.credentials) if given is not None else None
+        if line is None or (name := names.get(line)) is None:
+            raise HTTPException(401, "This needs a developer's token.", {"WWW-Authenticate": "Bearer"})
+        return name
+
+    def line_of(self, token: str) -> str | None:
+        """What stands in the file for this token; None when nothing does. Raises `ConfigurationError` as `require`.
+
+        Every line is compared, each in constant time: the answer's time tells nothing of the tokens.
+        """
+        digest, found = _digest(token), None
+        for known in self._now():
+            if hmac.compare_digest(known, digest):
+                found = known
+        return found
+
+    def name_on(self, line: str) -> str | None:
+        """The name that stands beside it now; None when it has left the file. Raises `ConfigurationError` likewise."""
+        return self._now().get(line)
+
+    def _now(self) -> dict[str, str]:
         try:
             self._refresh()
         except ConfigurationError as error:
             raise ConfigurationError("The tokens cannot be checked just now; the server's log says why.") from error
-        name = self._name_of(given.credentials) if given is not None else None
-        if name is None:
-            raise HTTPException(401, "This needs a developer's token.", {"WWW-Authenticate": "Bearer"})
-        return name
-
-    def _name_of(self, token: str) -> str | None:
-        """Every line is compared, each in constant time: the answer's time tells nothing of the tokens."""
-        digest, found = _digest(token), None
-        for known, name in self._names.items():
-            if hmac.compare_digest(known, digest):
-                found = name
-        return found
+        return self._names
 
     def _refresh(self) -> None:
         try:
@@ -101,4 +112,4 @@ class TokenFile:
 
 
 def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

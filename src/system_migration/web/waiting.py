@@ -10,6 +10,7 @@ from system_migration.startup_plan import MEANING
 from system_migration.web.problems import answer_to
 
 RETRY_AFTER_SECONDS = 5
+OPEN_PATHS = ("/health", "/migration", "/migrations")
 _TRY_AGAIN_LATER = 1013
 
 
@@ -19,7 +20,7 @@ class HoldUntilReady:
     `app.add_middleware(HoldUntilReady, startup=startup)`.
     """
 
-    def __init__(self, app: ASGIApp, startup: Startup, open_paths: tuple[str, ...] = ("/health", "/migration")) -> None:
+    def __init__(self, app: ASGIApp, startup: Startup, open_paths: tuple[str, ...] = OPEN_PATHS) -> None:
         self._app, self._startup, self._open_paths = app, startup, open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

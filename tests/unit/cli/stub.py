@@ -19,6 +19,7 @@ from system_migration.records import (
     LogLine,
     MigrationStatus,
     Pruned,
+    Pulse,
     Run,
     RunReport,
     StatusReport,
@@ -45,6 +46,7 @@ STATUS = MigrationStatus(
     code_changed=False,
     held_by=None,
 )
+PULSE = Pulse(AT, "migrating", 50, 100, None, 500, 4)
 LISTED = Listed(NAME, "1.0.0", "Hash passwords", False, False, (), "001_password_bcrypt.py")
 RUN = Run("r1", NAME, RunKind.RUN, Outcome.SUCCEEDED, 1, "ada@host", "host", AT, AT, 1197, 3, None)
 BATCH = Batch(1, 4096, 500, 497, 0, 3, 1, 2, 0.25, AT, 12, 1, "r1")

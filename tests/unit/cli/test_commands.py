@@ -13,7 +13,7 @@ from system_migration.cli import terminal
 from system_migration.errors import Interrupted, MigrationFailed, Refused
 from system_migration.records import Finding, Issue, RunOptions, StatusReport
 from system_migration.states import RunKind, Status
-from tests.unit.cli.stub import AT, DRY_RUN, LISTED, NAME, REPORT, STATUS
+from tests.unit.cli.stub import AT, DRY_RUN, LISTED, NAME, PULSE, REPORT, STATUS
 
 STATUS_KEYS = [
     *("name", "version", "description", "status", "stale", "verified", "rollbackable", "executedAt", "executedBy"),
@@ -39,13 +39,17 @@ def test_status_check_exits_with_3_when_work_is_pending(migrator, migration) -> 
 
 
 def test_status_text_is_an_aligned_table_with_notes_and_the_next_step(migrator, migration) -> None:
+    going = replace(STATUS, status=Status.RUNNING, held_by="host:7", issues=0)
     others = [
         replace(STATUS, name="002-b", status=Status.RUNNING, stale=True, issues=0, verified=False),
         replace(STATUS, name="003-c", status=Status.RUNNING, stale=True, interrupted=True, issues=0, verified=False),
         replace(STATUS, name="004-d", status=Status.FAILED, error="the disk is full", issues=0, code_changed=True),
         replace(STATUS, name="005-e", status=Status.PENDING, executed_at=None, executed_by=None, issues=0),
         replace(STATUS, name="006-f", verified=False, issues=0),
-        replace(STATUS, name="007-g", status=Status.RUNNING, held_by="host:7", issues=0),
+        replace(STATUS, name="007-g", status=Status.RUNNING, held_by="host:7", issues=0, pulse=PULSE),
+        replace(going, name="008-h", pulse=replace(PULSE, waiting="the replicas lag")),
+        replace(going, name="009-i", pulse=replace(PULSE, waiting="so " * 100)),
+        replace(going, name="010-j", pulse=replace(PULSE, waiting="the replicas lag"), stale=True, held_by=None),
     ]
     pending = ["002-b", "004-d", "005-e"]
     migrator.answers["status"] = StatusReport("staging", [STATUS, *others], pending, ["no code for 000-x"])
@@ -54,7 +58,7 @@ def test_status_text_is_an_aligned_table_with_notes_and_the_next_step(migrator, 
     assert lines[0] == "Environment: staging"
     assert lines[2].split() == ["NAME", "STATUS", "ROWS", "STARTED", "(UTC)", "BY"]
     column = lines[2].index("STATUS")
-    assert [line[column:].split("  ")[0] for line in lines[3:10]] == [
+    assert [line[column:].split("  ")[0] for line in lines[3:13]] == [
         "COMPLETED (3 held)",
         "RUNNING (stale)",
         "RUNNING (interrupted)",
@@ -62,6 +66,9 @@ def test_status_text_is_an_aligned_table_with_notes_and_the_next_step(migrator, 
         "PENDING",
         "COMPLETED (not verified)",
         "RUNNING (held by host:7)",
+        "RUNNING (held by host:7, waits: the replicas lag)",
+        "RUNNING (held by host:7, waits: " + ("so " * 100)[:59] + "…)",
+        "RUNNING (stale)",
     ]
     assert "1,197  2025-11-22 08:10:14  ada@host" in lines[3]
     assert "004-d: the disk is full" in lines

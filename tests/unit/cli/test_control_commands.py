@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from system_migration.errors import Cancelled, Paused, Refused
+from system_migration.errors import Cancelled, Paused, Refused, UnreadableKey
 from system_migration.records import RunOptions, StatusReport
 from system_migration.states import Status
 from tests.unit.cli.stub import BATCH, NAME, REPORT, STATUS
@@ -44,6 +44,14 @@ def test_resume_and_retry_take_the_options_of_a_start(verb, migrator, migration)
     assert told.out.startswith(f"{NAME}  COMPLETED")
     options = RunOptions(workers=2, max_rows=9, allow_scan=True, accept_code_change=True)
     assert migrator.calls[-1] == (verb, NAME, options)
+
+
+def test_a_retry_may_be_of_chosen_rows(migrator, migration) -> None:
+    assert migration("retry", NAME, "--key", "7", "--key", '["a", 1]').code == 0
+    assert migrator.calls[-1] == ("retry", NAME, RunOptions(keys=("7", '["a", 1]')))
+    migrator.answers["retry"] = UnreadableKey(NAME)
+    told = migration("retry", NAME, "--key", "x")
+    assert (told.code, told.err) == (2, f"migration: {UnreadableKey(NAME)}\n")
 
 
 @pytest.mark.parametrize("verb", ["resume", "retry"])

@@ -29,6 +29,9 @@ EXPECTED = {
     "Withdrawn": 128,
     "UnknownRun": 2,
     "InvalidKey": 2,
+    "UnreadableKey": 2,
+    "NotHeld": 5,
+    "ChangedMeanwhile": 5,
 }
 ARGUMENTS = {
     "UnknownMigration": ("002-x", ("001-a",)),
@@ -40,6 +43,8 @@ ARGUMENTS = {
     "VerificationFailed": ("001-a", "why"),
     "Interrupted": (15,),
     "InvalidKey": ("from_key", "account", "why"),
+    "NotHeld": ("001-a", 1, 2, "7"),
+    "ChangedMeanwhile": ("001-a", "Migration 001-a is RUNNING now."),
 }
 
 

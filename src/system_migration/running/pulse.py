@@ -1,0 +1,60 @@
+"""What a run says of itself: passed on to who watches, and remembered for the heartbeat, which writes it down.
+
+The running side only replaces values in memory: a watcher in another process never slows a batch.
+"""
+
+from __future__ import annotations
+
+from system_migration.migration import Progress
+from system_migration.store.pulses import LONGEST_PHASE, LONGEST_REASON, Said, number, shortened
+
+
+class Voice:
+    """The `Progress` of one run. It passes on all that it is told, and knows what was said last.
+
+    Told from several threads, so each fact is one value that is replaced, never changed. Rows that move, and a phase
+    that begins, end a wait.
+    """
+
+    def __init__(self, watcher: Progress) -> None:
+        self._watcher = watcher
+        self._phase: str | None = None
+        self._rows: tuple[int | None, int | None] = None, None
+        self._waiting: str | None = None
+        self._size: tuple[int | None, int | None] = None, None
+
+    def said(self) -> Said:
+        """What was said last of each."""
+        return Said(self._phase, *self._rows, self._waiting, *self._size)
+
+    def started(self, migration: str, run_id: str) -> None:
+        self._watcher.started(migration, run_id)
+
+    def phase(self, migration: str, phase: str) -> None:
+        self._phase, self._size = shortened(str(phase), LONGEST_PHASE), (None, None)
+        self._waiting = None
+        self._watcher.phase(migration, phase)
+
+    def rows(self, done: int, total: int | None, held: int) -> None:
+        rows = number(done), number(total)
+        if rows != self._rows:
+            self._rows, self._waiting = rows, None
+        self._watcher.rows(done, total, held)
+
+    def waiting(self, reason: str) -> None:
+        self._waiting = shortened(str(reason), LONGEST_REASON)
+        self._watcher.waiting(reason)
+
+    # --- beyond what a `Progress` is told ------------------------------------------------------------------------
+
+    def remark(self, text: str) -> None:
+        """Something for who watches that is no reason to wait, though a `Progress` has no other word for it."""
+        self._watcher.waiting(text)
+
+    def goes_on(self) -> None:
+        """A wait is over, though no rows move yet."""
+        self._waiting = None
+
+    def sized(self, batch_size: int, workers: int) -> None:
+        """How many rows a batch takes from now on, and how many write at once."""
+        self._size = batch_size, workers
