@@ -171,11 +171,11 @@ def test_a_key_whose_order_python_does_not_know_is_read_plainly(engine: Engine) 
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"charset": "latin1"}, {"use_unicode": False}, {"conv": {**conversions, FIELD_TYPE.BLOB: len}}]
+    "arguments", [{"charset": "latin1"}, {"use_unicode": False}, {"conv": {**conversions, FIELD_TYPE.SHORT: float}}]
 )
 def test_a_connection_that_decodes_in_its_own_way_is_read_plainly(engine: Engine, arguments: dict[str, Any]) -> None:
-    target = make(engine, {"value": "text"})
-    execute(engine, "INSERT INTO thing VALUES (1, 'é')")
+    target = make(engine, {"value": "smallint"})
+    execute(engine, "INSERT INTO thing VALUES (1, 1)")
     other = quick(create_engine(engine.url, connect_args=arguments))
     with other.connect() as connection:
         assert target.gather(connection, target.batch(None, None, 1_000)) is None
@@ -215,9 +215,9 @@ def test_no_value_is_logged(engine: Engine, caplog: pytest.LogCaptureFixture, le
 
 @pytest.fixture
 def reading(engine: Engine) -> Iterator[tuple[Reader, list[str]]]:
-    """A reader of a table of 1,000 texts of 100 characters, and the statements that it has sent."""
-    target = make(engine, {"value": "varchar(100)"})
-    execute(engine, "INSERT INTO thing SELECT seq, REPEAT(CHAR(64 + seq MOD 26), 100) FROM seq_1_to_1000")
+    """A reader of a table of 1,000 texts of 5,000 characters, and the statements that it has sent."""
+    target = make(engine, {"value": "varchar(5000)"})
+    execute(engine, "INSERT INTO thing SELECT seq, REPEAT(CHAR(64 + seq MOD 26), 5000) FROM seq_1_to_1000")
     sent: list[str] = []
     database = Database(quick(create_engine(engine.url)))
     event.listen(database.engine, "before_cursor_execute", lambda c, cursor, statement, *_: sent.append(statement))
@@ -245,7 +245,7 @@ def keys_and_lengths(rows: Sequence[Any]) -> list[tuple[int, int]]:
 
 def test_one_statement_gathers_a_page(reading: tuple[Reader, list[str]]) -> None:
     reader, sent = reading
-    assert keys_and_lengths(reader.page(None, None, 400).rows) == [(key, 100) for key in range(1, 401)]
+    assert keys_and_lengths(reader.page(None, None, 400).rows) == [(key, 5_000) for key in range(1, 401)]
     assert [statement.startswith("SET STATEMENT") for statement in sent] == [True]
 
 
@@ -258,19 +258,55 @@ def test_small_pages_and_those_without_an_end_are_read_plainly(
     assert not any("group_concat" in statement for statement in sent)
 
 
-@pytest.mark.parametrize(("setting", "value"), [("max_allowed_packet", 16_384), ("tmp_disk_table_size", 1_024)])
+IN_THE_WAY = {
+    "cut off": {"max_allowed_packet": 16_384},
+    "an error that may pass": {"tmp_memory_table_size": 1_024, "tmp_disk_table_size": 1_024},
+    "an error that stays": {"max_session_mem_used": 1 << 19},
+}
+
+
+@pytest.mark.parametrize("kind", IN_THE_WAY)
 def test_what_cannot_be_gathered_is_read_plainly_and_soon_not_tried_any_more(
-    reading: tuple[Reader, list[str]], server_setting: Any, setting: str, value: int
+    reading: tuple[Reader, list[str]], server_setting: Any, kind: str
 ) -> None:
-    """An answer that is cut off at the packet's limit; an error, here of a derived table that has no room."""
+    """The answer is longer than a packet; the derived table has no room; the text needs too much memory."""
     reader, sent = reading
-    server_setting(setting, value)
-    if setting == "tmp_disk_table_size":
-        server_setting("tmp_memory_table_size", 1_024)
+    for name, value in IN_THE_WAY[kind].items():
+        server_setting(name, value)
     for _ in range(DISAPPOINTMENTS + 2):
-        assert keys_and_lengths(reader.page(None, None, 400).rows) == [(key, 100) for key in range(1, 401)]
+        assert keys_and_lengths(reader.page(None, None, 400).rows) == [(key, 5_000) for key in range(1, 401)]
     assert sum("group_concat" in statement for statement in sent) == DISAPPOINTMENTS
     assert len(sent) == 2 * DISAPPOINTMENTS + 2
+
+
+def test_a_connection_that_is_lost_with_every_try_ends_the_tries(
+    reading: tuple[Reader, list[str]], engine: Engine
+) -> None:
+    """Otherwise the run would wait for ever for a server that is there."""
+    reader, sent = reading
+
+    def kill(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if "group_concat" in statement:
+            execute(engine, f"KILL {cursor.connection.thread_id()}")
+
+    event.listen(reader.database.engine, "before_cursor_execute", kill)
+    assert keys_and_lengths(reader.page(None, None, 400).rows) == [(key, 5_000) for key in range(1, 401)]
+    assert sum("group_concat" in statement for statement in sent) == DISAPPOINTMENTS
+
+
+def test_a_number_that_was_cut_is_no_answer(engine: Engine, server_setting: Any) -> None:
+    """It looks like another number, and nothing is missing."""
+    target = make(engine, {"padding": "text", "value": "int"})
+    server_setting("max_allowed_packet", 16_384)
+    limited = quick(create_engine(engine.url))
+    for one_too_many, expected in ((0, 12345), (1, None)):
+        padding = 16_384 - len('1,1,"",12345') + one_too_many
+        execute(engine, f"REPLACE INTO thing VALUES (1, REPEAT('x', {padding}), 12345)")
+        with limited.connect() as connection:
+            gathered, plain = both_ways(connection, target)
+        assert plain[0][-1] == 12345
+        assert (gathered[0][-1] if gathered else None) == expected
+    limited.dispose()
 
 
 def test_one_page_that_could_not_be_gathered_spoils_nothing(reading: tuple[Reader, list[str]], engine: Engine) -> None:

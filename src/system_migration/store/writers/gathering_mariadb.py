@@ -67,7 +67,7 @@ def _decodes_as_usual(driver: Any) -> bool:
     """Whether this PyMySQL connection has not been told to read text or numbers in a way of its own."""
     from pymysql.converters import decoders  # an extra: imported where MariaDB is in use
 
-    return bool(driver.encoding == "utf8" and driver.use_unicode and driver.decoders == decoders)
+    return bool(driver.encoding == "utf8" and driver.decoders == decoders)
 
 
 def _gathering(query: Select[Any], columns: Sequence[tuple[ColumnElement[Any], TypeEngine[Any]]]) -> Select[Any]:
