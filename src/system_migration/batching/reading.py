@@ -22,8 +22,6 @@ _PAGE = Patience(in_the_way=2.0, away=math.inf)
 """A page that takes longer than it may is asked for again, and then a smaller one."""
 BATCH_BYTES = 2 * 1024 * 1024
 """What the unbounded columns of a batch may weigh together. A heavier row is a batch of its own."""
-
-
 GATHERED_ROWS = 100
 """Smaller pages are read plainly: there is little to gain, and their rows may be heavy."""
 DISAPPOINTMENTS = 3
