@@ -87,7 +87,7 @@ class Acting:
             return _on(request, said.with_code(_page(name), "starting"))
         unkept = next((each for each in job.reports() if isinstance(each, DryRunReport)), None)
         if unkept is not None:
-            show = {"name": name, "report": as_json(unkept), "rollback": verb == "rollback"}
+            show = {"name": name, "report": as_json(unkept)}
             return await run_in_threadpool(lambda: self._desk.answer(request, "unkept.html", **show))
         code = "pause-taken-back" if verb == "resume" else "nothing"
         return _on(request, said.with_code(_page_of(name, sent), code))
