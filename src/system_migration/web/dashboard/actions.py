@@ -40,6 +40,7 @@ def add_actions(router: APIRouter, desk: Desk) -> None:
         add(verb, fields_of(verb), acting.start)
     for verb, decision in DECISIONS.items():
         add(verb, decision.fields, acting.decide)
+    router.add_api_route("/m/{name}/{verb}", _form_of, methods=["GET"])
 
 
 def _handler(desk: Desk, verb: str, fields: tuple[str, ...], act: Act) -> Callable[..., Awaitable[Response]]:
@@ -54,6 +55,11 @@ def _handler(desk: Desk, verb: str, fields: tuple[str, ...], act: Act) -> Callab
         return await run_in_threadpool(refused, desk, request, name, verb, sent, reason)
 
     return handle
+
+
+def _form_of(request: Request, name: str, verb: str) -> Response:
+    """To the form, for who asks again for the address that a refused one left in their browser."""
+    return _on(request, f"{_page(name)}/start?verb={quote(verb, safe='')}")
 
 
 class Acting:

@@ -42,7 +42,8 @@ def create_dashboard(
     session when a form is posted there. `background` is the worker of this process, the one that `create_router` got.
 
     Each form bears a token that is sealed with `secret` (at least 32 random bytes): servers that share the work of one
-    address share it. Without one, a restart makes the forms that are open useless; nothing else.
+    address share it. Without one, a restart makes the forms that are open useless; nothing else. `ValueError` for a
+    shorter one.
     """
     serving = Serving.of(migrator, background)
     desk = Desk(migrator, serving.starts, serving.poller, Pages(sign_out), FormTokens(secret), sign_in)
@@ -66,7 +67,12 @@ def create_dashboard(
     add_starting(router, desk)
     add_actions(router, desk)
     add_live(router, desk)
+    router.add_api_route("/{rest:path}", _nowhere, methods=["GET"])  # last: what nothing else is
     return router
+
+
+def _nowhere(rest: str) -> Response:
+    raise HTTPException(404, "There is no such page. The overview leads to all there are.")
 
 
 async def _static(request: Request) -> Response:
