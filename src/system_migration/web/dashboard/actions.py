@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -17,6 +17,7 @@ from system_migration.web.confirming import check_confirmed
 from system_migration.web.dashboard import said
 from system_migration.web.dashboard.deciding import DECISIONS, Deciding
 from system_migration.web.dashboard.desk import Desk
+from system_migration.web.dashboard.failures import NOWHERE
 from system_migration.web.dashboard.options import MODELS
 from system_migration.web.dashboard.pages import root_of
 from system_migration.web.dashboard.refusing import refused
@@ -59,7 +60,9 @@ def _handler(desk: Desk, verb: str, fields: tuple[str, ...], act: Act) -> Callab
 
 def _form_of(request: Request, name: str, verb: str) -> Response:
     """To the form, for who asks again for the address that a refused one left in their browser."""
-    return _on(request, f"{_page(name)}/start?verb={quote(verb, safe='')}")
+    if verb not in (*MODELS, *DECISIONS):
+        raise HTTPException(404, NOWHERE)
+    return _on(request, f"{_page(name)}/start?verb={verb}")
 
 
 class Acting:

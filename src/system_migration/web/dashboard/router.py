@@ -13,7 +13,7 @@ from system_migration.migrator import Migrator
 from system_migration.web.dashboard.actions import add_actions
 from system_migration.web.dashboard.csrf import FormTokens
 from system_migration.web.dashboard.desk import Desk
-from system_migration.web.dashboard.failures import page_route
+from system_migration.web.dashboard.failures import NOWHERE, page_route
 from system_migration.web.dashboard.held import add_held
 from system_migration.web.dashboard.history import add_history
 from system_migration.web.dashboard.live import add_live
@@ -67,12 +67,12 @@ def create_dashboard(
     add_starting(router, desk)
     add_actions(router, desk)
     add_live(router, desk)
-    router.add_api_route("/{rest:path}", _nowhere, methods=["GET"])  # last: what nothing else is
+    router.add_api_route("/{elsewhere:path}", _nowhere)  # last: what no other route knows
     return router
 
 
-def _nowhere(rest: str) -> Response:
-    raise HTTPException(404, "There is no such page. The overview leads to all there are.")
+def _nowhere() -> Response:
+    raise HTTPException(404, NOWHERE)
 
 
 async def _static(request: Request) -> Response:
