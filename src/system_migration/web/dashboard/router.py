@@ -13,7 +13,7 @@ from system_migration.migrator import Migrator
 from system_migration.web.dashboard.actions import add_actions
 from system_migration.web.dashboard.csrf import FormTokens
 from system_migration.web.dashboard.desk import Desk
-from system_migration.web.dashboard.failures import page_route
+from system_migration.web.dashboard.failures import NOWHERE, page_route
 from system_migration.web.dashboard.held import add_held
 from system_migration.web.dashboard.history import add_history
 from system_migration.web.dashboard.live import add_live
@@ -42,7 +42,8 @@ def create_dashboard(
     session when a form is posted there. `background` is the worker of this process, the one that `create_router` got.
 
     Each form bears a token that is sealed with `secret` (at least 32 random bytes): servers that share the work of one
-    address share it. Without one, a restart makes the forms that are open useless; nothing else.
+    address share it. Without one, a restart makes the forms that are open useless; nothing else. `ValueError` for a
+    shorter one.
     """
     serving = Serving.of(migrator, background)
     desk = Desk(migrator, serving.starts, serving.poller, Pages(sign_out), FormTokens(secret), sign_in)
@@ -71,7 +72,7 @@ def create_dashboard(
 
 
 def _nowhere() -> Response:
-    raise HTTPException(404, "There is no page at this address. The overview lists the migrations.")
+    raise HTTPException(404, NOWHERE)
 
 
 async def _static(request: Request) -> Response:

@@ -88,7 +88,7 @@ class RunView:
     @property
     def is_of_a_rollback(self) -> bool:
         """Whether a dry run rehearsed a rollback."""
-        return any(event.detail.get("look") == "rollback" for event in self.events)
+        return self.report is not None and bool(self.report.get("undoing"))
 
     @property
     def decides(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -72,6 +73,13 @@ class StartForm:
     @property
     def m(self) -> MigrationStatus:
         return self.shown.status
+
+    @property
+    def report(self) -> Mapping[str, Any] | None:
+        """The latest dry run, where it rehearsed what this form starts: that of a rollback says nothing of a run."""
+        found = self.shown.report
+        fits = found is not None and bool(found.get("undoing")) == (self.key == "rollback")
+        return found if fits else None
 
     @property
     def possible(self) -> bool:
