@@ -336,6 +336,7 @@ class Migrator(Looking):
 
         options = options or RunOptions()
         migration = self.registry[name]
+        self._check_no_keys(options)
         if self.withdraw_pause(name, options):
             return None
         self._demand_unchanged(name)

@@ -341,6 +341,7 @@ class DryRunReport:
     count among the examined, `would_hold` also what the preflight foresees of the others.
     `refusal` is the sentence with which a run would be refused; `warnings` would go to its log. `journal_bytes` is
     about what a run's journal takes, None for a migration that keeps none; `rollback` whether it could be undone.
+    `undoing` tells that it is a rollback that was rehearsed: then all of it is about the journal's rows.
     """
 
     name: str
@@ -363,6 +364,7 @@ class DryRunReport:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     journal_bytes: int | None = None
     rollback: str = ""
+    undoing: bool = False
 
 
 def empty_report(name: str, **values: Any) -> DryRunReport:

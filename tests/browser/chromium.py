@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from tests.support.requirements import required_program
 
@@ -46,4 +46,5 @@ def visitor(browser: Browser, **options: Any) -> BrowserContext:
     """Somebody who opens pages: with cookies and a cache of their own, both empty. `options` are the browser's."""
     context = browser.new_context(**{**READER, **options})
     context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)  # which has a patience of its own
     return context

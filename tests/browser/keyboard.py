@@ -12,6 +12,8 @@ from typing import Any
 from playwright.sync_api import CDPSession, Page
 
 SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8").partition("\n")[2]
+PAINTED = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""What is told to have the focus from the start has it when the page is painted, not before."""
 TARGET = 24.0
 """CSS pixels that a target has at least in each direction."""
 MORE = 20
@@ -45,6 +47,7 @@ def walk(page: Page) -> list[Stop]:
     Fails unless all that can be used was reached, once and in the order of the document, and each stop has a name, is
     seen to have the focus, lies behind nothing, and is large enough to hit or a link within a line of text.
     """
+    page.evaluate(PAINTED)
     expected: list[str] = page.evaluate(SCRIPT)
     stops = list(_stops(page, len(expected) + MORE))
     faults = [*_route_faults(expected, stops), *(f"{fault}: {stop}" for stop in stops for fault in _faults(stop))]

@@ -129,7 +129,7 @@ def test_a_form_of_another_site_signs_nobody_in_or_out(
         page.get_by_role("button", name="Win").click()
         expect(page.get_by_role("alert")).to_contain_text("the form was sent from another site's page")
     page.goto(f"{address}/migrations")
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Migrations in" if is_signed_in else "Sign in")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Migrations" if is_signed_in else "Sign in")
 
 
 def test_nothing_in_the_form_keeps_anybody_out(page: Page, watch: Watch, address: str) -> None:
@@ -142,4 +142,4 @@ def test_nothing_in_the_form_keeps_anybody_out(page: Page, watch: Watch, address
     assert sticking_out(page) == []
     page.goto(f"{address}/auth/sign-in")
     names = [stop.name for stop in walk(page)]
-    assert names == ["Skip to the content", "System Migration", "Username or e-mail", "Password", "Sign in"]
+    assert names == ["Skip to the content", "System Migration", "Username or e-mail", "Password", "Sign in", "Show UTC"]

@@ -107,7 +107,7 @@ def test_a_stale_form_says_what_happened_meanwhile(
         page.goto(f"{production.url}/migrations/m/001-mark/start?verb=skip")
         page.get_by_label("Reason").fill("not needed here")
     eve.get_by_role("button", name="Skip 001-mark in production").click()
-    expect(eve.get_by_role("status").first).to_have_text("It is marked as not to be run here.")
+    expect(eve.get_by_role("status").first).to_have_text("It was marked as not to be run here.")
     watch.expect("status of 409")
     production.migrator.acting_as("eve").reset("001-mark", "here after all")
     ada.get_by_role("button", name="Skip 001-mark in production").click()

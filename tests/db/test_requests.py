@@ -91,7 +91,9 @@ def test_what_was_seen_once_is_obeyed_to_the_end(database: Database) -> None:
     with pytest.raises(Cancelled, match="cancelled by ada"):
         requests.check()
     with database.write() as connection:
-        control.withdraw(connection, "test", "001-x")
+        row = migrations.read(connection, "test", "001-x")
+        assert row is not None
+        assert control.withdraw(connection, row)
     for look in (requests.check, requests.check_now):
         with pytest.raises(Cancelled):
             look()

@@ -235,6 +235,21 @@ def test_whoever_takes_a_retry_over_keeps_to_the_chosen_rows(engine: Engine, una
     assert 40 not in mended.seen
 
 
+@pytest.mark.parametrize("form", [Increment, Fill])
+def test_a_retry_knows_no_range_of_keys(engine: Engine, form: Any) -> None:
+    """A held row outside of it would be held no longer, and yet not be migrated."""
+    mended = keeping(engine, form)
+    before = fingerprint(engine)
+    with pytest.raises(Refused, match="Leave out the range of keys"):
+        migrator(engine, mended).retry(form.name, RunOptions(from_key="30", to_key="40"))
+    assert fingerprint(engine) == before
+
+
+def test_a_resume_is_of_all_rows(engine: Engine) -> None:
+    with pytest.raises(Refused, match="`retry` works on them"):
+        migrator(engine, keeping(engine, Fill)).resume("001-fill", RunOptions(keys=("20",)))
+
+
 ODD_KEYS: dict[str, tuple[list[sa.Column[Any]], list[tuple[Any, ...]]]] = {
     "decimal": ([sa.Column("id", sa.Numeric(20, 6))], [(Decimal("1.5"),), (Decimal("15"),)]),
     "bytes": ([sa.Column("id", Bytes)], [(b"\x00'\xff",), (b"text",)]),

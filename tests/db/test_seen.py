@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, create_engine, event
 
 from system_migration import Migrator, Row, RowIssue, RunOptions, Status
 from system_migration.errors import ChangedMeanwhile, Interrupted, MigrationFailed
 from tests.db.test_control import held_up, looking_at_every_batch
-from tests.db.test_workbench import Fill, execute, make_numbers, migrator, rows_of
+from tests.db.test_workbench import Fill, execute, make_numbers, migrator, quick, rows_of
+from tests.support.proxy import AFTER, CuttingProxy
 
 __all__ = ["looking_at_every_batch"]
 
@@ -211,6 +212,50 @@ def test_a_request_to_a_run_that_goes_on_is_made_once(engine: Engine) -> None:
         assert sorted(str(type(error).__name__) for error in ended) == ["ChangedMeanwhile", "NoneType"]
     assert running.error is None
     assert shared.status().migrations[0].status is Status.COMPLETED
+
+
+@contextmanager
+def losing_the_next_answer(engine: Engine) -> Iterator[Callable[[], Migrator]]:
+    """A migrator behind a line that breaks once, right after the server has committed something."""
+    armed: list[str] = []
+    url = engine.url.render_as_string(hide_password=False)
+    with CuttingProxy(url, lambda: armed.pop() if armed else None) as proxy:
+        far = migrator(quick(create_engine(proxy.url)), Undoable)
+        far.status()
+
+        def cut() -> Migrator:
+            armed.append(AFTER)
+            return far
+
+        try:
+            yield cut
+        finally:
+            far.close()
+    assert proxy.cuts
+
+
+@SERVERS
+@pytest.mark.parametrize("verb", ["cancel", "skip", "run a stale one"])
+def test_who_never_heard_that_it_was_done_is_not_told_that_somebody_else_did_it(engine: Engine, verb: str) -> None:
+    prepare, act = VERBS[verb]
+    make_numbers(engine, 6)
+    seen = revision(prepare(engine))
+    with losing_the_next_answer(engine) as cut:
+        act(cut().acting_as("ada", seen=seen))
+    done = rows_of(engine, "SELECT action FROM system_migration_event WHERE actor = 'ada'")
+    assert len(set(done)) == len(done) > 0
+
+
+@SERVERS
+def test_what_is_asked_of_a_run_that_goes_on_is_asked_once_though_the_answer_is_lost(engine: Engine) -> None:
+    with held_up(engine, Fill) as running:
+        shared = migrator(engine, Fill)
+        for ask in (Migrator.pause, Migrator.resume):
+            with losing_the_next_answer(engine) as cut:
+                ask(cut().acting_as("ada", seen=revision(shared)), NAME)
+    assert running.error is None
+    asked = rows_of(engine, "SELECT action FROM system_migration_event WHERE actor = 'ada' ORDER BY id")
+    assert asked == [("pause_asked",), ("pause_withdrawn",)]
 
 
 def test_a_takeover_in_between_is_seen_though_the_run_is_as_stale_as_before(engine: Engine) -> None:

@@ -147,22 +147,36 @@ def serve_command(project: Project, name: str = "ada", env: Environ | None = Non
 
 
 PAGE = '''
-"""The page, without any sign-in: whoever asks is the developer whose name is given."""
+"""The page, where whoever asks is the developer whose name is given. There is a sign-in, which lets nobody in."""
 
 import os
 import sys
 from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 
 from system_migration import Migrator, connect, discover, read_settings
-from system_migration.web import create_dashboard
+from system_migration.web import SessionCookie, SignInField, create_dashboard, create_sign_in_router
+
+FIELDS = [
+    SignInField("username", "Username or e-mail", "username"),
+    SignInField("password", "Password", "current-password", is_secret=True),
+]
+
+
+async def refuse(request, typed):
+    raise HTTPException(401, "The name or the password is wrong.")
+
 
 settings = read_settings({}, os.environ, Path("pyproject.toml"))
 migrator = Migrator(connect(settings.required_database_url()), discover(settings.migrations), settings)
 app = FastAPI(openapi_url=None, redirect_slashes=False)
-app.include_router(create_dashboard(migrator, require_developer=lambda: sys.argv[2]), prefix="/migrations")
+page = create_dashboard(
+    migrator, require_developer=lambda: sys.argv[2], sign_in="/auth/sign-in", sign_out="/auth/sign-out"
+)
+app.include_router(page, prefix="/migrations")
+app.include_router(create_sign_in_router(SessionCookie("migrations"), FIELDS, refuse))
 app.add_api_route("/health/live", lambda: {"status": "alive"})
 uvicorn.run(app, port=int(sys.argv[1]), log_level="warning")
 migrator.close()
@@ -172,10 +186,17 @@ migrator.close()
 @contextmanager
 def serve_page(project: Project, developer: str = "ada", env: Environ | None = None) -> Iterator[str]:
     """The address of the page, where everybody is that developer. For what has nothing to do with signing in."""
+    with page_host(project, developer, env) as host:
+        yield f"{host.url}/migrations"
+
+
+@contextmanager
+def page_host(project: Project, developer: str = "ada", env: Environ | None = None) -> Iterator[Host]:
+    """The same for who needs its process, too. The page is below `/migrations`."""
     port = free_port()
     project.environ.setdefault("MIGRATIONS", str(project.folder / "migrations"))
     (project.folder / "page.py").write_text(PAGE, encoding="utf-8")
     with project.start("page.py", str(port), developer, program=Path(sys.executable), env=env) as running:
         host = Host(f"http://127.0.0.1:{port}", running)
         host.wait()
-        yield f"{host.url}/migrations"
+        yield host

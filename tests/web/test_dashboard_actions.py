@@ -381,7 +381,7 @@ def test_skip_and_reset_lead_back_and_say_so(server: Served, ada: httpx.Client) 
     answer = send(ada, "skip", fields(server), {"reason": "not <here>"})
     assert answer.headers["location"] == f"/migrations/m/{NAME}?said=skipped"
     page = ada.get(f"/m/{NAME}?said=skipped")
-    assert "It is marked as not to be run here." in text(page)
+    assert "It was marked as not to be run here." in text(page)
     assert "not &lt;here&gt;" in page.text
     answer = send(ada, "reset", fields(server), {"reason": "here after all"})
     assert answer.headers["location"] == f"/migrations/m/{NAME}?said=reset"

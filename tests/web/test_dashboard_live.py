@@ -54,6 +54,7 @@ def test_a_change_is_told_to_every_overview(items: sa.Engine) -> None:
 def test_nothing_is_asked_while_no_overview_is_open(items: sa.Engine) -> None:
     with served(items) as server, server.browser() as browser:
         with browser.stream("GET", "/events") as response:
+            assert response.headers["x-accel-buffering"] == "no"  # or a proxy keeps the messages until there are many
             assert next(messages(response)).kind == "state"
         expect_silence(server, 2.5 * watching.TICK_SECONDS)
         with browser.stream("GET", "/events") as response:

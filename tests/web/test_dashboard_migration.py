@@ -101,7 +101,7 @@ def test_what_was_done_with_it_is_all_there(server: Served, ada: httpx.Client) -
     assert "can be rolled back from its journal of 16 changes" in text(answer)
     assert "even 2" in section(answer, "held")
     assert 'href="/migrations/m/003-nasty/held?code=%3Cu%3Eodd%3C/u%3E"' in answer.text
-    assert "The latest, of a run, was made by eve" in section(answer, "rehearsed")
+    assert "The latest was made by eve" in section(answer, "rehearsed")
     assert "Would change" in section(answer, "rehearsed")
     dry, run = [each.id for each in reversed(server.migrator.history("003-nasty"))]
     assert f'href="/migrations/runs/{dry}"' in answer.text

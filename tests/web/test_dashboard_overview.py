@@ -170,7 +170,7 @@ def test_with_very_many_it_asks_little_and_answers_soon(items: sa.Engine) -> Non
     first, *others = [many(number) for number in range(1, 501)]
     with served(items, first, *others) as server, server.browser(follow_redirects=True) as client:
         server.migrator.run(first.name, RunOptions(allow_scan=True))
-        _fill(items, [other.name for other in others[:400]], 25)
+        fill(items, [other.name for other in others[:400]], 25)
         client.get("")
         with questions() as asked:
             began = time.perf_counter()
@@ -182,7 +182,7 @@ def test_with_very_many_it_asks_little_and_answers_soon(items: sa.Engine) -> Non
     assert page.text.count("<tr data-key") < 250 < 500 <= everything.text.count("<tr data-key")
 
 
-def _fill(engine: sa.Engine, names: list[str], runs: int) -> None:
+def fill(engine: sa.Engine, names: list[str], runs: int) -> None:
     """Records as the first migration has them, in each status, with so many runs each."""
     stands = ("COMPLETED", "FAILED", "PAUSED", "SKIPPED")
     metadata = sa.MetaData()

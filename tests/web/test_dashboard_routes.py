@@ -23,6 +23,8 @@ GETS = {
     "/m/{name}/start",
     "/runs/{id}",
     "/runs/{id}/events",
+    "/m/{name}/{verb}",
+    "/{elsewhere:path}",
 }
 POSTS = {
     f"/m/{{name}}/{verb}"
@@ -39,7 +41,8 @@ def routes(api: Served) -> Iterator[tuple[str, str]]:
 
 
 def address(api: Served, path: str) -> str:
-    return f"{api.url}/migrations{path.format(name='001-mark', id=RUN)}"
+    filled = path.replace("{elsewhere:path}", "m/001%2Fmark").format(name="001-mark", id=RUN, verb="skip")
+    return f"{api.url}/migrations{filled}"
 
 
 def test_the_routes_are_these(api: Served) -> None:
@@ -73,3 +76,18 @@ def test_a_slash_too_many_leads_to_a_path_whatever_host_is_named(api: Served) ->
     with api.browser("ada-token") as client:
         answer = client.get(f"{api.url}/migrations/?all=true", headers={"Host": "elsewhere.example"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/migrations?all=true")
+
+
+def test_an_address_that_nobody_knows_is_answered_with_a_page(api: Served) -> None:
+    with api.browser() as client:
+        answer = client.get(f"{api.url}/migrations/m/001%2Fmark")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "There is no page at this address." in answer.text
+
+
+def test_the_address_that_a_refused_form_leaves_leads_to_the_form(api: Served) -> None:
+    with api.browser() as client:
+        refused = client.post(address(api, "/m/{name}/skip"), data={"reason": "no"})
+        assert refused.status_code == 403
+        again = client.get(refused.url)
+    assert (again.status_code, again.headers["location"]) == (303, "/migrations/m/001-mark/start?verb=skip")

@@ -14,9 +14,9 @@ from system_migration.web.dashboard import options
 from system_migration.web.dashboard.starting import FORMS
 from system_migration.web.queries import RunOneQuery
 from tests.support.databases import application_engine
+from tests.web.screens import buttons
 from tests.web.serving import Increment, Mark, make_items, served
 from tests.web.test_dashboard_actions import Undoable, fields, send
-from tests.web.test_dashboard_run import start
 
 pytestmark = pytest.mark.databases("sqlite")
 NAME = Increment.name
@@ -159,19 +159,18 @@ def test_a_database_of_another_environment_can_be_acted_on_only_with_a_tick(engi
         assert answer.status_code == 303
 
 
-def test_a_dry_run_of_a_rollback_is_told_apart_on_each_screen(engine: sa.Engine) -> None:
-    make_items(engine)
-    with served(engine, Undoable) as server, server.browser() as ada:
-        server.migrator.dry_run(NAME)
+def test_the_dry_run_of_a_rollback_is_never_shown_as_one_of_a_run(items: sa.Engine) -> None:
+    with served(items, Mark, Undoable) as server, server.browser() as ada:
         server.migrator.run(NAME)
-        before = ada.get(f"/m/{NAME}").text, page(ada, "rollback", NAME)
-        start(server, f"/rollback/{NAME}", dryRun=True)
-        after = ada.get(f"/m/{NAME}").text, page(ada, "rollback", NAME)
-    for found in before:
-        assert "Would change" in found
-        assert "Would be undone" not in found
-    for found in after:
-        assert "Would be undone" in found
-        assert "Would change" not in found
-    assert "The latest, of a rollback, was made" in after[0]
-    assert "Latest dry run, of a rollback" in after[1]
+        server.migrator.dry_run(NAME)
+        assert "The latest dry run was of a run. Make one first" in page(ada, "rollback", NAME)
+        server.migrator.dry_rollback(NAME)  # from a shell, which leaves no event
+        assert "<dt>Would be undone</dt><dd>19</dd>" in page(ada, "rollback", NAME)
+        assert "<dt>Would be undone</dt><dd>19</dd>" in ada.get(f"/m/{NAME}").text
+        rehearsal = ada.get(f"/runs/{server.migrator.history(NAME)[0].id}")
+        assert "<dt>Would be undone</dt><dd>19</dd>" in rehearsal.text
+        assert buttons(rehearsal) == ["rollback"]
+        server.migrator.rollback(NAME)
+        form = page(ada, "run", NAME)
+        assert "The latest dry run was of a rollback. Make one first" in form
+        assert "Would be undone" not in form

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Select
+from sqlalchemy.exc import DBAPIError
 
 from system_migration.batching.keys import Key
 from system_migration.batching.target import Target
 from system_migration.batching.writes import RawRow
 from system_migration.migration import Progress
 from system_migration.store.database import Database
+from system_migration.store.dialects import Fault
 from system_migration.store.patience import Patience
 
 _PAGE = Patience(in_the_way=2.0, away=math.inf)
 """A page that takes longer than it may is asked for again, and then a smaller one."""
 BATCH_BYTES = 2 * 1024 * 1024
 """What the unbounded columns of a batch may weigh together. A heavier row is a batch of its own."""
+GATHERED_ROWS = 100
+"""Smaller pages are read plainly: there is little to gain, and their rows may be heavy."""
+DISAPPOINTMENTS = 3
+"""After so many pages in a row that could not be gathered, gathering is not tried any more."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Reader:
     progress: Progress
     heaviest: int = 0
     by_name: bool = False
+    _disappointments: int = field(default=0, init=False)
 
     @property
     def leaves_rows(self) -> bool:
@@ -59,11 +66,27 @@ class Reader:
         if limit is not None and self.heaviest * limit > BATCH_BYTES:
             limit = self._fitting(lower, upper, limit)
         query = self.target.batch(lower, upper, limit)
+        worthwhile = limit is not None and limit >= GATHERED_ROWS
         rows = self.database.ask(
-            lambda connection: self.target.fetch(connection, query), self.progress.waiting, patience=_PAGE
+            lambda connection: self._rows(connection, query, worthwhile), self.progress.waiting, patience=_PAGE
         )
         reached = self.target.key_of(rows[-1]) if rows else None
         return Page(rows, reached, limit is None or len(rows) < limit)
+
+    def _rows(self, connection: Connection, query: Select[Any], worthwhile: bool) -> Sequence[RawRow]:
+        """The rows of a page, gathered where that works. Whatever stands in the way of it must not end a run."""
+        if worthwhile and self._disappointments < DISAPPOINTMENTS:
+            self._disappointments += 1  # also if the connection is lost: it may be what the server does not survive
+            try:
+                rows = self.target.gather(connection, query)
+            except DBAPIError as error:
+                if self.database.dialect.fault(error) in (Fault.RETRY, Fault.LOST):
+                    raise
+                rows = None
+            if rows is not None:
+                self._disappointments = 0
+                return rows
+        return self.target.fetch(connection, query)
 
     def _page_to_assign(self, lower: Key | None, upper: Key | None, limit: int | None) -> Page:
         reached = None if limit is None else self._one_key(self.target.edge(lower, upper, limit))

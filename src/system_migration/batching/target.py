@@ -139,7 +139,11 @@ class Target:
         return select(*self.key).order_by(*(part.desc() for part in self.key)).limit(1)
 
     def _rows(self) -> Select[Any]:
-        return select(*self.key, *self._declared, *self._exact, *self._version)
+        return select(*self._selected)
+
+    @cached_property
+    def _selected(self) -> list[ColumnElement[Any]]:
+        return [*self.key, *self._declared, *self._exact, *self._version]
 
     @cached_property
     def _version(self) -> list[ColumnElement[Any]]:
@@ -180,6 +184,10 @@ class Target:
         rows: Sequence[Sequence[Any]] = result.cursor.fetchall()
         result.close()
         return rows
+
+    def gather(self, connection: Connection, query: Select[Any]) -> Sequence[Sequence[Any]] | None:
+        """As `fetch`, in a way that is faster where it works; None where it does not, and then `fetch` does."""
+        return self.writer.gather(connection, query, self._selected)
 
     @cached_property
     def key_width(self) -> int:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from system_migration.errors import Cancelled, Refused
 from system_migration.records import RunOptions
@@ -17,12 +15,11 @@ from system_migration.running.workspace import Workspace
 from system_migration.states import Outcome, Status
 from system_migration.store import audit, control, issues, leases, meanwhile, migrations, runs
 from system_migration.store.control import Request
-from system_migration.store.dialects import Fault
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
 from system_migration.store.times import now
 
-_T = TypeVar("_T")
+_WITHDRAWN = "pause_withdrawn"
 
 
 def ask(workspace: Workspace, name: str, request: Request) -> None:
@@ -32,8 +29,9 @@ def ask(workspace: Workspace, name: str, request: Request) -> None:
     """
     with workspace.database.read() as connection:
         _demand_target(connection, workspace, name, request)
+    asked, at_once = f"{request}_asked", f"{request}_at_once"
 
-    def act(connection: Connection) -> None:
+    def act(connection: Connection) -> bool:
         checked = _demand_target(connection, workspace, name, request)
         lease = _lease_of_the_dead(connection, workspace, name)
         if lease is not None:
@@ -43,10 +41,11 @@ def ask(workspace: Workspace, name: str, request: Request) -> None:
             raise Refused(f"Migration {name} is just being started by {checked.held_by}. Ask again in a moment.")
         elif not control.ask(connection, checked, request, workspace.actor.name):
             raise meanwhile.changed(connection, workspace.environment, name)
-        action = f"{request}_asked" if lease is None else f"{request}_at_once"
+        action = asked if lease is None else at_once
         audit.add_event(connection, workspace.environment, name, action, workspace.actor, run_id=checked.run_id)
+        return True
 
-    _write(workspace, name, act)
+    workspace.act(name, [asked, at_once], act)
 
 
 def withdraw(workspace: Workspace, name: str, options: RunOptions) -> bool:
@@ -64,10 +63,10 @@ def withdraw(workspace: Workspace, name: str, options: RunOptions) -> bool:
             workspace.demand_unchanged(connection, name, migrations.read(connection, workspace.environment, name))
             return False
         place, asked = (workspace.environment, name), what_was_asked(workspace, options)
-        audit.add_event(connection, *place, "pause_withdrawn", workspace.actor, asked, row.run_id)
+        audit.add_event(connection, *place, _WITHDRAWN, workspace.actor, asked, row.run_id)
         return True
 
-    return _write(workspace, name, act)
+    return workspace.act(name, [_WITHDRAWN], act)
 
 
 def _demand_target(connection: Connection, workspace: Workspace, name: str, request: Request) -> MigrationRow:
@@ -120,14 +119,3 @@ def _shut_out(connection: Connection, row: MigrationRow, fence: int) -> Attempt 
     attempt = Attempt(row.run_id, row.environment, row.name, row.generation, row.run_kind, fence)
     runs.raise_fence(connection, attempt)
     return attempt
-
-
-def _write(workspace: Workspace, name: str, act: Callable[[Connection], _T]) -> _T:
-    try:
-        return workspace.database.transact(act, workspace.progress.waiting)
-    except DBAPIError as error:
-        if workspace.database.dialect.fault(error) is not Fault.RETRY:
-            raise
-        raise Refused(
-            f"Migration {name} is inside a transaction that lets nobody else write. Ask again when it is over."
-        ) from error

@@ -28,7 +28,7 @@ def reset(workspace: Workspace, migration: type[Migration], reason: str) -> None
 
 
 def _decide(workspace: Workspace, migration: type[Migration], new: Status, action: str, reason: str) -> None:
-    with workspace.database.write() as connection:
+    def decide(connection: Connection) -> bool:
         row = migrations.read_or_add(connection, workspace.environment, migration.name, migration.version)
         workspace.demand_unchanged(connection, row.name, row)
         if row.held_by is not None:
@@ -38,6 +38,9 @@ def _decide(workspace: Workspace, migration: type[Migration], new: Status, actio
         else:
             migrations.transition(connection, row, new, error=None)
         audit.add_event(connection, workspace.environment, row.name, action, workspace.actor, {"reason": reason})
+        return True
+
+    workspace.act(migration.name, [action], decide)
 
 
 def decide_retry(migration: type[Migration], options: RunOptions) -> Decision:
@@ -77,8 +80,12 @@ def _is_rollback(row: MigrationRow) -> bool:
     return row.run_kind is RunKind.ROLLBACK and row.status is not Status.COMPLETED
 
 
-def check_window(migration: type[Migration]) -> None:
-    """Raise `Refused` where a run cannot keep to a part of the table."""
+def check_window(migration: type[Migration], options: RunOptions) -> None:
+    """Raise `Refused` where a run is to keep to a part of the table, and cannot."""
+    if options.from_key is None and options.to_key is None:
+        return
+    if options.held_only:  # a held row outside of the range would pass for one that is gone, and be held no longer
+        raise Refused("A retry is of held rows, all of them or chosen ones. Leave out the range of keys.")
     if not (issubclass(migration, BatchMigration) and migration.defines("pending")):
         raise Refused(
             f"Migration {migration.name} declares no pending(), so only the order of its batches tells what is done, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -66,9 +67,9 @@ def dry_rollback(
     def look() -> DryRunReport:
         try:
             check()
-            return undo_dry_run.dry_run(workspace, migration, row)
+            return replace(undo_dry_run.dry_run(workspace, migration, row), undoing=True)
         except Refused as refusal:
-            return empty_report(migration.name, refusal=str(refusal))
+            return empty_report(migration.name, refusal=str(refusal), undoing=True)
 
     asked = what_was_asked(workspace, options) | {"look": "rollback"}
     return kept(workspace, migration, row, stored, look, asked=asked)

@@ -45,8 +45,6 @@ class Runner(Undertaking):
         Raises `HeldElsewhere`, `Refused`, `MigrationFailed`, `Paused`, `Interrupted` or `LeaseLost`. Whatever was
         committed before is in the ledger, and the next run continues from there.
         """
-        if self.options.from_key is not None or self.options.to_key is not None:
-            check_window(self.migration)
         return self._with_lease(decide_run(self.migration, self.options, named=named))
 
     def retry(self) -> RunReport:
@@ -56,6 +54,7 @@ class Runner(Undertaking):
         return report
 
     def _with_lease(self, decide: Decision) -> RunReport | None:
+        check_window(self.migration, self.options)
         claimed = claim(self.workspace, self.migration, self.options, decide)
         if claimed is None:
             return None

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from system_migration.clock import Clock
-from system_migration.errors import HeldElsewhere, MigrationSystemError
+from system_migration.errors import HeldElsewhere, MigrationSystemError, Refused
 from system_migration.records import Origin
 from system_migration.running.pulse import Voice
-from system_migration.store import meanwhile
+from system_migration.store import audit, meanwhile
 from system_migration.store.audit import Actor
 from system_migration.store.database import Database
+from system_migration.store.dialects import Fault
 from system_migration.store.migrations import MigrationRow
 
 
@@ -46,6 +48,27 @@ class Workspace:
         """
         if self.seen is not None and (row.revision if row is not None else 0) != self.seen:
             raise meanwhile.changed(connection, self.environment, name)
+
+    def act(self, name: str, actions: Collection[str], step: Callable[[Connection], bool]) -> bool:
+        """What `step` answers, run in one write transaction that records one of these actions if it does anything.
+
+        A commit whose answer is lost is looked for in that record: else the step would find its own deed, and take it
+        for somebody else's. Raises `Refused` where others keep this one from writing for too long.
+        """
+        place = self.environment, name
+        since = self.database.ask(lambda connection: audit.newest_id(connection, *place), self.progress.waiting)
+
+        def landed(connection: Connection) -> bool | None:
+            return audit.did(connection, *place, self.actor, actions, since) or None
+
+        try:
+            return self.database.transact(step, self.progress.waiting, landed=landed)
+        except DBAPIError as error:
+            if self.database.dialect.fault(error) is not Fault.RETRY:
+                raise
+            raise Refused(
+                f"Migration {name} is inside a transaction that lets nobody else write. Ask again when it is over."
+            ) from error
 
     def held_elsewhere(self, connection: Connection, name: str, held_by: str) -> MigrationSystemError:
         """What to raise where another runner has the lease. It may have it only since the actor looked."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -56,6 +56,29 @@ def newest_action(connection: Connection, run_id: str) -> str | None:
     event = tables.event.c
     query = select(event.action).where(event.run_id == run_id).order_by(event.id.desc()).limit(1)
     return connection.execute(query).scalar_one_or_none()
+
+
+def newest_id(connection: Connection, environment: str, name: str) -> int:
+    """The id of a migration's newest entry; 0 without one."""
+    event = tables.event.c
+    query = select(func.coalesce(func.max(event.id), 0)).where(event.environment == environment, event.name == name)
+    return int(connection.execute(query).scalar_one())
+
+
+def did(
+    connection: Connection, environment: str, name: str, actor: Actor, actions: Collection[str], after: int
+) -> bool:
+    """Whether the actor is on record with one of these actions, in an entry newer than the one with the id `after`."""
+    event = tables.event.c
+    query = select(event.id).where(
+        event.environment == environment,
+        event.name == name,
+        event.id > after,
+        event.action.in_(actions),
+        event.actor == actor.name,
+        event.host == actor.host,
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def trail(connection: Connection, environment: str, name: str | None, before: int | None, limit: int) -> list[Event]:

@@ -53,7 +53,7 @@ def decode(text: str | None, at: datetime | None) -> Pulse | None:
     """What `encode` wrote, with the time at which it was; None where nothing is, or nothing that can be read."""
     try:
         found = json.loads(text) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or at is None:
         return None
@@ -63,8 +63,9 @@ def decode(text: str | None, at: datetime | None) -> Pulse | None:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    # What stands for a byte that nobody could read comes through ASCII, but could neither be sent nor printed.
+    return value.encode(errors="replace").decode() if isinstance(value, str) else None
 
 
 def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+    return value if type(value) is int else None

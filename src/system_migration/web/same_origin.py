@@ -20,9 +20,17 @@ def is_same_origin(request: Request) -> bool:
     origin = request.headers.get("origin")
     if origin is None:
         return True
-    return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower() != ""
+    return _host_of(origin) == request.headers.get("host", "").lower() != ""
 
 
 def comes_from_elsewhere(request: Request) -> bool:
     """Whether a link on a page of another site led here: a browser then withholds cookies that are SameSite=Strict."""
     return request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+
+
+def _host_of(origin: str) -> str:
+    """The host and port of an origin; empty for what is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # "http://[": no browser writes that
+        return ""

@@ -39,7 +39,11 @@ def test_a_token_is_good_for_its_developer_until_it_expires(tokens: FormTokens, 
 
 def test_servers_that_share_the_secret_accept_each_others(tokens: FormTokens, clock: Clock) -> None:
     FormTokens(SECRET, clock).check("ada", tokens.issue("ada"))
-    for stranger in (FormTokens(b"another secret", clock), FormTokens(None, clock), FormTokens(None, clock)):
+    for stranger in (
+        FormTokens(b"another secret of as many bytes.", clock),
+        FormTokens(None, clock),
+        FormTokens(None, clock),
+    ):
         with pytest.raises(ForgedForm):
             stranger.check("ada", tokens.issue("ada"))
 
@@ -67,3 +71,9 @@ def test_a_refusal_repeats_nothing_that_was_sent(tokens: FormTokens) -> None:
         tokens.check("ada", "a secret of somebody")
     assert "secret" not in str(refusal.value)
     assert "ada" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("secret", [b"", SECRET[:-1]])
+def test_a_secret_that_can_be_guessed_is_refused(secret: bytes) -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        FormTokens(secret)

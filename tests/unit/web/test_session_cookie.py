@@ -109,6 +109,8 @@ def test_what_could_be_read_as_more_than_a_cookie_is_not_written(text: str) -> N
         ({"origin": "http://here.example:8000.evil.example"}, False),
         ({"origin": "null"}, False),
         ({"origin": "null", "host": ""}, False),
+        ({"origin": "http://["}, False),  # which cannot be taken apart
+        ({"origin": "http://[", "host": ""}, False),
     ],
 )
 def test_a_form_counts_when_a_page_of_ours_or_no_page_sent_it(headers: dict[str, str], ours: bool) -> None:

@@ -112,6 +112,13 @@ class Writer(ABC):
         rows = connection.execute(keys.with_for_update()).all()
         return Written(connection.execute(statement).rowcount, self.count_pending(connection, rows))
 
+    def gather(self, connection: Connection, query: Select[Any], columns: Sequence[ColumnElement[Any]]) -> Rows | None:
+        """The rows of a `query` for these columns, the key first, where there is a faster way than to ask it.
+
+        None where there is none, and when it did not lead to rows that are surely right: then ask the query itself.
+        """
+        return None
+
     def weight(self, column: ColumnElement[Any]) -> ColumnElement[int]:
         """How many bytes a value of the column takes."""
         return func.octet_length(column)

@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Date, DateTime, Dialect, Float, Integer, Numeric, String
+from sqlalchemy import ColumnElement, Connection, Date, DateTime, Dialect, Float, Integer, Numeric, Select, String
 from sqlalchemy.exc import DBAPIError
 
 from system_migration.store.writers.base import (
@@ -27,6 +27,8 @@ from system_migration.store.writers.base import (
     of_one_kind,
     stored_type,
 )
+from system_migration.store.writers.gathering_mariadb import can_gather, gather, is_integer
+from system_migration.store.writers.literals_mariadb import Literals
 
 _KNOWN = (type(None), bool, int, float, str, bytes, bytearray, Decimal, date, time, timedelta)
 """What the driver writes as itself: a datetime is a date, too."""
@@ -46,6 +48,17 @@ class MariaDBWriter(Writer):
     def exact_guard(self) -> bool:
         exact = all(_is_exact(column) and self.is_plain(column) for column in self.shape.guarded)
         return exact and (self.shape.pending is None or self.pending_sql is not None)
+
+    def gather(self, connection: Connection, query: Select[Any], columns: Sequence[ColumnElement[Any]]) -> Rows | None:
+        if not self._gathers:
+            return None
+        stored = [stored_type(each) for each in (*self.shape.key, *self.shape.guarded)]
+        return gather(connection, query, list(zip(columns, stored, strict=True)), len(self.shape.key))
+
+    @cached_property
+    def _gathers(self) -> bool:
+        guarded = all(can_gather(stored_type(each)) and self.is_plain(each) for each in self.shape.guarded)
+        return guarded and all(is_integer(stored_type(part)) for part in self.shape.key)
 
     def bound(self, values: Columns) -> list[Sequence[Any]]:
         columns = super().bound(values)
@@ -89,7 +102,6 @@ class MariaDBWriter(Writer):
     def _update(
         self, connection: Connection, rows: Rows, names: list[str], columns: list[Any], conditions: list[str]
     ) -> Written:
-        given = ",".join(["(" + ",".join(["%s"] * len(names)) + ")"] * len(rows))
         empty = ", ".join([f"{key} AS {name}" for key, name in zip(self._keys, self._key_names, strict=True)])
         empty += "".join(f", NULL AS {name}" for name in names[len(self._key_names) :])
         key, sets = self._keys[0], zip(self.shape.written, self._new_names, strict=True)
@@ -98,12 +110,12 @@ class MariaDBWriter(Writer):
         )
         statement = (
             f"UPDATE {self.quoted_table} STRAIGHT_JOIN (SELECT {empty} FROM {self.quoted_table} WHERE FALSE"
-            f" UNION ALL VALUES {given}) AS {_GIVEN} ON {joined}"
+            f" UNION ALL VALUES %s) AS {_GIVEN} ON {joined}"
             f" SET {', '.join(f'{self.quoted_table}.{self.quoted(column)} = {_GIVEN}.{name}' for column, name in sets)}"
             f" WHERE {' AND '.join([f'{key} >= %s', f'{key} <= %s', *conditions])}"
         )
-        flat = [value for row in zip(*columns, strict=True) for value in row]
-        matched = connection.exec_driver_sql(statement, (*flat, rows[0][0], rows[-1][0])).rowcount
+        given = Literals(columns, connection.connection.driver_connection)
+        matched = connection.exec_driver_sql(statement, (given, rows[0][0], rows[-1][0])).rowcount
         return Written(matched, self.count_pending(connection, rows))
 
     @cached_property

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -17,6 +17,7 @@ from system_migration.web.confirming import check_confirmed
 from system_migration.web.dashboard import said
 from system_migration.web.dashboard.deciding import DECISIONS, Deciding
 from system_migration.web.dashboard.desk import Desk
+from system_migration.web.dashboard.failures import NOWHERE
 from system_migration.web.dashboard.options import MODELS
 from system_migration.web.dashboard.pages import root_of
 from system_migration.web.dashboard.refusing import refused
@@ -40,6 +41,7 @@ def add_actions(router: APIRouter, desk: Desk) -> None:
         add(verb, fields_of(verb), acting.start)
     for verb, decision in DECISIONS.items():
         add(verb, decision.fields, acting.decide)
+    router.add_api_route("/m/{name}/{verb}", _form_of, methods=["GET"])
 
 
 def _handler(desk: Desk, verb: str, fields: tuple[str, ...], act: Act) -> Callable[..., Awaitable[Response]]:
@@ -58,6 +60,13 @@ def _handler(desk: Desk, verb: str, fields: tuple[str, ...], act: Act) -> Callab
         return await run_in_threadpool(refused, desk, request, name, verb, sent, reason)
 
     return handle
+
+
+def _form_of(request: Request, name: str, verb: str) -> Response:
+    """To the form, for who asks again for the address that a refused one left in their browser."""
+    if verb not in (*MODELS, *DECISIONS):
+        raise HTTPException(404, NOWHERE)
+    return _on(request, f"{_page(name)}/start?verb={verb}")
 
 
 class Acting:
@@ -93,7 +102,7 @@ class Acting:
             return _on(request, said.with_code(_page(name), "starting"))
         unkept = next((each for each in job.reports() if isinstance(each, DryRunReport)), None)
         if unkept is not None:
-            show = {"name": name, "report": as_json(unkept), "rollback": verb == "rollback"}
+            show = {"name": name, "report": as_json(unkept)}
             return await run_in_threadpool(lambda: self._desk.answer(request, "unkept.html", **show))
         code = "pause-taken-back" if verb == "resume" else "nothing"
         return _on(request, said.with_code(_page_of(name, sent), code))

@@ -12,13 +12,19 @@ from system_migration.web.refusals import ExpiredForm, ForgedForm
 
 LIFETIME_SECONDS = 12 * 3600
 _STEP_SECONDS = 3600
+_SECRET_BYTES = 32
 
 
 class FormTokens:
-    """Issues and checks them. Whoever has the secret accepts the tokens of the others who have it."""
+    """Issues and checks them. Whoever has the secret accepts the tokens of the others who have it.
+
+    Raises `ValueError` for a secret that is short enough to be guessed; none at all is not the same as an empty one.
+    """
 
     def __init__(self, secret: bytes | None = None, clock: Callable[[], float] = time.time) -> None:
-        self._secret = secret or secrets.token_bytes(32)
+        self._secret = secrets.token_bytes(_SECRET_BYTES) if secret is None else secret
+        if len(self._secret) < _SECRET_BYTES:
+            raise ValueError(f"the secret of the page's forms has at least {_SECRET_BYTES} bytes")
         self._clock = clock
 
     def issue(self, developer: str) -> str:

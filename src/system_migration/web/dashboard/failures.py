@@ -22,6 +22,7 @@ from system_migration.web.problems import log_of, problem_of
 LONGEST_QUERY = 6_000
 """Servers refuse addresses that are much longer."""
 
+NOWHERE = "There is no page at this address. The overview lists the migrations."
 _MISTYPED = "The address asks for something that this page does not have. Take away what is behind the question mark."
 
 

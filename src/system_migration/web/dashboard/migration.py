@@ -14,7 +14,6 @@ from system_migration.migrator import Migrator
 from system_migration.records import IssueCount, MigrationStatus, Run, Shown
 from system_migration.states import RunKind, Status
 from system_migration.web.dashboard.desk import Desk, developer_of
-from system_migration.web.dashboard.rehearsing import rehearsed_rollback
 from system_migration.web.dashboard.verbs import Offer, offer, standing
 from system_migration.web.problems import problem_of
 
@@ -39,10 +38,7 @@ class Unsaid:
 
 @dataclass(frozen=True)
 class MigrationView:
-    """All that the screen shows. `required_by` are the migrations that require this one.
-
-    `of_a_rollback`: whether the latest dry run was one of a rollback.
-    """
+    """All that the screen shows. `required_by` are the migrations that require this one."""
 
     shown: Shown
     offer: Offer
@@ -50,7 +46,6 @@ class MigrationView:
     required_by: list[MigrationStatus]
     counts: list[IssueCount]
     source: str | None
-    of_a_rollback: bool
     unsaid: Unsaid | None
 
     @property
@@ -122,6 +117,5 @@ def look(migrator: Migrator, name: str, unsaid: Unsaid | None = None) -> Migrati
         required_by=[known[each.name] for each in registry if name in each.requires],
         counts=migrator.issue_counts(name),
         source=migrator.source(name),
-        of_a_rollback=rehearsed_rollback(migrator, shown.runs),
         unsaid=unsaid,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
 
 from system_migration.background import Background
@@ -13,7 +13,7 @@ from system_migration.migrator import Migrator
 from system_migration.web.dashboard.actions import add_actions
 from system_migration.web.dashboard.csrf import FormTokens
 from system_migration.web.dashboard.desk import Desk
-from system_migration.web.dashboard.failures import page_route
+from system_migration.web.dashboard.failures import NOWHERE, page_route
 from system_migration.web.dashboard.held import add_held
 from system_migration.web.dashboard.history import add_history
 from system_migration.web.dashboard.live import add_live
@@ -43,7 +43,8 @@ def create_dashboard(
     shows it. `background` is the worker of this process, the one that `create_router` got.
 
     Each form bears a token that is sealed with `secret` (at least 32 random bytes): servers that share the work of one
-    address share it. Without one, a restart makes the forms that are open useless; nothing else.
+    address share it. Without one, a restart makes the forms that are open useless; nothing else. `ValueError` for a
+    shorter one.
     """
     serving = Serving.of(migrator, background)
     desk = Desk(migrator, serving.starts, serving.poller, Pages(sign_out), FormTokens(secret), sign_in)
@@ -67,7 +68,12 @@ def create_dashboard(
     add_starting(router, desk)
     add_actions(router, desk)
     add_live(router, desk)
+    router.add_api_route("/{elsewhere:path}", _nowhere)  # last: what no other route knows
     return router
+
+
+def _nowhere() -> Response:
+    raise HTTPException(404, NOWHERE)
 
 
 async def _static(request: Request) -> Response:

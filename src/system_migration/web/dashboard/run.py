@@ -18,7 +18,6 @@ from system_migration.web.dashboard import charts
 from system_migration.web.dashboard.charts import Chart, Speed
 from system_migration.web.dashboard.desk import Desk
 from system_migration.web.dashboard.progress import Progress, progress_of
-from system_migration.web.dashboard.rehearsing import is_of_a_rollback
 from system_migration.web.dashboard.verbs import Offer, Standing, Verb, offer, standing
 from system_migration.web.finding import find
 
@@ -85,7 +84,7 @@ class RunView:
     @property
     def is_of_a_rollback(self) -> bool:
         """Whether a dry run rehearsed a rollback."""
-        return is_of_a_rollback(self.events)
+        return self.report is not None and bool(self.report.get("undoing"))
 
     @property
     def decides(self) -> bool:

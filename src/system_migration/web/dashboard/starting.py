@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -16,7 +17,6 @@ from system_migration.web.dashboard.deciding import DECISIONS
 from system_migration.web.dashboard.desk import Desk
 from system_migration.web.dashboard.forms import Form
 from system_migration.web.dashboard.options import MODELS, Field
-from system_migration.web.dashboard.rehearsing import rehearsed_rollback
 from system_migration.web.dashboard.verbs import Offer, Verb, offer, standing
 from system_migration.web.dashboard.wanting import CONFIRMED, REHEARSED
 from system_migration.web.refusals import InvalidRequest
@@ -72,11 +72,17 @@ class StartForm:
     keys: list[str]
     foreign: bool
     earlier: Mapping[str, str]
-    of_a_rollback: bool
 
     @property
     def m(self) -> MigrationStatus:
         return self.shown.status
+
+    @property
+    def report(self) -> Mapping[str, Any] | None:
+        """The latest dry run, where it rehearsed what this form starts: that of a rollback says nothing of a run."""
+        found = self.shown.report
+        fits = found is not None and bool(found.get("undoing")) == (self.key == "rollback")
+        return found if fits else None
 
     @property
     def possible(self) -> bool:
@@ -138,7 +144,6 @@ def _form(migrator: Migrator, name: str, key: str, typed: Form, answered: Answer
         keys=typed.all("key") if key == "retry" and typed.one("rows") != "all" else [],
         foreign=foreign,
         earlier=_earlier(migrator, shown.status, verb),
-        of_a_rollback=rehearsal and rehearsed_rollback(migrator, shown.runs),
     )
 
 
