@@ -96,7 +96,7 @@ def test_what_its_runner_says_is_shown(items: sa.Engine) -> None:
                 if '"phase":"migrating"' in line:
                     break
         progress = words(part(screen(server, run_id), "progress"))
-    assert re.search(r"7 of 20 rows · 35 % · [0-9.,]+ rows/s · about .* left", progress)
+    assert "7 of 20 rows · 35 %" in progress
     assert "Phase migrating Batch size 1 row Workers 1" in progress
 
 

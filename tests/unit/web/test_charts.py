@@ -16,6 +16,7 @@ from system_migration.web.dashboard.charts import (
     measured,
     milliseconds,
     rate_chart,
+    recent_rate,
     speeds,
 )
 
@@ -93,6 +94,7 @@ def test_no_time_at_all_is_no_rate_and_no_durations() -> None:
     assert duration_chart(at_once) is None
     assert speeds([]) == []
     assert duration_chart([]) is None
+    assert recent_rate([], BEGIN) is None
 
 
 def test_unmeasured_durations_still_have_a_rate() -> None:
@@ -132,6 +134,14 @@ def test_all_that_is_drawn_lies_in_its_frame() -> None:
 def test_sums_of_old_batches_are_not_drawn() -> None:
     newest_first = [batch(3), batch(2), batch(1, rows=10**6, batches=900)]
     assert [each.committed_at for each in measured(newest_first)] == [each.committed_at for each in newest_first[1::-1]]
+
+
+def test_only_the_last_minute_counts_in_the_present_rate() -> None:
+    batches = [batch(1, rows=10**6), *(batch(100 + at) for at in range(10))]
+    assert recent_rate(batches, BEGIN + timedelta(seconds=109)) == pytest.approx(100)
+    assert recent_rate(batches, BEGIN + timedelta(seconds=129)) == pytest.approx(1000 / 30)
+    assert recent_rate(batches, BEGIN + timedelta(seconds=300)) is None
+    assert recent_rate([batch(1.0, seconds=0.001)], BEGIN + timedelta(seconds=1)) == 100
 
 
 @pytest.mark.parametrize(

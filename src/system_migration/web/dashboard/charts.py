@@ -18,6 +18,8 @@ SPAN = 1000
 _BUCKETS = 48
 _SHORTEST = 0.005
 _WIDEST_BAR = 60.0
+_LEAST_SECONDS = 1.0
+"""What was done in less says little of a second."""
 _ROUND = (1, 2, 2.5, 5, 10)
 
 
@@ -93,6 +95,18 @@ def _spread(rows: list[float], batch: Batch, begin: float, length: float) -> Non
     for number in range(min(last, int(begin)), min(last, int(begin + length)) + 1):
         share = (min(begin + length, number + 1) - max(begin, number)) / length
         rows[number] += batch.rows * max(0.0, min(1.0, share))
+
+
+def recent_rate(batches: Sequence[Batch], now: datetime, seconds: float = 60.0) -> float | None:
+    """Rows a second over about so long until `now`; None where nothing can be told.
+
+    `batches` are oldest first. A run that is younger counts from its first one on.
+    """
+    last = [each for each in batches if (now - each.committed_at).total_seconds() <= seconds]
+    if not last:
+        return None
+    took = (now - min(_began(each) for each in last)).total_seconds()
+    return sum(each.rows for each in last) / max(took, _LEAST_SECONDS)
 
 
 def rate_chart(found: Sequence[Speed], end: datetime) -> Chart | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from system_migration import wording
-from system_migration.records import Followed, Pulse
-from system_migration.web.dashboard import figures
+from system_migration.records import Batch, Followed, Pulse
+from system_migration.web.dashboard import charts, figures
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Progress:
         return " · ".join(part for part in known if part)
 
 
-def progress_of(followed: Followed, rate: float | None = None) -> Progress:
-    """How far it is. `rate` is in rows a second, None where nothing was committed lately."""
+def progress_of(followed: Followed, batches: Sequence[Batch]) -> Progress:
+    """How far it is. `batches` are its newest, oldest first."""
     tally, pulse, run = followed.progress, followed.pulse, followed.run
     committed = tally.changed + tally.unchanged + tally.held + tally.vanished
     going = followed.state == "running"
@@ -48,7 +49,7 @@ def progress_of(followed: Followed, rate: float | None = None) -> Progress:
     if followed.ended:
         return Progress(committed or run.records_processed, None, None, going=False, took=took)
     total = pulse.total if pulse is not None else None
-    return Progress(_done(pulse, committed, going=going), total, rate if going else None, going, took)
+    return Progress(_done(pulse, committed, going=going), total, _rate(pulse, batches) if going else None, going, took)
 
 
 def _done(pulse: Pulse | None, committed: int, *, going: bool) -> int:
@@ -58,6 +59,14 @@ def _done(pulse: Pulse | None, committed: int, *, going: bool) -> int:
     if going or pulse.total is None or committed > pulse.total:
         return pulse.done
     return max(pulse.done, committed)
+
+
+def _rate(pulse: Pulse | None, batches: Sequence[Batch]) -> float | None:
+    """How fast it is until the newest news of it, of whichever kind, so that a run that stands still has no speed."""
+    if not batches:
+        return None
+    newest = batches[-1].committed_at
+    return charts.recent_rate(batches, max(newest, pulse.at) if pulse is not None else newest)
 
 
 def seconds_between(begin: datetime, end: datetime | None) -> float | None:

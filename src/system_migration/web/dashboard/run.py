@@ -1,4 +1,4 @@
-"""A run on one screen: how it goes, what it did and said, and what to do about it. Six questions at most."""
+"""A run on one screen: how it goes, what it did, what it said, and what to do about it. At most five questions."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def look(migrator: Migrator, run_id: str, level: Level = "debug", before: int | 
     return RunView(
         followed,
         status,
-        progress_of(followed, _rate(migrator, followed)),
+        progress_of(followed, batches),
         _draw(batches),
         migrator.report_of(run.id) if run.kind is RunKind.DRY_RUN and followed.ended else None,
         _log(migrator, run.id, level, before),
@@ -167,13 +167,6 @@ def _batches(migrator: Migrator, followed: Followed) -> list[Batch]:
     if not _has_batches(followed):
         return []
     return charts.measured(migrator.batches(followed.run.migration, run_id=followed.run.id, limit=BATCHES))
-
-
-def _rate(migrator: Migrator, followed: Followed) -> float | None:
-    """How fast it is lately, as the overview has it."""
-    name = followed.run.migration
-    going = followed.state == "running" and _has_batches(followed)
-    return migrator.rates([name]).get(name) if going else None
 
 
 def _has_batches(followed: Followed) -> bool:
