@@ -122,7 +122,9 @@ SCREENS = (
     Screen("sign-in-refused", "/../auth/sign-in", _wrong_password, 401),
 )
 #: What the README and the docs show, as `SCREEN-SCHEME-WIDTH`.
-CHOSEN = ("overview-light-desktop",)
+CHOSEN = {"overview": "overview", "run-running": "run", "start-run": "start"}
+"""The screens that the documents show, as they are seen without scrolling, and what their pictures are called there."""
+_LOOK_OF_CHOSEN = "light-desktop"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,8 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(list(folder.glob('*.png')))} pictures in {folder}")
     if options.docs:
         IMAGES.mkdir(exist_ok=True)
-        for name in CHOSEN:
-            (IMAGES / f"{name}.png").write_bytes((folder / f"{name}.png").read_bytes())
+        for screen in (each for each in screens if each.name in CHOSEN):
+            (IMAGES / f"{CHOSEN[screen.name]}.png").write_bytes((folder / f"{screen.name}.top.png").read_bytes())
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0
@@ -172,6 +174,8 @@ def _take(browser: Browser, address: str, screens: Sequence[Screen], folder: Pat
         page.goto(address + screen.path)
         screen.reach(page)
         page.screenshot(path=folder / f"{screen.name}-{look}.png", full_page=True)
+        if screen.name in CHOSEN and look == _LOOK_OF_CHOSEN:
+            page.screenshot(path=folder / f"{screen.name}.top.png")
     found = watch.problems()
     context.close()
     return [f"{look}: {problem}" for problem in found]
