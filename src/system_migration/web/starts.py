@@ -185,7 +185,7 @@ class Starts:
 
     def going_by(self, error: HeldElsewhere) -> RunGoing:
         """The refusal of a start because of a run that another process makes. Asks the database."""
-        return RunGoing(f"Migration {error.name} is being run by {error.held_by}.", self.run_going(error.name))
+        return RunGoing(error.sentence, self.run_going(error.name))
 
     def request_id(self, actor: str, key: str) -> str:
         """The id that the run of this actor's Idempotency-Key has."""
