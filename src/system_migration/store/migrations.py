@@ -45,6 +45,7 @@ migration = tables.migration.c
 JOURNAL_PIN = "system_migration_journal"
 """Where a generation keeps the schema that its journal belongs to."""
 _REQUESTS = (None, "pause", "cancel")
+"""What may be asked of a run. A newer program may know more, which are all counted as one."""
 PRUNED_PIN = "system_migration_pruned"
 """Where a generation says that its journal was deleted on purpose."""
 
@@ -94,7 +95,8 @@ class MigrationRow:
         version alone, because the runner's own change of status must not fail of it; so both are in the number. A
         takeover changes it too.
         """
-        return (self.row_version - 1) * len(_REQUESTS) + _REQUESTS.index(self.request)
+        asked = _REQUESTS.index(self.request) if self.request in _REQUESTS else len(_REQUESTS)
+        return (self.row_version - 1) * (len(_REQUESTS) + 1) + asked
 
     @property
     def stale(self) -> bool:
