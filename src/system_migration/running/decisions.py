@@ -64,6 +64,19 @@ def decide_retry(migration: type[Migration], options: RunOptions) -> Decision:
     return decide
 
 
+def decide_held(migration: type[Migration], options: RunOptions, going_on: Decision) -> Decision:
+    """What `run` does where it is to work on the held rows alone: `going_on` with a run without end, else a retry.
+
+    A retry that is gone on with keeps to the rows that it was begun for, some of which it has done.
+    """
+    retry = decide_retry(migration, options)
+
+    def decide(connection: Connection, row: MigrationRow) -> RunKind | None:
+        return going_on(connection, row) if row.status is Status.RUNNING else retry(connection, row)
+
+    return decide
+
+
 def _demand_held(connection: Connection, row: MigrationRow, texts: Sequence[str]) -> None:
     """Raise `UnreadableKey` or `NotHeld` unless each of these is the key of a held row."""
     place = row.environment, row.name, row.generation
