@@ -144,14 +144,14 @@ class Looking:
 
         return self._tracked.read_older(ask, None)
 
-    def unfinished_from(self, door: str) -> builtins.list[Unfinished]:
-        """The runs without an end whose last runner was started through this door."""
+    def unfinished_from(self, *doors: str) -> builtins.list[Unfinished]:
+        """The runs without an end whose last runner was started through one of these doors."""
         going = [row for row in self._snapshot().rows.values() if row.status is Status.RUNNING]
 
         def find(connection: Connection) -> Iterator[Unfinished]:
             for row in going:
                 start = starts.newest(connection, self.environment, row.name, str(row.run_id))
-                if start is not None and start.door == door and row.run_kind is not None:
+                if start is not None and start.door in doors and row.run_kind is not None:
                     yield Unfinished(str(row.run_id), row.name, row.run_kind, row.stale, start)
 
         return self._tracked.read(lambda c: builtins.list(find(c)), []) if going else []

@@ -162,6 +162,8 @@ def test_a_form_starts_a_run_in_the_name_of_its_sender_and_leads_to_it(
         run_id = run_of(answer)
         found = server.migrator.run_by_id(run_id)
         assert (found.run.executed_by, found.state, found.run.kind.value) == ("ada", "running", "run")
+        (begun,) = server.migrator.events_after(found.run)
+        assert (begun.action, begun.detail["door"]) == ("run_started", "page")
     ended(server, run_id)
     assert changes(items) == ONCE
 
