@@ -177,6 +177,10 @@ class Looking:
             self._require_known(name)
         return self._tracked.read(lambda c: audit.trail(c, self.environment, name, before, limit), [])
 
+    def event_of_request(self, name: str, request: str) -> Event | None:
+        """What came of the request with this id, as `Origin` has it, to a migration."""
+        return self._tracked.read(lambda c: audit.of_request(c, self.environment, name, request), None)
+
     def source(self, name: str) -> str | None:
         """The text of the file that defines a migration, as its code is judged by; None where there is none."""
         if name not in self.registry:

@@ -409,8 +409,12 @@ def test_pause_and_cancel_are_asked_of_the_runner_and_lead_back_to_the_run(
         assert send(eve, "pause", form, {"run": run_id}).headers["location"] == answer.headers["location"]
         late = send(ada, "pause", fields(server), {"seen": form["seen"]})
         assert (late.status_code, "eve asked it to pause" in text(late)) == (409, True)
+        again = answer.headers["location"]
         answer = send(ada, "resume", fields(server))
         assert answer.headers["location"] == f"/migrations/m/{NAME}?said=pause-taken-back"
+        assert send(eve, "pause", form, {"run": run_id}).headers["location"] == again  # and nothing is asked once more
+        assert send(eve, "cancel", form, {"run": run_id}).status_code == 409
+        assert status(server).request is None
         answer = send(ada, "cancel", fields(server))
         assert answer.headers["location"] == f"/migrations/m/{NAME}?said=cancel-asked"
     ended(server, run_id)

@@ -13,7 +13,7 @@ from system_migration.records import RunOptions
 from system_migration.running.claim import Decision, check_code
 from system_migration.running.workspace import Workspace
 from system_migration.states import RunKind, Status
-from system_migration.store import audit, issues, migrations
+from system_migration.store import issues, migrations
 from system_migration.store.migrations import MigrationRow
 
 
@@ -37,7 +37,7 @@ def _decide(workspace: Workspace, migration: type[Migration], new: Status, actio
             migrations.begin_generation(connection, row, new)
         else:
             migrations.transition(connection, row, new, error=None)
-        audit.add_event(connection, workspace.environment, row.name, action, workspace.actor, {"reason": reason})
+        workspace.note(connection, row.name, action, {"reason": reason})
         return True
 
     workspace.act(migration.name, [action], decide)
