@@ -144,6 +144,14 @@ class Looking:
 
         return self._tracked.read_older(ask, None)
 
+    def last_start(self, name: str) -> Start | None:
+        """How the last runner of the attempt by which this migration stands was started; None without one."""
+        row = self._row_of(name)
+        if row is None or row.run_id is None:
+            return None
+        run_id = str(row.run_id)
+        return self._tracked.read(lambda c: starts.newest(c, self.environment, name, run_id), None)
+
     def unfinished_from(self, *doors: str) -> builtins.list[Unfinished]:
         """The runs without an end whose last runner was started through one of these doors."""
         going = [row for row in self._snapshot().rows.values() if row.status is Status.RUNNING]

@@ -89,7 +89,7 @@ def notes(m: MigrationStatus) -> list[str]:
         (m.stale and not m.interrupted, "stale"),
         (m.request, f"{m.request} asked for by {m.requested_by}"),
         (m.cancelled, f"cancelled by {m.requested_by}"),
-        (m.held_by and not m.stale, f"held by {m.held_by}"),
+        (m.held_by and not m.stale, f"worked on by {m.held_by}"),
         (waits := waits_for(m), waits),
         (m.status == Status.COMPLETED and not m.verified, "not verified"),
         (m.issues, f"{m.issues:,} {left(m.status)}"),

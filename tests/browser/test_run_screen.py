@@ -23,6 +23,20 @@ HIDE = """hidden => {
   Object.defineProperty(document, 'hidden', {configurable: true, get: () => hidden});
   document.dispatchEvent(new Event('visibilitychange'));
 }"""
+TELL_THE_END = """window.over = new Promise(resolve => {
+  window.EventSource = class extends EventSource {
+    constructor(address) {
+      super(address);
+      this.addEventListener('end', resolve);
+    }
+  };
+});"""
+HOLD_LOOKS = """() => {
+  const real = window.fetch, held = new Promise(resolve => { window.letGo = resolve; });
+  window.asked = new Promise(resolve => {
+    window.fetch = (...all) => { resolve(); return held.then(() => real(...all)); };
+  });
+}"""
 
 
 @pytest.fixture
@@ -82,6 +96,23 @@ def test_it_follows_the_run_to_its_end_without_a_reload(signed_in: Page, server:
     assert signed_in.locator("#duration-table").get_attribute("open") is not None
     expect(summary).to_be_focused()
     wait_for(lambda: listeners(server) == 0, PATIENCE, "the end of its stream")
+
+
+def test_the_end_is_told_when_it_is_seen(signed_in: Page, server: Served) -> None:
+    signed_in.add_init_script(TELL_THE_END)
+    with gated() as gate:
+        run_id = begin(server)
+        assert gate.reached.wait(PATIENCE)
+        open_run(signed_in, server, run_id)
+        expect(signed_in.locator("#freshness")).to_have_text("Live: this page updates itself.")
+        signed_in.evaluate(HOLD_LOOKS)
+        gate.opened.set()
+        signed_in.evaluate("async () => { await over; await asked; }")
+    assert state_of(signed_in).text_content() == "RUNNING"
+    assert signed_in.locator("#freshness").text_content() == "Live: this page updates itself."
+    signed_in.evaluate("() => letGo()")
+    expect(signed_in.locator("#freshness")).to_have_text("This run has ended.")
+    assert state_of(signed_in).text_content() == "SUCCEEDED"
 
 
 def test_a_button_that_goes_leaves_the_focus_where_it_was(signed_in: Page, server: Served) -> None:

@@ -188,9 +188,17 @@ def served(
 
 
 @contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
-    """The address of the application, which is served until the block is left."""
-    config = uvicorn.Config(app, port=0, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=5)
+def listening(app: FastAPI, root_path: str = "") -> Iterator[str]:
+    """The address of the application, which is served until the block is left, as if a proxy put a prefix before it."""
+    config = uvicorn.Config(
+        app,
+        port=0,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+        root_path=root_path,
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

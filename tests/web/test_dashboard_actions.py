@@ -17,14 +17,17 @@ import sqlalchemy as sa
 
 from system_migration import Migration, MigrationContext, MigrationResult, Status
 from system_migration.batching import target
+from system_migration.errors import Refused
 from system_migration.records import MigrationStatus
 from system_migration.running import requests
 from system_migration.store import leases
 from system_migration.web.asking import Asking
 from system_migration.web.dashboard import actions
 from system_migration.web.dashboard.csrf import FormTokens
+from system_migration.web.serving import Serving
 from tests.support.databases import application_engine
 from tests.support.host import wait_for
+from tests.web.screens import part, words
 from tests.web.serving import (
     ONCE,
     PATIENCE,
@@ -613,6 +616,50 @@ def test_a_start_whose_checks_take_long_leads_to_the_migration_where_it_will_app
         released.set()
         wait_for(lambda: runs(server) == 1, PATIENCE, "the run")
         assert run_of(send(ada, "run", form, {"dryRun": ["false"]}, name=Slow.name))
+
+
+def test_why_a_start_did_not_begin_is_told_to_whoever_started_it(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+
+    class Choosy(Migration):
+        name = "001-choosy"
+
+        def preflight(self, context: MigrationContext) -> None:
+            assert released.wait(PATIENCE)
+            raise Refused("The disk is full. Make `room`.")
+
+        def up(self, context: MigrationContext) -> MigrationResult:
+            return MigrationResult()
+
+    monkeypatch.setattr(actions, "BEGIN_SECONDS", 0.05)
+    with served(engine, Choosy) as server, server.browser() as ada, server.browser("eve-token") as eve:
+        answer = send(ada, "run", fields(server, name=Choosy.name), {"dryRun": ["false"]}, name=Choosy.name)
+        assert answer.headers["location"].endswith("?said=starting")
+        assert "did not begin" not in words(part(ada.get("/m/001-choosy"), "state"))
+        released.set()
+        (starts,) = [each.starts for each in Serving._all.values() if each.migrator is server.migrator]
+        wait_for(lambda: starts.owed(Choosy.name, "ada") is not None, PATIENCE, "the end")
+        assert "What you started did not begin. The disk is full. Make room ." in words(
+            part(ada.get("/m/001-choosy"), "state")
+        )
+        assert "did not begin" not in words(part(eve.get("/m/001-choosy"), "state"))
+
+
+def test_a_form_that_was_open_for_too_long_is_there_again_with_what_was_typed(
+    items: sa.Engine, server: Served, ada: httpx.Client
+) -> None:
+    old = {"token": FormTokens(SECRET, clock=lambda: 1_000_000.0).issue("ada")}
+    answer = send(ada, "run", fields(server), REAL | {"maxRate": "77"}, old)
+    assert answer.status_code == 403
+    assert "Nothing was done. The form was open for too long." in text(answer)
+    assert 'name="maxRate" value="77"' in answer.text
+    assert (runs(server), changes(items)) == (0, UNTOUCHED)
+    fresh = dict(re.findall(r'name="(token|request|seen)" value="([^"]*)"', answer.text))
+    ended(server, run_of(send(ada, "run", fresh, REAL | {"maxRate": "77"})))
+    stolen = {"token": FormTokens(SECRET, clock=lambda: 1_000_000.0).issue("eve")}
+    assert "77" not in send(ada, "run", fields(server), REAL | {"maxRate": "77"}, stolen).text
 
 
 def test_a_report_that_cannot_be_kept_is_shown_at_once(engine: sa.Engine) -> None:

@@ -47,6 +47,7 @@ def test_an_account_that_is_no_developers_is_told_so(api: Served, page: str) -> 
     assert answer.status_code == 403
     assert "This account is not a developer" in answer.text
     assert "002-increment" not in answer.text
+    assert '<form method="post" action="/sign-out">' in answer.text  # else they had no way to another account
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 

@@ -108,7 +108,7 @@ def test_one_that_goes_shows_how_far_it_is(server: Served, ada: httpx.Client) ->
         page = ada.get("")
         gate.opened.set()
         wait_until_ended(api, started.headers["location"].rpartition("/")[2])
-    assert re.search(r"002-increment RUNNING held by ada on \S+ .*8 of 20 .*rows/s, about .* left 0 ", found)
+    assert re.search(r"002-increment RUNNING worked on by ada on \S+ .*8 of 20 .*rows/s, about .* left 0 ", found)
     assert '<progress value="8" max="20" aria-label="002-increment, rows"></progress>' in page.text
 
 

@@ -85,7 +85,7 @@ def test_a_run_that_somebody_else_makes(items: sa.Engine) -> None:
     assert buttons(page) == ["pause", "cancel"]
     assert f'data-stream="/migrations/runs/{run_id}/events"' in page.text
     assert 'data-announce="This run: running"' in page.text
-    assert "run started" in words(part(page, "events"))
+    assert "started a run" in words(part(page, "events"))
     assert '<svg class="chart"' in part(page, "charts")
 
 
@@ -146,6 +146,22 @@ def test_its_buttons_lead_back_to_it(items: sa.Engine) -> None:
         page = press(browser, page, "resume")
         assert page.url.path == f"/migrations/runs/{run_id}"
         assert buttons(page) == ["pause", "cancel"]
+
+
+@pytest.mark.databases("sqlite")
+def test_a_retry_is_called_one_and_its_events_are_worded_as_in_the_audit(items: sa.Engine) -> None:
+    with served(items) as server:
+        start(server, "/run/002-increment", maxRate=10_000)
+        (held,) = server.migrator.issues("002-increment")
+        page = screen(server, start(server, "/retry/002-increment", key=held.id))
+    assert "Retry of 002-increment" in words(page)
+    said = words(part(page, "events"))
+    assert re.search(
+        r"completed it verified · 1 row held ada on .* started a retry was COMPLETED · 1 chosen row ada on", said
+    )
+    assert held.id not in part(page, "events")
+    assert "door" not in said
+    assert '<table class="cards events">' in part(page, "events")
 
 
 @pytest.mark.databases("sqlite")

@@ -94,6 +94,30 @@ def test_a_developer_signs_in_with_a_token_and_out(url: str) -> None:
         assert copy.status_code == 303
 
 
+def test_the_address_without_a_path_leads_to_the_page(url: str) -> None:
+    answer = httpx.get(f"{url}/", headers={"Host": "elsewhere.example"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/migrations")
+    assert httpx.get(f"{url}/nothing").status_code == 404
+
+
+def test_behind_a_prefix_every_way_leads_to_behind_the_prefix(migrator: Migrator, file: Path) -> None:
+    tokens = TokenFile(file)
+    with listening(create_app(migrator, tokens.require, tokens), root_path="/x") as url, browser(url) as client:
+        assert client.get("/").headers["location"] == "/x/migrations"
+        sent_away = client.get("/migrations").headers["location"]
+        assert sent_away == "/x/auth/sign-in?next=%2Fx%2Fmigrations"
+        assert 'action="/x/auth/sign-in"' in client.get(sent_away.removeprefix("/x")).text
+        assert sign_in(client, ADA, next="/x/migrations").headers["location"] == "/x/migrations"
+        assert '<form method="post" action="/x/auth/sign-out">' in client.get("/migrations").text
+        assert client.post("/auth/sign-out").headers["location"] == "/x/auth/sign-in?signed-out=yes"
+
+
+def test_what_is_code_in_a_sentence_is_code_on_the_form(url: str) -> None:
+    form = httpx.get(f"{url}/auth/sign-in").text
+    assert "<code>migration serve --make-token</code>" in form
+    assert "`" not in form
+
+
 def test_by_tls_the_cookie_is_secure(url: str) -> None:
     with browser(url) as client:
         behind_proxy = client.post(

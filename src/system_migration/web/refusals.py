@@ -28,3 +28,7 @@ class InvalidRequest(MigrationSystemError):
 
 class ForgedForm(MigrationSystemError):
     """A form without a token of ours that is good for whoever sends it."""
+
+
+class ExpiredForm(ForgedForm):
+    """A form of ours, of whoever sends it, that was open for too long."""

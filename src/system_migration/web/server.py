@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse
 
 from system_migration.background import Background
 from system_migration.errors import ConfigurationError
 from system_migration.migrator import Migrator
+from system_migration.web.dashboard.pages import root_of
 from system_migration.web.dashboard.router import create_dashboard
 from system_migration.web.handlers import install_problem_handlers
 from system_migration.web.health import create_liveness_router
@@ -51,8 +53,14 @@ def create_app(migrator: Migrator, require_developer: Callable[..., Any], tokens
             migrator, require_developer=door.require, background=background, sign_in=SIGN_IN, sign_out=SIGN_OUT
         )
     app.include_router(page, prefix=PAGE)
+    app.add_api_route("/", _to_the_page, methods=["GET"], include_in_schema=False)
     app.include_router(create_liveness_router())
     return app
+
+
+def _to_the_page(request: Request) -> RedirectResponse:
+    """Who opens the address that `migration serve` names without a path looks for the page."""
+    return RedirectResponse(root_of(request), 303)
 
 
 def _cookie_name(environment: str) -> str:

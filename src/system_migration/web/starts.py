@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
@@ -92,7 +93,10 @@ _KINDS = {
 
 
 class Job(SilentProgress):
-    """One start at work: `begun` has the id of its first run, or None when it ended without one; `done` its reports."""
+    """One start at work: `begun` has the id of its first run, or None when it ended without one; `done` its reports.
+
+    `owed_to` is who has not been told how it ended, if it ended without a run at `ended_at`.
+    """
 
     migrator: Migrator
 
@@ -101,6 +105,8 @@ class Job(SilentProgress):
         self.begun: Future[str | None] = Future()
         self.done: Future[list[Report]] = Future()
         self.run_id: str | None = None
+        self.owed_to: str | None = None
+        self.ended_at: datetime | None = None
 
     def started(self, migration: str, run_id: str) -> None:
         self.run_id = run_id
@@ -121,6 +127,7 @@ class Job(SilentProgress):
 
     def end(self, ended: Future[list[Report]]) -> None:
         """Pass on how it ended. In the worker's thread, so after every `started`."""
+        self.ended_at = datetime.now(UTC)
         if (error := ended.exception()) is not None:
             self.done.set_exception(error)
         else:
@@ -174,6 +181,13 @@ class Starts:
         if job is None or job.run_id != run_id or job.done.done() or job.wanted.verb not in LOOKING:
             return None
         return job
+
+    def owed(self, name: str, actor: str) -> Job | None:
+        """This process's latest start, where it ended in an error, without a run, which its actor was not told yet."""
+        job = self._job
+        if job is None or (job.wanted.name, job.owed_to) != (name, actor) or not job.came_to_nothing:
+            return None
+        return job if job.done.exception() is not None else None
 
     def run_going(self, name: str | None = None) -> Run | None:
         """The run this process works on, or the one that goes on with this migration anywhere. Asks the database."""

@@ -65,9 +65,9 @@ def test_status_text_is_an_aligned_table_with_notes_and_the_next_step(migrator, 
         "FAILED (code changed)",
         "PENDING",
         "COMPLETED (not verified)",
-        "RUNNING (held by host:7)",
-        "RUNNING (held by host:7, waits: the replicas lag)",
-        "RUNNING (held by host:7, waits: " + ("so " * 100)[:59] + "…)",
+        "RUNNING (worked on by host:7)",
+        "RUNNING (worked on by host:7, waits: the replicas lag)",
+        "RUNNING (worked on by host:7, waits: " + ("so " * 100)[:59] + "…)",
         "RUNNING (stale)",
     ]
     assert "1,197  2025-11-22 08:10:14  ada@host" in lines[3]

@@ -31,7 +31,7 @@ def test_fields_are_read_in_their_order_whatever_is_in_them() -> None:
     assert form.all("key") == ["1", '[1, "a"]']
     assert form.one("note") == "a&b=ü\r\n"
     assert (form.one("empty"), form.one("absent"), form.all("absent")) == (None, None, [])
-    assert form.typed(("note",)) == [("key", "1"), ("key", '[1, "a"]')]
+    assert form.typed(("note",)) == [("key", "1"), ("key", '[1, "a"]'), ("empty", "")]
 
 
 def test_an_empty_form_is_one() -> None:

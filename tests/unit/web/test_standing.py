@@ -83,6 +83,30 @@ def test_one_that_waits_for_others_names_them() -> None:
     ]
 
 
+def test_what_somebody_works_on_is_waited_for_until_it_is_done() -> None:
+    waiting = status("009-z", Status.PENDING, waits_for=("001-a", "002-b", "007-c"))
+    found = report(status("001-a"), status("002-b", Status.PAUSED), status("007-c", stale=True), waiting)
+    (group,) = (each for each in grouped(found, {}, everything=False) if each.key == "pending")
+    assert [reason.text for reason in group.migrations[0].reasons] == [
+        "Waits for 001-a, which is running.",
+        "Waits for 002-b, which is paused.",
+        "Waits for 007-c, which no run would do by itself.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("standing", "empty"),
+    [
+        (Status.PENDING, "Nothing was migrated here yet."),
+        (Status.RUNNING, "Nothing is done yet"),
+        (Status.FAILED, "Nothing is done yet"),
+    ],
+)
+def test_where_nothing_is_done_it_says_whether_anything_was_begun(standing: Status, empty: str) -> None:
+    done = grouped(report(status(standing=standing)), {}, everything=False)[-1]
+    assert done.empty.startswith(empty)
+
+
 def test_what_another_column_says_is_no_note() -> None:
     assert Standing(status(standing=Status.COMPLETED, issues=1_200), None).notes == ["not verified"]
 

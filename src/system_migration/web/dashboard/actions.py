@@ -21,7 +21,7 @@ from system_migration.web.dashboard.failures import NOWHERE
 from system_migration.web.dashboard.options import MODELS
 from system_migration.web.dashboard.pages import root_of
 from system_migration.web.dashboard.refusing import refused
-from system_migration.web.dashboard.sent import Sent, read_sent
+from system_migration.web.dashboard.sent import Sent, TooOld, read_sent
 from system_migration.web.dashboard.wanting import CONFIRMED, fields_of, is_rehearsal, wanted
 from system_migration.web.starts import PAGE
 
@@ -49,7 +49,11 @@ def _handler(desk: Desk, verb: str, fields: tuple[str, ...], act: Act) -> Callab
     """A handler of one form: what is refused leads back to it, with what was typed."""
 
     async def handle(request: Request, name: str) -> Response:
-        sent = await read_sent(request, desk, fields)
+        reason: MigrationSystemError
+        try:
+            sent = await read_sent(request, desk, fields)
+        except TooOld as error:
+            return await run_in_threadpool(refused, desk, request, name, verb, error.sent, error)
         try:
             return await act(request, name, verb, sent)
         except MigrationSystemError as error:
@@ -94,6 +98,8 @@ class Acting:
         """It takes longer to begin, or there was nothing to do, or nowhere to write down what was seen."""
         job = begun.job
         if job is None or not job.done.done():
+            if job is not None:
+                job.owed_to = sent.developer
             return _on(request, said.with_code(_page(name), "starting"))
         unkept = next((each for each in job.reports() if isinstance(each, DryRunReport)), None)
         if unkept is not None:

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from system_migration.web.refusals import ForgedForm
+from system_migration.web.refusals import ExpiredForm, ForgedForm
 
 LIFETIME_SECONDS = 12 * 3600
 _STEP_SECONDS = 3600
@@ -33,10 +33,12 @@ class FormTokens:
         return f"{until}.{self._seal(developer, until)}"
 
     def check(self, developer: str, token: str | None) -> None:
-        """Raise `ForgedForm` unless it is one that was issued to this developer and has not expired."""
+        """Raise `ForgedForm` unless it was issued to this developer, and `ExpiredForm` if that was too long ago."""
         found = re.fullmatch(r"(\d{1,12})\.([0-9a-f]{64})", token or "", re.ASCII)
         genuine = found is not None and hmac.compare_digest(found[2], self._seal(developer, int(found[1])))
-        if found is None or not genuine or int(found[1]) < self._clock():
+        if found is not None and genuine and int(found[1]) < self._clock():
+            raise ExpiredForm("The form was open for too long. What you typed is still here: press the button again.")
+        if not genuine:
             raise ForgedForm(
                 "Nothing was done: the form did not come from a page that this server made for you today. "
                 "Open the page again and press the button there."

@@ -14,9 +14,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from system_migration.errors import MigrationSystemError, UnknownMigration, UnknownRun
-from system_migration.web.dashboard.desk import HIDDEN, Desk
+from system_migration.web.dashboard.desk import HIDDEN, Desk, developer_of
 from system_migration.web.dashboard.forms import Form, read_form
-from system_migration.web.dashboard.pages import HEADERS, root_of
+from system_migration.web.dashboard.pages import HEADERS, outside, root_of
 from system_migration.web.problems import log_of, problem_of
 
 LONGEST_QUERY = 6_000
@@ -51,7 +51,8 @@ async def failure(desk: Desk, request: Request, error: Exception) -> Response:
     """The answer to whatever a handler raised."""
     if isinstance(error, HTTPException):
         if error.status_code == HTTPStatus.UNAUTHORIZED and desk.sign_in is not None:
-            return RedirectResponse(f"{desk.sign_in}?next={quote(await _way_back(request), safe='')}", 303, HEADERS)
+            back = quote(await _way_back(request), safe="")
+            return RedirectResponse(f"{outside(request, desk.sign_in)}?next={back}", 303, HEADERS)
         title = HTTPStatus(error.status_code).phrase
         return await _page(desk, request, error.status_code, title, str(error.detail), error.headers)
     log_of(error)
@@ -73,7 +74,9 @@ async def _page(
     desk: Desk, request: Request, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     def answer() -> Response:
-        return desk.failure(request, "problem.html", status, title=title, detail=detail)
+        # Signed in, and no developer: the bar above the screens has no name for them, and no way out.
+        stranger = status == HTTPStatus.FORBIDDEN and not developer_of(request)
+        return desk.failure(request, "problem.html", status, title=title, detail=detail, stranger=stranger)
 
     response = await run_in_threadpool(answer)
     response.headers.update(headers or {})

@@ -10,6 +10,11 @@ def number(count: int | float | None) -> str:
     return "–" if count is None else f"{count:,}"
 
 
+def plain(said: object) -> str:
+    """A number as a person types it: without a decimal that says nothing."""
+    return str(int(said)) if isinstance(said, float) and said.is_integer() else str(said)
+
+
 def percent(done: int, total: int | None) -> int | None:
     """How much is done, in whole percent; 100 only when all is. None where the total is not known."""
     if not total:

@@ -18,6 +18,7 @@ class Form:
     """The fields of one form. A field that was left empty counts as not given."""
 
     def __init__(self, fields: list[tuple[str, str]]) -> None:
+        self._sent = fields
         self._fields = [(name, text) for name, text in fields if text != ""]
 
     def one(self, name: str) -> str | None:
@@ -31,9 +32,13 @@ class Form:
         """Every value of a field."""
         return [text for known, text in self._fields if known == name]
 
+    def has(self, name: str) -> bool:
+        """Whether the form has the field, empty or not."""
+        return any(name == known for known, _ in self._sent)
+
     def typed(self, hidden: Collection[str]) -> list[tuple[str, str]]:
-        """What a person typed or chose: everything but the `hidden` fields."""
-        return [(name, text) for name, text in self._fields if name not in hidden]
+        """What a person typed, chose or left empty: everything but the `hidden` fields."""
+        return [(name, text) for name, text in self._sent if name not in hidden]
 
     def demand_only(self, known: Collection[str]) -> None:
         """Raise `InvalidRequest` for a field that is not among the `known`."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from system_migration import wording
 from system_migration.records import Event
+from system_migration.web.dashboard import figures
 
 _ACTIONS = {
     "run_started": "started a run",
@@ -67,7 +68,7 @@ def _remark(name: str, noted: Any) -> Iterator[str]:
                 if option == "keys":
                     yield wording.counted(len(said), "chosen row")
                 elif option != "heldOnly":
-                    yield _spaced(option) if said is True else f"{_spaced(option)} {wording.value(said)}"
+                    yield _spaced(option) if said is True else f"{_spaced(option)} {_number(said)}"
         case "reason" | "note", str():
             yield noted
         case "status", str():
@@ -93,3 +94,7 @@ def _remark(name: str, noted: Any) -> Iterator[str]:
 def _spaced(name: str) -> str:
     """`batchSize` as two words."""
     return "".join(f" {c.lower()}" if c.isupper() else c for c in name).replace("_", " ").strip()
+
+
+def _number(said: Any) -> str:
+    return wording.value(figures.plain(said) if isinstance(said, float) else said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,8 +13,9 @@ from fastapi.responses import Response
 from system_migration.migrator import Migrator
 from system_migration.records import IssueCount, MigrationStatus, Run, Shown
 from system_migration.states import RunKind, Status
-from system_migration.web.dashboard.desk import Desk
+from system_migration.web.dashboard.desk import Desk, developer_of
 from system_migration.web.dashboard.verbs import Offer, offer, standing
+from system_migration.web.problems import problem_of
 
 _REHEARSALS_LINKED = 5
 
@@ -27,6 +29,14 @@ class Required:
 
 
 @dataclass(frozen=True)
+class Unsaid:
+    """Why a start came to nothing, of which the developer who asked for it knows no more than that it was begun."""
+
+    sentence: str
+    at: datetime | None
+
+
+@dataclass(frozen=True)
 class MigrationView:
     """All that the screen shows. `required_by` are the migrations that require this one."""
 
@@ -36,6 +46,7 @@ class MigrationView:
     required_by: list[MigrationStatus]
     counts: list[IssueCount]
     source: str | None
+    unsaid: Unsaid | None
 
     @property
     def m(self) -> MigrationStatus:
@@ -74,8 +85,9 @@ class MigrationView:
     @property
     def version(self) -> str:
         """What the buttons depend on: another one when they, or what stands beside them, changed."""
+        said = self.unsaid.at if self.unsaid else None
         m, verbs = self.m, ",".join(f"{verb.key}:{verb.label}" for verb in self.offer.verbs)
-        return f"{m.revision}.{m.stale}.{m.held_by}.{m.verified}.{m.issues}.{verbs}.{len(self.offer.why)}"
+        return f"{m.revision}.{m.stale}.{m.held_by}.{m.verified}.{m.issues}.{said}.{verbs}.{len(self.offer.why)}"
 
 
 def add_migration(router: APIRouter, desk: Desk) -> None:
@@ -83,10 +95,16 @@ def add_migration(router: APIRouter, desk: Desk) -> None:
 
     @router.get("/m/{name}", name="dashboard_migration")
     def migration(request: Request, name: str) -> Response:
-        return desk.answer(request, "migration.html", view=look(desk.migrator, name))
+        return desk.answer(request, "migration.html", view=look(desk.migrator, name, _unsaid(desk, request, name)))
 
 
-def look(migrator: Migrator, name: str) -> MigrationView:
+def _unsaid(desk: Desk, request: Request, name: str) -> Unsaid | None:
+    job = desk.starts.owed(name, developer_of(request))
+    error = job.done.exception() if job is not None else None
+    return None if job is None or error is None else Unsaid(problem_of(error).detail, job.ended_at)
+
+
+def look(migrator: Migrator, name: str, unsaid: Unsaid | None = None) -> MigrationView:
     """The migration as it stands now, also where its file is gone. Raises `UnknownMigration`."""
     shown, report, registry = migrator.show(name), migrator.status(), migrator.registry
     known = {each.name: each for each in report.migrations}
@@ -99,4 +117,5 @@ def look(migrator: Migrator, name: str) -> MigrationView:
         required_by=[known[each.name] for each in registry if name in each.requires],
         counts=migrator.issue_counts(name),
         source=migrator.source(name),
+        unsaid=unsaid,
     )

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from system_migration.errors import MigrationSystemError
+from system_migration.records import RunOptions
+from system_migration.web.dashboard import figures
 from system_migration.web.dashboard.forms import Form
 from system_migration.web.queries import (
     ContinueQuery,
@@ -80,6 +82,12 @@ def fixed(verb: str) -> list[Field]:
 def names(verb: str) -> list[str]:
     """The names of all of them, as the form sends them."""
     return [field.name for field in (*changeable(verb), *fixed(verb))]
+
+
+def as_started(verb: str, start: RunOptions) -> dict[str, str]:
+    """What an earlier start said of the options that can be given anew, as their fields have it."""
+    said = start.given()
+    return {field.name: figures.plain(said[field.name]) for field in changeable(verb) if field.name in said}
 
 
 def read_options(verb: str, form: Form) -> VerifyQuery:

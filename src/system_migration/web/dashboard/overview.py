@@ -13,12 +13,14 @@ from system_migration.records import MigrationStatus, StatusReport
 from system_migration.states import Status
 from system_migration.web.dashboard.desk import Desk
 from system_migration.web.dashboard.pages import root_of
-from system_migration.web.dashboard.standing import Standing, is_going, needs_attention
+from system_migration.web.dashboard.standing import Standing, in_hand, is_going, needs_attention
 
 AT_ONCE = 50
 """So many of a group are shown at first; a page of all is one click away."""
 _NAMED = 3
 """So many migrations are named in the sentence that says what comes next."""
+_NONE_WAS_BEGUN = "Nothing was migrated here yet. Start with a dry run."
+_NONE_IS_OVER = "Nothing is done yet: what was begun stands above."
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,19 @@ def add_overview(router: APIRouter, desk: Desk) -> None:
 def grouped(report: StatusReport, rates: Mapping[str, float], *, everything: bool) -> list[Group]:
     """The migrations in groups, in the order in which a person wants to see them."""
     most = None if everything else AT_ONCE
+    busy = in_hand(report)
     attention, running, pending, done = _sorted_out(report)
+
+    def group(key: str, title: str, found: list[MigrationStatus], empty: str) -> Group:
+        visible = [Standing(m, rates.get(m.name), busy) for m in found[:most]]
+        return Group(key, title, visible, len(found) - len(visible), empty)
+
+    begun = bool(attention or running)
     return [
-        _group("attention", "Needs attention", attention, rates, most, "Nothing waits for a person."),
-        _group("running", "Running", running, rates, most, "Nothing is running."),
-        _group(
-            "pending", "Pending", pending, rates, most, "Nothing is pending. `migration new TITLE` writes the next."
-        ),
-        _group("done", "Done", done, rates, most, "Nothing was migrated here yet. Start with a dry run."),
+        group("attention", "Needs attention", attention, "Nothing waits for a person."),
+        group("running", "Running", running, "Nothing is running."),
+        group("pending", "Pending", pending, "Nothing is pending. `migration new TITLE` writes the next."),
+        group("done", "Done", done, _NONE_IS_OVER if begun else _NONE_WAS_BEGUN),
     ]
 
 
@@ -89,13 +96,6 @@ def _sorted_out(report: StatusReport) -> tuple[list[MigrationStatus], ...]:
             done.append(m)
     done.sort(key=lambda m: str(m.finished_at or ""), reverse=True)
     return attention, running, pending, done
-
-
-def _group(
-    key: str, title: str, found: list[MigrationStatus], rates: Mapping[str, float], most: int | None, empty: str
-) -> Group:
-    visible = [Standing(m, rates.get(m.name)) for m in found[:most]]
-    return Group(key, title, visible, len(found) - len(visible), empty)
 
 
 def first(report: StatusReport) -> First | None:

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from system_migration import wording
 from system_migration.settings import PRODUCTION
-from system_migration.web.dashboard import charts, figures, happenings
+from system_migration.web.dashboard import charts, figures, happenings, standing
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -67,7 +67,7 @@ class Pages:
             token=token,
             told=told,
             new_request=lambda: str(uuid4()),
-            sign_out=self._sign_out,
+            sign_out=outside(request, self._sign_out) if self._sign_out is not None else None,
             root=root_of(request),
             **context,
         )
@@ -76,6 +76,12 @@ class Pages:
 def root_of(request: Request) -> str:
     """Where the page is mounted, as a browser sees it, without a slash at its end."""
     return str(request.url_for("dashboard_overview").path)
+
+
+def outside(request: Request, path: str) -> str:
+    """A path of the application as a browser sees it: behind the prefix under which a proxy shows the application."""
+    scope = request.scope
+    return str(scope.get("app_root_path", scope.get("root_path", ""))).rstrip("/") + path
 
 
 def static_file(name: str, version: str | None) -> Response:
@@ -116,11 +122,12 @@ def _templates() -> Environment:
         "size": wording.size,
         "milliseconds": charts.milliseconds,
         "number": figures.number,
-        "notes": wording.notes,
+        "notes": standing.notes,
         "deed": happenings.deed,
         "remarks": happenings.remarks,
         "kind": wording.kind,
         "time": _time,
+        "verbatim": _verbatim,
         "paragraphs": _paragraphs,
         "prose": _prose,
     }
@@ -137,12 +144,16 @@ def _time(at: Any) -> Markup:
     return Markup('<time datetime="{}" title="{} UTC">{} UTC</time>').format(exact, moment, moment)
 
 
+def _verbatim(text: str | None) -> Markup:
+    """A message of several lines, each as text, as it was said."""
+    return Markup("<br>").join(escape(wording.shown(line)) for line in (text or "").strip().splitlines())
+
+
 def _paragraphs(text: str | None) -> Markup:
-    """A message of several lines, each as text."""
-    lines = [escape(wording.shown(line)) for line in (text or "").strip().splitlines()]
-    return Markup("<br>").join(lines)
+    """A message of several lines, what stands in backticks as code."""
+    return Markup("<br>").join(_prose(line) for line in (text or "").strip().splitlines())
 
 
 def _prose(text: str) -> Markup:
-    """A sentence of ours on one line, what stands in backticks as code."""
+    """A sentence on one line, what stands in backticks as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(wording.shown(text)))))

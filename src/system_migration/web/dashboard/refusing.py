@@ -19,7 +19,7 @@ from system_migration.web.dashboard.options import FieldErrors
 from system_migration.web.dashboard.sent import Sent
 from system_migration.web.dashboard.starting import Answered, form_page
 from system_migration.web.problems import kind_of
-from system_migration.web.refusals import KeyReused, NotConfirmed, RunGoing
+from system_migration.web.refusals import ExpiredForm, KeyReused, NotConfirmed, RunGoing
 
 
 def refused(desk: Desk, request: Request, name: str, verb: str, sent: Sent, error: MigrationSystemError) -> Response:
@@ -44,6 +44,8 @@ def _problem(desk: Desk, error: MigrationSystemError) -> Answered | None:
             return Answered(409, "It was not confirmed.", {"confirm": said})
         case KeyReused():
             return Answered(409, "This form was sent before, for something else. Look at what came of it first.")
+        case ExpiredForm():
+            return Answered(403, str(error))
         case Refused() | MigrationFailed():
             return Answered(409, str(error))
     return None

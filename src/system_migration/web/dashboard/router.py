@@ -39,7 +39,8 @@ def create_dashboard(
     `require_developer` is a FastAPI dependency, as for `create_router`, but of a browser's session: it returns the name
     under which a developer acts, or raises `HTTPException` 401 or 403. Every screen and every button is behind it. Who
     is not signed in is sent to the path `sign_in` with where to go on as `next`; `sign_out` is a path that ends the
-    session when a form is posted there. `background` is the worker of this process, the one that `create_router` got.
+    session when a form is posted there. Both are paths of the application, without the `root_path` under which a proxy
+    shows it. `background` is the worker of this process, the one that `create_router` got.
 
     Each form bears a token that is sealed with `secret` (at least 32 random bytes): servers that share the work of one
     address share it. Without one, a restart makes the forms that are open useless; nothing else. `ValueError` for a

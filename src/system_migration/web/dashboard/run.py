@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from system_migration import wording
 from system_migration.migrator import Migrator
 from system_migration.records import Batch, Event, Followed, LogLine, MigrationStatus, Shown, StatusReport
 from system_migration.states import RunKind
@@ -30,12 +31,7 @@ LEVELS: dict[Level, str] = {
     "warning": "Warnings and errors",
     "error": "Errors",
 }
-TITLES = {
-    RunKind.RUN: "Run",
-    RunKind.DRY_RUN: "Dry run",
-    RunKind.VERIFY: "Verification",
-    RunKind.ROLLBACK: "Rollback",
-}
+TITLES = {"run": "Run", "retry": "Retry", "dry-run": "Dry run", "verify": "Verification", "rollback": "Rollback"}
 _LOOKS = (RunKind.DRY_RUN, RunKind.VERIFY)
 
 
@@ -73,7 +69,7 @@ class RunView:
 
     @property
     def title(self) -> str:
-        return TITLES[self.followed.run.kind]
+        return TITLES[wording.kind(self.followed.run)]
 
     @property
     def only_looks(self) -> bool:
@@ -109,7 +105,7 @@ class RunView:
             return self.offer.verbs
         rehearsed = "rollback" if self.is_of_a_rollback else "run"
         is_next = self.followed.run.kind is RunKind.DRY_RUN and self.followed.state == "succeeded"
-        return [verb for verb in self.offer.verbs if is_next and verb.key == rehearsed]
+        return [replace(verb, real=True) for verb in self.offer.verbs if is_next and verb.key == rehearsed]
 
     @property
     def without_batches(self) -> str:

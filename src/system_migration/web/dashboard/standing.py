@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from system_migration import wording
-from system_migration.records import MigrationStatus
+from system_migration.records import MigrationStatus, StatusReport
 from system_migration.states import Status
 from system_migration.web.dashboard import figures
 
@@ -25,10 +25,14 @@ class Reason:
 
 @dataclass(frozen=True)
 class Standing:
-    """One migration. `rate` is in rows a second, None where nothing was committed lately."""
+    """One migration. `rate` is in rows a second, None where nothing was committed lately.
+
+    `in_hand` are those that run or are paused now, each with how it stands.
+    """
 
     m: MigrationStatus
     rate: float | None
+    in_hand: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def going(self) -> bool:
@@ -62,18 +66,28 @@ class Standing:
     @property
     def notes(self) -> list[str]:
         """What a person should know beside the status: without what other columns say."""
-        elsewhere = ("stale", f"{self.m.issues:,} {wording.left(self.m.status)}", wording.waits_for(self.m))
-        return [note for note in wording.notes(self.m) if note not in elsewhere]
+        elsewhere = (f"{self.m.issues:,} {wording.left(self.m.status)}", wording.waits_for(self.m))
+        return [note for note in notes(self.m) if note not in elsewhere]
 
     @property
     def reasons(self) -> list[Reason]:
         """Why it stands as it does, and what to do about it."""
-        return list(_reasons(self.m))
+        return [*_reasons(self.m), *_waiting(self.m, self.in_hand)]
+
+
+def notes(m: MigrationStatus) -> list[str]:
+    """What a person should know beside the badge, which says itself that it is stale."""
+    return [note for note in wording.notes(m) if note != "stale"]
 
 
 def is_going(m: MigrationStatus) -> bool:
     """Whether a runner works on it now."""
     return m.status is Status.RUNNING and not m.stale
+
+
+def in_hand(report: StatusReport) -> Mapping[str, str]:
+    """Those that somebody works on, or has paused, each with how it stands."""
+    return {m.name: m.status.value.lower() for m in report.migrations if is_going(m) or m.status is Status.PAUSED}
 
 
 def needs_attention(m: MigrationStatus) -> bool:
@@ -88,8 +102,15 @@ def _reasons(m: MigrationStatus) -> Iterator[Reason]:
         yield Reason(f"Waiting: {m.pulse.waiting}")
     if m.error and m.status in (Status.FAILED, Status.PAUSED):
         yield Reason(first_line(m.error), bad=m.status is Status.FAILED and not m.cancelled)
-    if m.waits_for:
-        yield Reason(f"Waits for {', '.join(m.waits_for)}, which no run would do by itself.")
+
+
+def _waiting(m: MigrationStatus, in_hand: Mapping[str, str]) -> Iterator[Reason]:
+    """What it waits for: those that are worked on stand in the way for a while, others until a person names them."""
+    found: dict[str, list[str]] = {}
+    for name in m.waits_for:
+        found.setdefault(f"is {in_hand[name]}" if name in in_hand else "no run would do by itself", []).append(name)
+    for how, names in found.items():
+        yield Reason(f"Waits for {', '.join(names)}, which {how}.")
 
 
 def _stale(m: MigrationStatus) -> Reason:

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 
 from system_migration.migrator import Migrator
 from system_migration.records import MigrationStatus, Shown
+from system_migration.states import Status
 from system_migration.web.dashboard import options
 from system_migration.web.dashboard.deciding import DECISIONS
 from system_migration.web.dashboard.desk import Desk
@@ -21,6 +22,7 @@ from system_migration.web.dashboard.wanting import CONFIRMED, REHEARSED
 from system_migration.web.refusals import InvalidRequest
 
 _FOREIGN = "allowEnvironment"
+_CONTINUE = ("run", "resume")
 FORMS = {
     "run": "Run {}",
     "rollback": "Roll back {}",
@@ -48,7 +50,7 @@ class Answered:
 class StartForm:
     """What start.html shows. `verb` is None where the state does not offer it; `rehearsal` where a dry run can be made.
 
-    `real` tells a form for the thing itself from one for a dry run alone, and `ticked` whether its tick is set.
+    `ticked` tells whether its tick is set. `earlier` are options of the start that is gone on with, as text by field.
     """
 
     key: str
@@ -69,6 +71,7 @@ class StartForm:
     confirmed: bool
     keys: list[str]
     foreign: bool
+    earlier: Mapping[str, str]
 
     @property
     def m(self) -> MigrationStatus:
@@ -86,8 +89,8 @@ class StartForm:
         return self.verb is not None or self.rehearsal
 
     def value(self, name: str) -> str:
-        """What was typed into a field, or chosen before; empty for what was not."""
-        return next(iter(self.typed.all(name)), "")
+        """What was typed into a field, or chosen before; of a field that is new here, what the earlier start said."""
+        return next(iter(self.typed.all(name)), "" if self.typed.has(name) else self.earlier.get(name, ""))
 
     @property
     def unfolded(self) -> bool:
@@ -126,7 +129,7 @@ def _form(migrator: Migrator, name: str, key: str, typed: Form, answered: Answer
         name,
         verb,
         rehearsal,
-        ticked=rehearsal and (verb is None or typed.all("dryRun") != ["false"]),
+        ticked=rehearsal and (verb is None or not _is_real(verb, typed)),
         title=title,
         real_label=f"{title} in {migrator.environment}",
         dry_label=f"Dry-run {name}" if key == "run" else f"Dry-run the rollback of {name}",
@@ -140,4 +143,18 @@ def _form(migrator: Migrator, name: str, key: str, typed: Form, answered: Answer
         confirmed=key in CONFIRMED and verb is not None,
         keys=typed.all("key") if key == "retry" and typed.one("rows") != "all" else [],
         foreign=foreign,
+        earlier=_earlier(migrator, shown.status, verb),
     )
+
+
+def _is_real(verb: Verb, typed: Form) -> bool:
+    """Whether the tick for a dry run is not set: as it was said, else as the verb is meant."""
+    said = typed.all("dryRun")
+    return said == ["false"] if said else verb.real
+
+
+def _earlier(migrator: Migrator, m: MigrationStatus, verb: Verb | None) -> Mapping[str, str]:
+    """What a start says that is gone on with: of a stale or a paused run, which the verb would continue."""
+    unfinished = m.stale or m.status is Status.PAUSED
+    start = migrator.last_start(m.name) if unfinished and verb is not None and verb.key in _CONTINUE else None
+    return {} if start is None or verb is None else options.as_started(verb.key, start.options)

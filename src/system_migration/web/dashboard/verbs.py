@@ -21,7 +21,8 @@ class Verb:
     """Something that can be done. `key` is the last part of its path.
 
     A `destructive` one asks first. One that `starts` needs the environment's name, typed, in production. One that is
-    `plain` has nothing to be asked before it is done, unless it starts something in production.
+    `plain` has nothing to be asked before it is done, unless it starts something in production. The form of one that is
+    `real` begins without the tick for a dry run: to go on with what is unfinished is no rehearsal.
     """
 
     key: str
@@ -31,11 +32,14 @@ class Verb:
     destructive: bool = False
     starts: bool = False
     plain: bool = False
+    real: bool = False
 
     @property
     def form(self) -> str:
-        """The verb whose form it has: a dry run is a run with a tick."""
-        return "run" if self.key == "dry-run" else self.key
+        """The query of its form's address: a dry run is a run with a tick."""
+        if self.key == "dry-run":
+            return "verb=run&dryRun=true"
+        return f"verb={self.key}&dryRun=false" if self.real else f"verb={self.key}"
 
     def is_done_at_once(self, *, production: bool) -> bool:
         """Whether a button does it; else one leads to its form."""
@@ -131,7 +135,8 @@ def _starting(s: Standing) -> Iterator[Verb]:
     if m.status is Status.PAUSED:
         yield Verb("resume", f"Resume the {what}", "Goes on where it stopped.", main=True, starts=True, plain=True)
     elif m.stale:
-        yield Verb("run", f"Continue the {what}", "Takes over from the runner that is gone.", main=True, starts=True)
+        hint = "Takes over from the runner that is gone."
+        yield Verb("run", f"Continue the {what}", hint, main=True, starts=True, real=True)
     elif m.status is Status.FAILED and not (m.undoing and s.journalled):
         hint = "Goes on with what is left to do."
         yield Verb("run", "Run again", hint, main=not m.undoing, starts=True)
@@ -154,7 +159,7 @@ def _afterwards(s: Standing) -> Iterator[Verb]:
     if worked and s.rollback.startswith(POSSIBLE):
         label = "Go on rolling back" if m.undoing else "Roll back"
         hint = "Undoes what the migration did."
-        yield Verb("rollback", label, hint, main=m.undoing, destructive=True, starts=True)
+        yield Verb("rollback", label, hint, main=m.undoing, destructive=True, starts=True, real=m.undoing)
 
 
 def _deciding(m: MigrationStatus) -> Iterator[Verb]:

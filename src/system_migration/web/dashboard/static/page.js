@@ -113,14 +113,16 @@ async function refresh() {
 
 // While nobody sees the page it has no stream: a browser allows a server only a few of them, for all tabs together.
 function follow(address) {
-  let stream = null, over = false, waiting = false, again = false;
+  let stream = null, over = false, ended = false, waiting = false, again = false;
 
   async function look() {
     if (waiting) { again = true; return; }
     waiting = true;
     again = false;
+    const last = ended; // a look that began before the end may not show it
     try {
       const result = await refresh();
+      if (result === "done" && last) say("This run has ended.");
       if (result === "out") stop();
       if (result === "later") again = true;
     } catch {
@@ -144,7 +146,7 @@ function follow(address) {
     if (over || stream || document.hidden) return;
     stream = new EventSource(address);
     for (const kind of ["log", "event", "state"]) stream.addEventListener(kind, look);
-    stream.addEventListener("end", () => { stop(); look(); say("This run has ended."); });
+    stream.addEventListener("end", () => { ended = true; stop(); look(); });
     stream.addEventListener("open", () => say("Live: this page updates itself."));
     stream.addEventListener("error", (event) => {
       if (event.target !== stream) return;
