@@ -121,13 +121,23 @@ class ChangedMeanwhile(Refused):
 
 
 class HeldElsewhere(MigrationSystemError):
-    """Another runner holds the lease of a migration."""
+    """Another runner holds the lease of a migration. `sentence` says so; the message has the next step with it."""
 
     def __init__(self, name: str, held_by: str) -> None:
-        self.name, self.held_by = name, held_by
-        super().__init__(
-            f"Migration {name} is being run by {held_by}. Wait for it, or start with --wait to continue after it."
+        self.name, self.held_by, self.sentence = name, held_by, f"Migration {name} is being run by {held_by}."
+        super().__init__(f"{self.sentence} Wait for it, or start with --wait to continue after it.")
+
+    @staticmethod
+    def on_older_tables(name: str, held_by: str, pausable: bool) -> HeldElsewhere:
+        """Where nothing can be written until the run of an older program has ended, not even a request to it."""
+        held = HeldElsewhere(name, held_by)
+        end = f"pause it with the older program's `migration pause {name}`" if pausable else "stop its process"
+        held.sentence = (
+            f"Migration {name} is being run by {held_by} on an older program's tracking tables, which this one cannot "
+            f"upgrade until that run ends: wait for it, or {end}."
         )
+        held.args = (held.sentence,)
+        return held
 
 
 class LeaseLost(HeldElsewhere):
@@ -135,6 +145,7 @@ class LeaseLost(HeldElsewhere):
 
     def __init__(self, name: str, reason: str) -> None:
         self.name, self.held_by = name, "another runner"
+        self.sentence = f"Migration {name} is being run by another runner."
         MigrationSystemError.__init__(
             self,
             f"This runner lost its lease on {name} ({reason}); its open batch was rolled back and nothing "

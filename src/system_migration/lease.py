@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 PULSE_SECONDS = 1.0
 """What is new of what a run says of itself is written this often at the most. Every renewal says it all again."""
 _LOOK_SECONDS = 0.25
+_TALK_SECONDS = 1.0
+"""A server makes talk wait this long for the lease row at the most: the next renewal may be due soon."""
 
 
 def host_name() -> str:
@@ -123,7 +125,7 @@ class HeldLease:
     def _speak(self, sent: float) -> None:
         self._spoke, said = sent, self._says()
         try:
-            with self._database.write() as connection:
+            with self._database.write(lock_seconds=_TALK_SECONDS) as connection:
                 leases.say(connection, self.claim, pulses.encode(said))
             self._written = said
         except SQLAlchemyError:

@@ -152,14 +152,14 @@ class Looking:
         run_id = str(row.run_id)
         return self._tracked.read(lambda c: starts.newest(c, self.environment, name, run_id), None)
 
-    def unfinished_from(self, door: str) -> builtins.list[Unfinished]:
-        """The runs without an end whose last runner was started through this door."""
+    def unfinished_from(self, *doors: str) -> builtins.list[Unfinished]:
+        """The runs without an end whose last runner was started through one of these doors."""
         going = [row for row in self._snapshot().rows.values() if row.status is Status.RUNNING]
 
         def find(connection: Connection) -> Iterator[Unfinished]:
             for row in going:
                 start = starts.newest(connection, self.environment, row.name, str(row.run_id))
-                if start is not None and start.door == door and row.run_kind is not None:
+                if start is not None and start.door in doors and row.run_kind is not None:
                     yield Unfinished(str(row.run_id), row.name, row.run_kind, row.stale, start)
 
         return self._tracked.read(lambda c: builtins.list(find(c)), []) if going else []
@@ -184,6 +184,10 @@ class Looking:
         if name is not None:
             self._require_known(name)
         return self._tracked.read(lambda c: audit.trail(c, self.environment, name, before, limit), [])
+
+    def event_of_request(self, name: str, request: str) -> Event | None:
+        """What came of the request with this id, as `Origin` has it, to a migration."""
+        return self._tracked.read(lambda c: audit.of_request(c, self.environment, name, request), None)
 
     def source(self, name: str) -> str | None:
         """The text of the file that defines a migration, as its code is judged by; None where there is none."""

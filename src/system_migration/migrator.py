@@ -180,8 +180,20 @@ class Migrator(Looking):
             raise Refused("A range of keys belongs to one table. Name the migration that --from-key and --to-key mean.")
 
     def _check_no_keys(self, options: RunOptions) -> None:
-        if options.keys is not None and not options.held_only:
-            raise Refused("Only held rows can be chosen by their keys. `retry` works on them; a run is of all rows.")
+        if not options.held_only:
+            self._refuse_keys(options, "a run")
+        self._check_keys(options)
+
+    def _check_keys(self, options: RunOptions) -> None:
+        if options.keys is not None and not 1 <= len(options.keys) <= KEYS_AT_ONCE:
+            raise Refused(
+                f"A retry of chosen rows is of 1 to {KEYS_AT_ONCE:,} keys, not of {len(options.keys):,}. "
+                "Without keys it is of all held rows."
+            )
+
+    def _refuse_keys(self, options: RunOptions, what: str) -> None:
+        if options.keys is not None:
+            raise Refused(f"Only held rows can be chosen by their keys. `retry` works on them; {what} is of all rows.")
 
     def _run_one(self, name: str, options: RunOptions, *, named: bool) -> RunReport | None:
         from system_migration.running.runner import Runner
@@ -223,6 +235,7 @@ class Migrator(Looking):
         options = options or RunOptions()
         if options.from_key is not None or options.to_key is not None:
             raise Refused("A dry run looks at the whole table. Leave out the range of keys.")
+        self._refuse_keys(options, "a dry run")
         snapshot = self._snapshot()
         names = [self.registry[name].name] if name else overview.to_do(self.registry, snapshot)
         stored = bool(names) and self._tracked.ready_to_report(options.allow_environment)
@@ -259,11 +272,7 @@ class Migrator(Looking):
 
         migration = self.registry[name]
         options = replace(options or RunOptions(), held_only=True)
-        if options.keys is not None and not 1 <= len(options.keys) <= KEYS_AT_ONCE:
-            raise Refused(
-                f"A retry of chosen rows is of 1 to {KEYS_AT_ONCE:,} keys, not of {len(options.keys):,}. "
-                "Without keys it is of all held rows."
-            )
+        self._check_keys(options)
         self._tracked.ready_to_write(options.allow_environment)
         return Runner(self._workspace(), migration, options).retry()
 
@@ -273,6 +282,7 @@ class Migrator(Looking):
 
         options = options or RunOptions()
         migration = self.registry[name]
+        self._refuse_keys(options, "a rollback")
         self._check_not_required(name)
         if migration.rollbackable:
             self._tracked.ready_to_write(options.allow_environment)
@@ -283,6 +293,7 @@ class Migrator(Looking):
         from system_migration.running import recording
 
         options, migration, row = options or RunOptions(), self.registry[name], self._snapshot().rows.get(name)
+        self._refuse_keys(options, "a rollback")
         stored = self._tracked.ready_to_report(options.allow_environment)
 
         def check() -> None:

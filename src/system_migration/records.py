@@ -65,9 +65,10 @@ class MigrationStatus:
     `request` is what `requested_by` asks of the run that is going: "pause" or "cancel". Of a `cancelled` one,
     `requested_by` is who cancelled it. `waits_for` are those of its `requires` that are not done, and that no plain run
     would do. `pulse` is what the runner last said, of a run that goes on or that its runner left unfinished. `revision`
-    is another one after every change of status, of the runner and of `request`; 0 before the first. Who acts by what it
-    saw says so with it: `Migrator.acting_as(..., seen=revision)`. `run_id` is the newest attempt that changed, or is
-    changing, where it stands.
+    is another one after every change of status, of the runner and of `request`; 0 before the first. A pause that is
+    taken back leads back to the one from before it. Who acts by what it saw says so with it:
+    `Migrator.acting_as(..., seen=revision)`; with an `origin` too, a pause that is sent again acts once all the same.
+    `run_id` is the newest attempt that changed, or is changing, where it stands.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -146,6 +147,20 @@ def test_who_has_lost_the_lease_writes_no_pulse(database: Database, seconds: flo
     assert stored(database) is None
     with database.write() as connection:
         assert leases.renew(connection, theirs)
+
+
+@pytest.mark.databases("postgresql", "mariadb")
+def test_news_waits_for_a_locked_lease_no_longer_than_a_renewal_can(database: Database) -> None:
+    clock, speaker = FakeClock(), Speaker()
+    held = held_by_us(database, clock, speaker)
+    with pulses_written(database) as written, database.engine.connect() as other, other.begin():
+        other.execute(select(tables.lease.c.name).with_for_update())
+        clock.sleep(1.0)
+        began = time.monotonic()
+        held.beat_if_due()
+        assert time.monotonic() - began < 3.0  # seconds for a slow machine, and fewer than any other lock is waited for
+    assert len(written) == 1
+    assert stored(database) is None
 
 
 def test_a_database_that_takes_no_pulse_is_left_alone_until_a_renewal_gets_through(

@@ -218,6 +218,35 @@ def test_a_chosen_row_that_is_not_held_is_refused_before_any_write(engine: Engin
     assert mended.seen == []
 
 
+def test_a_run_of_the_held_rows_is_a_retry(engine: Engine) -> None:
+    """A restart repeats the options of a start, so `run` takes them."""
+    shared = migrator(engine, keeping(engine, Fill))
+    before = fingerprint(engine, but={"system_migration_lease"})
+    with pytest.raises(NotHeld, match="was to retry 2 rows, of which 2 are not held, the first of them '99'"):
+        shared.run("001-fill", RunOptions(held_only=True, keys=("99", "10")))
+    with pytest.raises(Refused, match="1 to 1,000 keys, not of 0"):
+        shared.run("001-fill", RunOptions(held_only=True, keys=()))
+    assert fingerprint(engine, but={"system_migration_lease"}) == before
+    (report,) = shared.run("001-fill", RunOptions(held_only=True, keys=("20",)))
+    assert (report.status, report.issues) == (Status.COMPLETED, 1)
+    (run, *_) = shared.history("001-fill")
+    assert run.held_only
+
+
+def test_neither_a_rollback_nor_a_dry_run_is_of_chosen_rows(engine: Engine) -> None:
+    shared, keys = migrator(engine, keeping(engine, Fill)), RunOptions(keys=("20",))
+    before = fingerprint(engine)
+    for verb, what in (
+        (shared.rollback, "rollback"),
+        (shared.dry_rollback, "rollback"),
+        (shared.dry_run, "dry run"),
+    ):
+        for options in (keys, replace(keys, held_only=True)):
+            with pytest.raises(Refused, match=f"`retry` works on them; a {what} is of all rows"):
+                verb("001-fill", options)
+    assert fingerprint(engine) == before
+
+
 @pytest.mark.parametrize("unattended", [False, True])
 def test_whoever_takes_a_retry_over_keeps_to_the_chosen_rows(engine: Engine, unattended: bool) -> None:
     mended, one_by_one = keeping(engine, Fill, frozenset({20, 30, 40, 50})), RunOptions(batch_size=1, workers=1)

@@ -13,6 +13,8 @@ from sqlalchemy import Engine, create_engine, event
 
 from system_migration import Migrator, Row, RowIssue, RunOptions, Status
 from system_migration.errors import ChangedMeanwhile, Interrupted, MigrationFailed
+from system_migration.records import Origin
+from system_migration.store import control
 from tests.db.test_control import held_up, looking_at_every_batch
 from tests.db.test_workbench import Fill, execute, make_numbers, migrator, quick, rows_of
 from tests.support.proxy import AFTER, CuttingProxy
@@ -188,6 +190,50 @@ def test_a_request_in_the_last_moment_is_seen(engine: Engine) -> None:
                 shared.acting_as("bob", seen=seen).pause(NAME)
 
 
+def asking(shared: Migrator, seen: int) -> Migrator:
+    """What the same request of ada, sent again, acts through."""
+    return shared.acting_as("ada", seen=seen, origin=Origin("page", "8a3a8f4e-6d3c-4c76-8f5b-0f4a4e2d9c11"))
+
+
+@pytest.mark.parametrize("verb", [Migrator.pause, Migrator.cancel])
+def test_a_request_sent_again_acts_no_second_time_though_the_revision_is_the_same(engine: Engine, verb: Act) -> None:
+    with held_up(engine, Fill):
+        shared = migrator(engine, Fill)
+        seen = revision(shared)
+        asking(shared, seen).pause(NAME)
+        shared.acting_as("bob").resume(NAME)
+        assert revision(shared) == seen
+        with pytest.raises(ChangedMeanwhile, match="RUNNING now: bob took its pause back at"):
+            verb(asking(shared, seen), NAME)
+        assert shared.status().migrations[0].request is None
+
+
+@SERVERS
+def test_the_same_request_twice_at_once_acts_once(engine: Engine) -> None:
+    with held_up(engine, Fill):
+        shared, other = migrator(engine, Fill), migrator(engine, Fill)
+        seen = revision(shared)
+
+        def first() -> None:
+            asking(other, seen).pause(NAME)
+            other.acting_as("bob").resume(NAME)
+
+        with just_before("UPDATE system_migration_migration", first), pytest.raises(ChangedMeanwhile):
+            asking(shared, seen).pause(NAME)
+        assert shared.status().migrations[0].request is None
+
+
+@SERVERS
+def test_a_pause_is_not_taken_back_where_another_request_takes_its_place_in_the_last_moment(engine: Engine) -> None:
+    with held_up(engine, Fill):
+        shared, other = migrator(engine, Fill), migrator(engine, Fill)
+        shared.pause(NAME)
+        seen = revision(shared)
+        with just_before("UPDATE system_migration_migration", lambda: other.acting_as("ada", seen=seen).cancel(NAME)):
+            with pytest.raises(ChangedMeanwhile, match="RUNNING now: ada asked it to end"):
+                shared.acting_as("bob", seen=seen).withdraw_pause(NAME)
+
+
 @SERVERS
 @pytest.mark.parametrize("verb", ["skip", "run"])
 def test_the_first_row_is_made_by_one_of_two(engine: Engine, verb: str) -> None:
@@ -269,6 +315,21 @@ def test_a_takeover_in_between_is_seen_though_the_run_is_as_stale_as_before(engi
     assert [status.stale for status in again.status().migrations] == [True]
     with pytest.raises(ChangedMeanwhile, match="RUNNING now: the run of ada was interrupted at"):
         again.acting_as("bob", seen=seen).run(NAME)
+
+
+def test_what_a_newer_program_asks_is_a_state_of_its_own_that_hinders_nobody(engine: Engine) -> None:
+    make_numbers(engine, 6)
+    shared = stale(engine)
+    seen = set()
+    for version in (7, 8):
+        for request in ("NULL", "'pause'", "'cancel'", "'drain'"):
+            execute(engine, f"UPDATE system_migration_migration SET row_version = {version}, request = {request}")
+            seen.add(revision(shared))
+    assert len(seen) == 8
+    with quick(engine).connect() as connection:
+        assert control.asked(connection, shared.environment, NAME) is None
+    shared.run(NAME, RunOptions(accept_code_change=True))
+    assert shared.status().migrations[0].status is Status.COMPLETED
 
 
 def test_a_verification_is_of_what_was_seen(engine: Engine) -> None:

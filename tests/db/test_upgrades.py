@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine, text
 
-from system_migration import HeldElsewhere, MigrationSystemError, RunOptions, Status
+from system_migration import HeldElsewhere, MigrationSystemError, Migrator, RunOptions, Status
 from system_migration.store import tables, tracking, upgrades
 from system_migration.store.database import Database
 from tests.db.test_tracking import NAMES, our_tables, schema_of
@@ -186,8 +187,14 @@ def test_the_printed_sql_upgrades_older_tables(older: Engine, newest: Engine) ->
 def test_nobody_upgrades_under_a_runner_that_may_be_an_older_program(older: Engine) -> None:
     execute(older, "UPDATE system_migration_lease SET expires_at = '2099-01-01 00:00:00'")
     before = fingerprint(older, but=set())
-    with pytest.raises(HeldElsewhere, match="001-increment is being run by anna on old-host"):
-        migrator(older, Increment).init()
+    ((version,),) = rows_of(older, VERSION)
+    way_out = "`migration pause 001-increment`" if version > 1 else "stop its process"
+    newer = migrator(older, Increment)
+    asking = (partial(verb, name="001-increment") for verb in (Migrator.pause, Migrator.cancel))
+    verbs: list[Any] = [Migrator.init, *asking]
+    for verb in verbs:
+        with pytest.raises(HeldElsewhere, match=f"run by anna on old-host on an older program's .*{way_out}"):
+            verb(newer)
     assert fingerprint(older, but=set()) == before
 
 

@@ -165,6 +165,8 @@ def test_a_form_starts_a_run_in_the_name_of_its_sender_and_leads_to_it(
         run_id = run_of(answer)
         found = server.migrator.run_by_id(run_id)
         assert (found.run.executed_by, found.state, found.run.kind.value) == ("ada", "running", "run")
+        (begun,) = server.migrator.events_after(found.run)
+        assert (begun.action, begun.detail["door"]) == ("run_started", "page")
     ended(server, run_id)
     assert changes(items) == ONCE
 
@@ -410,8 +412,12 @@ def test_pause_and_cancel_are_asked_of_the_runner_and_lead_back_to_the_run(
         assert send(eve, "pause", form, {"run": run_id}).headers["location"] == answer.headers["location"]
         late = send(ada, "pause", fields(server), {"seen": form["seen"]})
         assert (late.status_code, "eve asked it to pause" in text(late)) == (409, True)
+        again = answer.headers["location"]
         answer = send(ada, "resume", fields(server))
         assert answer.headers["location"] == f"/migrations/m/{NAME}?said=pause-taken-back"
+        assert send(eve, "pause", form, {"run": run_id}).headers["location"] == again  # and nothing is asked once more
+        assert send(eve, "cancel", form, {"run": run_id}).status_code == 409
+        assert status(server).request is None
         answer = send(ada, "cancel", fields(server))
         assert answer.headers["location"] == f"/migrations/m/{NAME}?said=cancel-asked"
     ended(server, run_id)

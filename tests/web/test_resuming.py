@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -174,6 +175,26 @@ def test_a_run_that_waits_for_the_end_of_another_is_gone_on_with_too(items: sa.E
             gate.opened.set()
             resuming.result(PATIENCE)
         assert {each.outcome for each in migrator.history()} == {"succeeded"}
+    assert changes(items) == ONCE
+
+
+def test_what_the_page_started_is_gone_on_with_as_the_pages(items: sa.Engine) -> None:
+    wanted, request = Wanted("run", Increment.name, RunOptions(batch_size=1, workers=1)), str(uuid4())
+    with process(items, Increment) as (migrator, starts), gated() as gate:
+        starts.begin(wanted, "ada", request, door="page").begun.result(PATIENCE)
+        assert gate.reached.wait(PATIENCE)
+        migrator.request_stop(15)
+    with process(items, Increment) as (migrator, starts):
+        assert migrator.unfinished_from("rest") == []
+        resume(migrator, starts)
+        begun, taken = (each for each in reversed(migrator.audit()) if "door" in each.detail)
+        assert [(each.action, each.actor, each.detail["door"]) for each in (begun, taken)] == [
+            ("run_started", "ada", "page"),
+            ("takeover", "ada", "page"),
+        ]
+        run = starts.run_of(request, wanted)  # as it is asked for through whichever door
+        assert run is not None
+        assert (run.id, run.outcome) == (request, "succeeded")
     assert changes(items) == ONCE
 
 

@@ -13,7 +13,7 @@ from system_migration.running.claim import what_was_asked
 from system_migration.running.requests import pause_reason
 from system_migration.running.workspace import Workspace
 from system_migration.states import Outcome, Status
-from system_migration.store import audit, control, issues, leases, meanwhile, migrations, runs
+from system_migration.store import control, issues, leases, meanwhile, migrations, runs
 from system_migration.store.control import Request
 from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
@@ -42,7 +42,7 @@ def ask(workspace: Workspace, name: str, request: Request) -> None:
         elif not control.ask(connection, checked, request, workspace.actor.name):
             raise meanwhile.changed(connection, workspace.environment, name)
         action = asked if lease is None else at_once
-        audit.add_event(connection, workspace.environment, name, action, workspace.actor, run_id=checked.run_id)
+        workspace.note(connection, name, action, run_id=checked.run_id)
         return True
 
     workspace.act(name, [asked, at_once], act)
@@ -62,8 +62,7 @@ def withdraw(workspace: Workspace, name: str, options: RunOptions) -> bool:
         if not control.withdraw(connection, row):
             workspace.demand_unchanged(connection, name, migrations.read(connection, workspace.environment, name))
             return False
-        place, asked = (workspace.environment, name), what_was_asked(workspace, options)
-        audit.add_event(connection, *place, _WITHDRAWN, workspace.actor, asked, row.run_id)
+        workspace.note(connection, name, _WITHDRAWN, what_was_asked(workspace, options), row.run_id)
         return True
 
     return workspace.act(name, [_WITHDRAWN], act)

@@ -13,7 +13,7 @@ from system_migration.records import RunOptions
 from system_migration.running.claim import Decision, check_code
 from system_migration.running.workspace import Workspace
 from system_migration.states import RunKind, Status
-from system_migration.store import audit, issues, migrations
+from system_migration.store import issues, migrations
 from system_migration.store.migrations import MigrationRow
 
 
@@ -37,7 +37,7 @@ def _decide(workspace: Workspace, migration: type[Migration], new: Status, actio
             migrations.begin_generation(connection, row, new)
         else:
             migrations.transition(connection, row, new, error=None)
-        audit.add_event(connection, workspace.environment, row.name, action, workspace.actor, {"reason": reason})
+        workspace.note(connection, row.name, action, {"reason": reason})
         return True
 
     workspace.act(migration.name, [action], decide)
@@ -60,6 +60,19 @@ def decide_retry(migration: type[Migration], options: RunOptions) -> Decision:
         if row.status is not Status.COMPLETED:  # of a completed one, mended code is the reason to retry
             check_code(connection, migration, row, options)
         return RunKind.RUN
+
+    return decide
+
+
+def decide_held(migration: type[Migration], options: RunOptions, going_on: Decision) -> Decision:
+    """What `run` does where it is to work on the held rows alone: `going_on` with a run without end, else a retry.
+
+    A retry that is gone on with keeps to the rows that it was begun for, some of which it has done.
+    """
+    retry = decide_retry(migration, options)
+
+    def decide(connection: Connection, row: MigrationRow) -> RunKind | None:
+        return going_on(connection, row) if row.status is Status.RUNNING else retry(connection, row)
 
     return decide
 

@@ -20,7 +20,7 @@ from system_migration.running import imperative, verification
 from system_migration.running.batches import BatchRun
 from system_migration.running.claim import Claimed, Decision, claim, decide_run
 from system_migration.running.contexts import describe, heed_stop
-from system_migration.running.decisions import check_window, decide_retry
+from system_migration.running.decisions import check_window, decide_held, decide_retry
 from system_migration.running.preflight import Preflight, Ready
 from system_migration.running.requests import Requests
 from system_migration.running.rollback import Rollback
@@ -45,7 +45,10 @@ class Runner(Undertaking):
         Raises `HeldElsewhere`, `Refused`, `MigrationFailed`, `Paused`, `Interrupted` or `LeaseLost`. Whatever was
         committed before is in the ledger, and the next run continues from there.
         """
-        return self._with_lease(decide_run(self.migration, self.options, named=named))
+        decide = decide_run(self.migration, self.options, named=named)
+        if self.options.held_only:
+            decide = decide_held(self.migration, self.options, decide)
+        return self._with_lease(decide)
 
     def retry(self) -> RunReport:
         """Work on the held rows alone; `options` say `held_only`. Raises what `run` raises."""

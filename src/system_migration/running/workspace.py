@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -48,6 +49,24 @@ class Workspace:
         """
         if self.seen is not None and (row.revision if row is not None else 0) != self.seen:
             raise meanwhile.changed(connection, self.environment, name)
+
+    def note(
+        self,
+        connection: Connection,
+        name: str,
+        action: str,
+        detail: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        """Record what the actor has just changed on the migration's row. Raises `ChangedMeanwhile` for a second time.
+
+        A request that comes again may find what it was decided by: a pause that was taken back leaves the revision from
+        before. Asked with the row locked by the change, no other can be between this look and the entry.
+        """
+        origin = self.origin.detail() if self.origin is not None else {}
+        if self.origin is not None and audit.of_request(connection, self.environment, name, self.origin.run_id):
+            raise meanwhile.changed(connection, self.environment, name)
+        audit.add_event(connection, self.environment, name, action, self.actor, {**(detail or {}), **origin}, run_id)
 
     def act(self, name: str, actions: Collection[str], step: Callable[[Connection], bool]) -> bool:
         """What `step` answers, run in one write transaction that records one of these actions if it does anything.

@@ -81,6 +81,19 @@ def did(
     return connection.execute(query.limit(1)).first() is not None
 
 
+def of_request(connection: Connection, environment: str, name: str, request: str) -> Event | None:
+    """The newest entry of a migration that came of the request with this id."""
+    event = tables.event.c
+    query = (
+        select(tables.event)
+        .where(event.environment == environment, event.name == name)
+        .where(event.detail.contains(request, autoescape=True))
+        .order_by(event.id.desc())
+    )
+    found = (_event(row) for row in connection.execute(query))
+    return next((each for each in found if each.detail.get("request") == request), None)
+
+
 def trail(connection: Connection, environment: str, name: str | None, before: int | None, limit: int) -> list[Event]:
     """Up to `limit` entries, newest first: of one migration or of all, of those older than the entry `before`."""
     event = tables.event.c

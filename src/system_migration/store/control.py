@@ -62,10 +62,13 @@ def withdraw(connection: Connection, row: MigrationRow) -> bool:
 
 
 def asked(connection: Connection, environment: str, name: str) -> Asked | None:
-    """What is asked of the run now. One look by primary key, without a lock."""
+    """What is asked of the run now. One look by primary key, without a lock.
+
+    What only a newer program could ask is nothing to this one, which goes on.
+    """
     query = select(migration.request, migration.requested_by).where(_is(environment, name))
     row = connection.execute(query).one_or_none()
-    if row is None or row.request is None:
+    if row is None or row.request not in tuple(Request):
         return None
     return Asked(Request(row.request), row.requested_by or "an operator")
 

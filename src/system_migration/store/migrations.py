@@ -45,6 +45,7 @@ migration = tables.migration.c
 JOURNAL_PIN = "system_migration_journal"
 """Where a generation keeps the schema that its journal belongs to."""
 _REQUESTS = (None, "pause", "cancel")
+"""What may be asked of a run. A newer program may know more, which are all counted as one."""
 PRUNED_PIN = "system_migration_pruned"
 """Where a generation says that its journal was deleted on purpose."""
 
@@ -91,10 +92,11 @@ class MigrationRow:
         """A number that every change of status, and of what is asked of the run, replaces by another one.
 
         0 as long as nothing was changed, whether the migration has its first row or not. A request leaves the row's
-        version alone, because the runner's own change of status must not fail of it; so both are in the number. A
-        takeover changes it too.
+        version alone, because the runner's own change of status must not fail of it; so both are in the number: a
+        pause that is taken back leaves the number from before it. A takeover changes it too.
         """
-        return (self.row_version - 1) * len(_REQUESTS) + _REQUESTS.index(self.request)
+        asked = _REQUESTS.index(self.request) if self.request in _REQUESTS else len(_REQUESTS)
+        return (self.row_version - 1) * (len(_REQUESTS) + 1) + asked
 
     @property
     def stale(self) -> bool:

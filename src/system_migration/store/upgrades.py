@@ -28,6 +28,8 @@ ADDED_COLUMNS: dict[int, dict[Table, tuple[str, ...]]] = {
 }
 """What each version adds to tables that were there before. New tables are made as at the first start."""
 
+_WITH_REQUESTS = 2
+"""The first version whose programs can be asked to pause."""
 _WIDENED: dict[int, dict[Table, tuple[str, ...]]] = {
     2: {tables.ledger: ("rows_read", "changed", "unchanged", "held", "vanished")},
 }
@@ -50,7 +52,7 @@ def upgrade(connection: Connection, dialect: Dialect, version: int) -> bool:
     seen = connection.execute(select(meta.schema_version)).scalar_one()
     if seen != version:
         return False
-    _demand_nobody_runs(connection)
+    _demand_nobody_runs(connection, version)
     for statement in _statements(connection, dialect, version):
         connection.exec_driver_sql(statement)
     for change in _fill(version):
@@ -70,11 +72,11 @@ def upgrade_sql(connection: Connection, dialect: Dialect, version: int) -> list[
     return [*_statements(connection, dialect, version), *as_text]
 
 
-def _demand_nobody_runs(connection: Connection) -> None:
+def _demand_nobody_runs(connection: Connection, version: int) -> None:
     lease = tables.lease.c
     busy = connection.execute(select(lease.name, lease.held_by).where(alive()).limit(1)).first()
     if busy is not None:
-        raise HeldElsewhere(busy.name, busy.held_by)
+        raise HeldElsewhere.on_older_tables(busy.name, busy.held_by, pausable=version >= _WITH_REQUESTS)
 
 
 def _statements(connection: Connection, dialect: Dialect, version: int) -> Iterator[str]:

@@ -13,7 +13,7 @@ from system_migration.errors import ChangedMeanwhile, HeldElsewhere, MigrationSy
 from system_migration.migrator import Migrator
 from system_migration.records import Run
 from system_migration.web.refusals import RunGoing
-from system_migration.web.starts import BEGIN_SECONDS, Job, Starts, Wanted, wait_for
+from system_migration.web.starts import BEGIN_SECONDS, REST, Job, Starts, Wanted, wait_for
 
 LETTING_GO_SECONDS = 3.0
 """For how long a start waits for a run to let go that has already ended."""
@@ -38,7 +38,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Asked:
-    """One request for a start: by whom, and under which id.
+    """One request for a start: by whom, under which id, and through which door.
 
     It is answered when the run has begun, or after `begin` seconds; with `wait`, when it has ended, or after so many.
     """
@@ -48,6 +48,7 @@ class Asked:
     request_id: str | None = None
     wait: float = 0
     begin: float | None = None
+    door: str = REST
 
 
 class Asking:
@@ -85,7 +86,7 @@ class Asking:
         if again := await self._again(asked):
             return again
         try:
-            job = await run_in_threadpool(self._starts.begin, asked.wanted, asked.actor, asked.request_id)
+            job = await run_in_threadpool(self._starts.begin, asked.wanted, asked.actor, asked.request_id, asked.door)
             return await self._begun(Begun(job), asked)
         except (MigrationSystemError, SQLAlchemyError):
             # Perhaps because of the same request, which came to another process in the same moment.

@@ -30,6 +30,8 @@ STREAM_SECONDS = 900.0
 PULSE_SECONDS = 1.0
 """What a runner says of itself wakes the listeners this often at the most, where nothing else is new."""
 _PAGE = 500
+_PAGES_KEPT = 16
+"""Pages that a channel keeps: those for who is up to date, and for some who come back. Others are read again."""
 _RETRY = b"retry: 2000\n\n"
 _HEARTBEAT = b": still here\n\n"
 _log = logging.getLogger("system_migration.web")
@@ -94,6 +96,12 @@ class Channel:
             self.pages.clear()
         self.view = view
         self.wake()
+
+    def keep(self, seen: Cursor, page: asyncio.Task[list[Entry]]) -> None:
+        """Keep a page for whoever has seen the same, and of all pages the newest."""
+        self.pages[seen] = page
+        if len(self.pages) > _PAGES_KEPT:
+            del self.pages[next(iter(self.pages))]  # who waits for it has it in hand
 
     def wake(self) -> None:
         turn, self.turn = self.turn, asyncio.Event()
@@ -198,7 +206,7 @@ class Poller:
         page = channel.pages.get(seen)
         if page is None:
             page = asyncio.ensure_future(self._ask(lambda: self._read(view, seen)))
-            channel.pages[seen] = page
+            channel.keep(seen, page)
         try:
             return await asyncio.shield(page)  # one listener that leaves must not take it from the others
         except Exception:

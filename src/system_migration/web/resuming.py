@@ -18,11 +18,11 @@ from system_migration.records import Unfinished
 from system_migration.startup_plan import passes, words
 from system_migration.states import RunKind
 from system_migration.web.refusals import RunGoing
-from system_migration.web.starts import DOOR, Job, Starts, Wanted, wait_for
+from system_migration.web.starts import DOORS, REST, Job, Starts, Wanted, wait_for
 
 _log = logging.getLogger("system_migration.web")
 _LONGEST_PAUSE = 10.0
-"""It is looked this often, or three times in a lease that is shorter, while something of this door is unfinished."""
+"""It is looked this often, or three times in a lease that is shorter, while such a run is unfinished."""
 
 
 class Resuming:
@@ -58,7 +58,7 @@ class Resuming:
                 await asyncio.sleep(self._pause)
 
     def _unfinished(self) -> list[Unfinished]:
-        return [each for each in self._migrator.unfinished_from(DOOR) if each.run_id not in self._tried]
+        return [each for each in self._migrator.unfinished_from(*DOORS) if each.run_id not in self._tried]
 
     async def _go_on_with(self, unfinished: Unfinished) -> None:
         """Repeat its start, and wait for its end. Raises what does not speak against trying it again."""
@@ -73,8 +73,9 @@ class Resuming:
 
     def _begin(self, unfinished: Unfinished) -> Job:
         verb = "rollback" if unfinished.kind is RunKind.ROLLBACK else "run"
-        name = unfinished.name if unfinished.start.named else None
-        job = self._starts.begin(Wanted(verb, name, unfinished.start.options), unfinished.start.actor)
+        start = unfinished.start
+        wanted = Wanted(verb, unfinished.name if start.named else None, start.options)
+        job = self._starts.begin(wanted, start.actor, door=start.door or REST)
         _log.info("resumed %s", unfinished.name, extra={"action": "web.resume", "migration": unfinished.name})
         return job
 

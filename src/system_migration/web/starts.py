@@ -24,7 +24,9 @@ from system_migration.records import DryRunReport, Origin, Run, RunOptions, RunR
 from system_migration.states import RunKind
 from system_migration.web.refusals import KeyReused, RunGoing
 
-DOOR = "rest"
+REST, PAGE = "rest", "page"
+DOORS = (REST, PAGE)
+"""What the record calls the ways by which a start comes over HTTP. The id of a request does not depend on them."""
 BEGIN_SECONDS = 20.0
 """How long an answer waits for the run to be on the record. A preflight that takes longer goes on without it."""
 _KEYS = UUID("6a0d8a50-3f0c-4a9b-8f0e-6f1f2b7c9d11")
@@ -142,13 +144,13 @@ class Starts:
         self._door = threading.Lock()
         self._job: Job | None = None
 
-    def begin(self, wanted: Wanted, actor: str, request_id: str | None = None) -> Job:
+    def begin(self, wanted: Wanted, actor: str, request_id: str | None = None, door: str = REST) -> Job:
         """Start it in the actor's name. Raises `RunGoing` while this process is at work on something.
 
         A resume only takes back the pause, if the run has not obeyed it yet; its job has ended then, without a run.
         """
         job = Job(request_id or str(uuid4()), wanted)
-        origin = Origin(DOOR, job.request_id, named=wanted.name is not None)
+        origin = Origin(door, job.request_id, named=wanted.name is not None)
         job.migrator = migrator = self._migrator.acting_as(actor, job, origin=origin, seen=wanted.seen)
         try:
             with self._door:
@@ -199,7 +201,7 @@ class Starts:
 
     def going_by(self, error: HeldElsewhere) -> RunGoing:
         """The refusal of a start because of a run that another process makes. Asks the database."""
-        return RunGoing(f"Migration {error.name} is being run by {error.held_by}.", self.run_going(error.name))
+        return RunGoing(error.sentence, self.run_going(error.name))
 
     def request_id(self, actor: str, key: str) -> str:
         """The id that the run of this actor's Idempotency-Key has."""

@@ -10,7 +10,7 @@ import pytest
 
 from system_migration.records import Followed, Pulse, Run, Tally
 from system_migration.states import RunKind
-from system_migration.web.following import Channel
+from system_migration.web.following import Channel, Cursor, Entry
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 RUN = Run("r1", "001-x", RunKind.RUN, None, 1, "ada", "host", AT, None, 0, 0, None)
@@ -60,3 +60,18 @@ def test_whatever_else_is_new_wakes_them_at_once(listener: Listener) -> None:
     assert listener.is_woken_by(replace(saying(2), request="pause"), 100.1)
     assert listener.is_woken_by(replace(saying(3), state="stale"), 100.2)
     assert listener.is_woken_by(replace(saying(4), last_line=1, state="stale"), 100.3)
+
+
+def test_of_the_pages_for_whatever_was_seen_the_newest_are_kept() -> None:
+    async def read() -> list[Entry]:
+        return []
+
+    async def keep() -> list[Cursor]:
+        channel = Channel(QUIET)
+        for line in range(40):
+            page = asyncio.ensure_future(read())
+            channel.keep(Cursor(line), page)
+            assert await page == []
+        return list(channel.pages)
+
+    assert asyncio.run(keep()) == [Cursor(line) for line in range(24, 40)]

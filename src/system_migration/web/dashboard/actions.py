@@ -23,6 +23,7 @@ from system_migration.web.dashboard.pages import root_of
 from system_migration.web.dashboard.refusing import refused
 from system_migration.web.dashboard.sent import Sent, TooOld, read_sent
 from system_migration.web.dashboard.wanting import CONFIRMED, fields_of, is_rehearsal, wanted
+from system_migration.web.starts import PAGE
 
 BEGIN_SECONDS = 5.0
 """How long a browser waits for a run to begin; after that it is shown the migration, where the run will appear."""
@@ -88,7 +89,7 @@ class Acting:
             environment = await run_in_threadpool(lambda: self._desk.migrator.environment)
             check_confirmed(environment, sent.form.one("confirm"))
         request_id = await run_in_threadpool(self._desk.starts.request_id, sent.developer, f"form {sent.request}")
-        begun = await self._asking.start(Asked(what, sent.developer, request_id, begin=BEGIN_SECONDS))
+        begun = await self._asking.start(Asked(what, sent.developer, request_id, begin=BEGIN_SECONDS, door=PAGE))
         if begun.run_id is not None:
             return _on(request, f"/runs/{begun.run_id}")
         return await self._without_a_run(request, name, verb, sent, begun)

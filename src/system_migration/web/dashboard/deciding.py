@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from system_migration.errors import ChangedMeanwhile, Refused
 from system_migration.migrator import Migrator
-from system_migration.records import MigrationStatus
+from system_migration.records import MigrationStatus, Origin
 from system_migration.web.dashboard.forms import Form
 from system_migration.web.dashboard.options import FieldErrors
 from system_migration.web.dashboard.sent import Sent
-from system_migration.web.starts import Starts
+from system_migration.web.starts import PAGE, Starts
 
 LONGEST_REASON = 1000
 
@@ -36,18 +36,20 @@ class Deciding:
     def decide(self, verb: str, name: str, sent: Sent) -> str:
         """Do it, and return the code of what is said then. Raises what the verb raises; a look-alike is not acted on.
 
-        A form that comes twice is told the same twice.
+        A form that comes twice is told the same twice: it is known by its request, whatever others did in between.
         """
         if verb == "cancel" and sent.run is not None and self._starts.withdraw(sent.run, sent.developer):
             return DECISIONS[verb].asked
         self._check_run(name, sent.run)
-        decision = DECISIONS[verb]
+        decision, request = DECISIONS[verb], self._starts.request_id(sent.developer, f"form {sent.request}")
+        acting = self._migrator.acting_as(sent.developer, origin=Origin(PAGE, request), seen=sent.seen)
         try:
-            status = decision.act(self._migrator.acting_as(sent.developer, seen=sent.seen), name, sent.form)
+            status = decision.act(acting, name, sent.form)
         except ChangedMeanwhile:
-            if not self._was_done_by(sent.developer, name, decision):
+            before = self._migrator.event_of_request(name, request)
+            if before is None or before.action not in decision.audited:
                 raise
-            status = self._migrator.show(name).status
+            return decision.asked if before.action.endswith("_asked") else decision.done
         return decision.done if status.request is None else decision.asked
 
     def _check_run(self, name: str, run_id: str | None) -> None:
@@ -57,11 +59,6 @@ class Deciding:
             raise Refused(
                 f"Nothing was done: this run does not decide where {name} stands, and it does not go on in this server."
             )
-
-    def _was_done_by(self, developer: str, name: str, decision: Decision) -> bool:
-        """Whether the last that happened to the migration is this very decision of this developer."""
-        newest = next(iter(self._migrator.audit(name, limit=1)), None)
-        return newest is not None and newest.actor == developer and newest.action in decision.audited
 
 
 def _anyway(form: Form) -> bool:
