@@ -49,7 +49,9 @@ def progress_of(followed: Followed, batches: Sequence[Batch]) -> Progress:
     if followed.ended:
         return Progress(committed or run.records_processed, None, None, going=False, took=took)
     total = pulse.total if pulse is not None else None
-    return Progress(rows_done(pulse, committed, going=going), total, _rate(pulse, batches) if going else None, going, took)
+    return Progress(
+        rows_done(pulse, committed, going=going), total, _rate(pulse, batches) if going else None, going, took
+    )
 
 
 def rows_done(pulse: Pulse | None, committed: int, *, going: bool) -> int:
