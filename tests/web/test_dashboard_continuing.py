@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from system_migration import RunOptions
-from tests.web.screens import buttons, part, words
+from tests.web.screens import buttons, part, press, words
 from tests.web.serving import Increment, Mark, Served, served
 from tests.web.test_dashboard_actions import fields, send
 from tests.web.test_dashboard_run import start
@@ -97,6 +97,24 @@ def test_a_paused_one_too_and_no_other(stale: Served, ada: httpx.Client) -> None
     page = ada.get(f"/m/{NAME}/start?verb=retry")
     assert value(page, "maxRate") == ""
     assert "as it was started" not in words(page)
+
+
+def test_the_plain_button_goes_on_as_it_was_started(stale: Served, ada: httpx.Client) -> None:
+    stale.migrator.pause(NAME)
+    press(ada, ada.get(f"/m/{NAME}"), "resume")
+    assert last_options(stale) == OPTIONS
+
+
+def test_the_form_says_all_of_its_options(stale: Served, ada: httpx.Client) -> None:
+    stale.migrator.pause(NAME)
+    send(ada, "resume", fields(stale), {"maxRate": "", "batchSize": "7", "maxIssues": "3"})
+    assert last_options(stale) == RunOptions(batch_size=7, max_issues=3)
+
+
+def last_options(server: Served) -> RunOptions:
+    start = server.migrator.last_start(NAME)
+    assert start is not None
+    return start.options
 
 
 def test_what_was_emptied_stays_empty(stale: Served, ada: httpx.Client) -> None:

@@ -230,3 +230,16 @@ def test_a_key_of_another_kind_is_a_sentence_at_its_field(api: Served) -> None:
     assert "This cannot be a key of its table: a value of type int is expected." in words(page)
     assert 'value="thirteen"' in page.text
     assert 'aria-invalid="true" aria-describedby="key-fault"' in page.text
+
+
+@pytest.mark.databases("sqlite")
+def test_while_somebody_is_starting_it_no_retry_is_offered(odd: sa.Engine, server: Served, ada: httpx.Client) -> None:
+    assert "/retry" in ada.get(f"/m/{Odd.name}/held").text
+    with odd.begin() as connection:  # as a runner leaves it that has claimed the migration, and not begun its run
+        far = "'2099-01-01 00:00:00'"
+        connection.execute(
+            sa.text(f"UPDATE system_migration_lease SET released = 0, expires_at = {far}, takeover_at = {far}")
+        )
+    page = ada.get(f"/m/{Odd.name}/held")
+    assert "/retry" not in page.text
+    assert "is just starting it." in words(page)

@@ -126,6 +126,21 @@ def test_a_screen_is_not_told_what_it_shows_already(items: sa.Engine) -> None:
             assert next(messages(response)).kind in ("log", "event")
 
 
+def test_who_is_dismissed_reads_nothing_in_a_stream_that_is_open(items: sa.Engine) -> None:
+    with served(items) as server, server.browser() as browser, running_elsewhere(items) as run_id:
+        past = {"Last-Event-ID": "0.0"}
+        with browser.stream("GET", f"/runs/{run_id}/events", headers=past) as response:
+            stream = messages(response)
+            told = [next(stream)]
+            server.developers.dismiss("ada-token")
+            add_lines(items, run_id, 3)
+            while sum(message.kind == "log" for message in told) < 3 or told[-1].kind != "state":
+                told.append(next(stream))
+        assert browser.get(f"/runs/{run_id}").status_code == 403
+    assert {"event", "log", "state"} == {message.kind for message in told}
+    assert [message.data for message in told] == [{}] * len(told)
+
+
 def test_the_end_is_told_once(items: sa.Engine) -> None:
     with served(items) as server, server.browser() as browser:
         path = f"/runs/{start(server, '/run/001-mark')}/events"

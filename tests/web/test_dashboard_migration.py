@@ -101,7 +101,7 @@ def test_what_was_done_with_it_is_all_there(server: Served, ada: httpx.Client) -
     assert "can be rolled back from its journal of 16 changes" in text(answer)
     assert "even 2" in section(answer, "held")
     assert 'href="/migrations/m/003-nasty/held?code=%3Cu%3Eodd%3C/u%3E"' in answer.text
-    assert "The latest was made by eve" in section(answer, "rehearsed")
+    assert "The latest report was made by eve" in section(answer, "rehearsed")
     assert "Would change" in section(answer, "rehearsed")
     dry, run = [each.id for each in reversed(server.migrator.history("003-nasty"))]
     assert f'href="/migrations/runs/{dry}"' in answer.text
@@ -109,6 +109,18 @@ def test_what_was_done_with_it_is_all_there(server: Served, ada: httpx.Client) -
     assert "run FAILED 16 4 eve" in section(answer, "runs")
     assert "the run failed" in section(answer, "events")
     assert "started a run" in section(answer, "events")
+
+
+def test_the_report_is_told_of_who_made_it(server: Served, ada: httpx.Client, items: sa.Engine) -> None:
+    for who in ("eve", "bob"):
+        server.migrator.acting_as(who).dry_run("003-nasty")
+    newest, kept = [each.id for each in server.migrator.history("003-nasty")]
+    with items.begin() as connection:  # as one that goes on, or was withdrawn
+        connection.execute(sa.text("UPDATE system_migration_run SET report = NULL WHERE id = :id"), {"id": newest})
+    answer = ada.get("/m/003-nasty")
+    assert "The latest report was made by eve" in section(answer, "rehearsed")
+    assert f'/migrations/runs/{kept}">open it' in answer.text
+    assert f'Other dry runs: <a class="lone" href="/migrations/runs/{newest}"' in answer.text
 
 
 def test_markup_and_escapes_are_text_wherever_they_come_from(server: Served, ada: httpx.Client) -> None:

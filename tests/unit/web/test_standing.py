@@ -159,3 +159,9 @@ def test_the_button_passes_over_what_waits_for_others() -> None:
     assert first(report(waiting, ready, pending=("001-a", "002-a"))) == First("002-a", "Start 002-a")
     assert first(report(waiting, pending=("001-a",))) is None
     assert first(report()) is None
+
+
+def test_a_killed_runner_had_done_what_is_committed() -> None:
+    assert Standing(status(stale=True, pulse=PULSE, records_processed=400), None).done == 400
+    assert Standing(status(stale=True, pulse=PULSE, records_processed=200), None).done == 250
+    assert Standing(status(pulse=PULSE, records_processed=400), None).done == 250

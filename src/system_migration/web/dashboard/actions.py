@@ -18,7 +18,8 @@ from system_migration.web.dashboard import said
 from system_migration.web.dashboard.deciding import DECISIONS, Deciding
 from system_migration.web.dashboard.desk import Desk
 from system_migration.web.dashboard.failures import NOWHERE
-from system_migration.web.dashboard.options import MODELS
+from system_migration.web.dashboard.forms import Form
+from system_migration.web.dashboard.options import MODELS, are_in, as_started
 from system_migration.web.dashboard.pages import root_of
 from system_migration.web.dashboard.refusing import refused
 from system_migration.web.dashboard.sent import Sent, TooOld, read_sent
@@ -84,7 +85,8 @@ class Acting:
 
     async def start(self, request: Request, name: str, verb: str, sent: Sent) -> Response:
         """Start it, and lead on to its run."""
-        what = replace(wanted(verb, name, sent.form), seen=sent.seen)
+        form = await run_in_threadpool(self._as_started, name, sent.form) if verb == "resume" else sent.form
+        what = replace(wanted(verb, name, form), seen=sent.seen)
         if verb in CONFIRMED and not is_rehearsal(verb, sent.form):
             environment = await run_in_threadpool(lambda: self._desk.migrator.environment)
             check_confirmed(environment, sent.form.one("confirm"))
@@ -94,12 +96,17 @@ class Acting:
             return _on(request, f"/runs/{begun.run_id}")
         return await self._without_a_run(request, name, verb, sent, begun)
 
+    def _as_started(self, name: str, form: Form) -> Form:
+        """What the plain button means, which asks nothing: to go on as it was started, as its form has it filled in."""
+        start = None if are_in("resume", form) else self._desk.migrator.last_start(name)
+        return form if start is None else Form([*form.typed(()), *as_started("resume", start.options).items()])
+
     async def _without_a_run(self, request: Request, name: str, verb: str, sent: Sent, begun: Begun) -> Response:
         """It takes longer to begin, or there was nothing to do, or nowhere to write down what was seen."""
         job = begun.job
-        if job is None or not job.done.done():
-            if job is not None:
-                job.owed_to = sent.developer
+        assert job is not None, "only a run that is there already is without a job"
+        if not job.done.done():
+            job.owed_to = sent.developer
             return _on(request, said.with_code(_page(name), "starting"))
         unkept = next((each for each in job.reports() if isinstance(each, DryRunReport)), None)
         if unkept is not None:

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from system_migration.errors import UnknownMigration
 from system_migration.migrator import Migrator
-from system_migration.records import MigrationStatus
+from system_migration.records import MigrationStatus, StatusReport
 from system_migration.web.dashboard import said
 from system_migration.web.dashboard.csrf import FormTokens
 from system_migration.web.dashboard.pages import Pages
@@ -52,12 +52,13 @@ class Desk:
         told = said.sentence(request.query_params.get(said.NAME))
         return self.pages.answer(request, template, status, environment=environment, token=token, told=told, **context)
 
-    def status_of(self, name: str) -> MigrationStatus:
-        """Where one migration stands. Raises `UnknownMigration`."""
-        found = next((m for m in self.migrator.status().migrations if m.name == name), None)
-        if found is None:
-            raise UnknownMigration(name, ())
-        return found
+
+def status_in(report: StatusReport, name: str) -> MigrationStatus:
+    """Where one migration stands. Raises `UnknownMigration`."""
+    found = next((m for m in report.migrations if m.name == name), None)
+    if found is None:
+        raise UnknownMigration(name, ())
+    return found
 
 
 def developer_of(request: Request) -> str:

@@ -1,7 +1,8 @@
 """Held rows as a file for a spreadsheet: CSV as in RFC 4180, read and sent in portions.
 
 In UTF-8, with the mark by which spreadsheets know it. Odd characters are escapes, as everywhere. A cell that a
-spreadsheet would take for a formula begins with an apostrophe; plain negative numbers are left as they are.
+spreadsheet would take for a formula begins with an apostrophe; plain negative numbers are left as they are. So does
+what follows a semicolon in a cell, where spreadsheets of some countries begin another; tabs are escapes already.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ PORTION = 10_000
 """Rows in memory at once."""
 _HEADING = ("Key", "Code", "Message", "Held since (UTC)")
 _FORMULA = re.compile(r"[=+\-@\t\r＝＋－＠]")
+_AFTER_A_SPLIT = re.compile(r'(;[\s"]*)(?=[=+\-@＝＋－＠])')
 _NEGATIVE = re.compile(r"-[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
@@ -42,9 +44,10 @@ def file_name(name: str, code: str) -> str:
 
 
 def cell(text: str) -> str:
-    """The text so that no spreadsheet computes it."""
+    """The text so that no spreadsheet computes it, or a part of it."""
     guarded = _FORMULA.match(text) and not _NEGATIVE.fullmatch(text)
     plain = wording.shown(text)
+    plain = _AFTER_A_SPLIT.sub(r"\1'", plain)
     return f"'{plain}" if guarded else plain
 
 

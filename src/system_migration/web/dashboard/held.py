@@ -8,14 +8,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from system_migration.records import Issue, IssueCount, MigrationStatus
+from system_migration.records import Issue, IssueCount, MigrationStatus, Shown
 from system_migration.states import Status
 from system_migration.web.dashboard import export
-from system_migration.web.dashboard.desk import Desk
+from system_migration.web.dashboard.desk import Desk, status_in
+from system_migration.web.dashboard.verbs import Offer, offer, standing
 
 PAGE = 100
 """Rows on a page. A form that names all of them stays below 16 KiB, which hosts allow a request that bears no file."""
-_ENDED = (Status.COMPLETED, Status.FAILED, Status.PAUSED)
 
 Code = Annotated[str, Query(max_length=64, pattern=r"^[^\x00]*$")]
 Key = Annotated[str, Query(max_length=2_000, pattern=r"^[^\x00]*$")]
@@ -30,6 +30,7 @@ class Held:
     """
 
     migration: MigrationStatus
+    offer: Offer
     counts: list[IssueCount]
     rows: list[Issue]
     code: str
@@ -56,13 +57,13 @@ class Held:
     def no_retry(self) -> str:
         """Why the rows cannot be tried again now; empty where they can."""
         m = self.migration
-        if m.code_missing:
-            return "The file of this migration is not here, so its rows cannot be retried."
-        if m.undoing:
+        if self.offer.find("retry") is not None:
+            return ""
+        if m.status is Status.RUNNING and not m.code_missing:
+            return "A run is unfinished. Held rows can be retried when it has ended."
+        if m.undoing and not m.code_missing:
             return "Its rollback is unfinished: finish that first."
-        if m.status not in _ENDED:
-            return "A run is going. Held rows can be retried when it has ended."
-        return ""
+        return " ".join(self.offer.why) or "They cannot be retried as it stands."
 
 
 def add_held(router: APIRouter, desk: Desk) -> None:
@@ -82,14 +83,16 @@ def add_held(router: APIRouter, desk: Desk) -> None:
 
 def look(desk: Desk, name: str, code: str, key: str, after: str) -> Held:
     """What the screen shows. Raises `UnknownMigration`."""
-    migration = desk.status_of(name)
+    report = desk.migrator.status()
+    migration = status_in(report, name)
+    offered = offer(standing(Shown(migration, None, 0, [], [], None, ""), report, desk.migrator.registry))
     counts = desk.migrator.issue_counts(name)
     if key:
         found, fault = _find(desk, name, key)
-        return Held(migration, counts, found, code, key, fault, None)
+        return Held(migration, offered, counts, found, code, key, fault, None)
     rows = desk.migrator.issues_after(name, after or None, limit=PAGE + 1, code=code or None)
     following = rows[PAGE - 1].id if len(rows) > PAGE else None
-    return Held(migration, counts, rows[:PAGE], code, "", "", following)
+    return Held(migration, offered, counts, rows[:PAGE], code, "", "", following)
 
 
 def _find(desk: Desk, name: str, key: str) -> tuple[list[Issue], str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
@@ -11,6 +14,7 @@ from system_migration.web.dashboard.watching import StatusWatch
 from system_migration.web.finding import find
 from system_migration.web.following import Cursor, parse_cursor
 
+_DATA = re.compile(rb"^data: .*$", re.MULTILINE)
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -28,7 +32,18 @@ def add_live(router: APIRouter, desk: Desk) -> None:
         seen = _seen(request, view)
         if view.ended and seen.end:
             return Response(status_code=204)
-        return StreamingResponse(desk.poller.stream(view, seen), media_type="text/event-stream", headers=_HEADERS)
+        stream = _kinds(desk.poller.stream(view, seen))
+        return StreamingResponse(stream, media_type="text/event-stream", headers=_HEADERS)
+
+
+async def _kinds(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The messages of a run's stream without what they tell.
+
+    A screen needs only to know that there is news, which it asks for with its session. The stream may stay open for a
+    while after that session has ended, and whoever is dismissed shall read no more.
+    """
+    async for message in stream:
+        yield _DATA.sub(b"data: {}", message)
 
 
 def _seen(request: Request, view: Followed) -> Cursor:

@@ -38,7 +38,10 @@ class Unsaid:
 
 @dataclass(frozen=True)
 class MigrationView:
-    """All that the screen shows. `required_by` are the migrations that require this one."""
+    """All that the screen shows. `required_by` are the migrations that require this one.
+
+    `reported` is the dry run that the report is of, None where it is older than those that are linked.
+    """
 
     shown: Shown
     offer: Offer
@@ -47,6 +50,7 @@ class MigrationView:
     counts: list[IssueCount]
     source: str | None
     unsaid: Unsaid | None
+    reported: Run | None
 
     @property
     def m(self) -> MigrationStatus:
@@ -60,7 +64,7 @@ class MigrationView:
     @property
     def rehearsals(self) -> list[Run]:
         """The newest dry runs."""
-        return [run for run in self.shown.runs if run.kind is RunKind.DRY_RUN][:_REHEARSALS_LINKED]
+        return _rehearsals(self.shown)
 
     @property
     def report(self) -> Mapping[str, Any] | None:
@@ -118,4 +122,16 @@ def look(migrator: Migrator, name: str, unsaid: Unsaid | None = None) -> Migrati
         counts=migrator.issue_counts(name),
         source=migrator.source(name),
         unsaid=unsaid,
+        reported=_reported(migrator, shown),
     )
+
+
+def _rehearsals(shown: Shown) -> list[Run]:
+    return [run for run in shown.runs if run.kind is RunKind.DRY_RUN][:_REHEARSALS_LINKED]
+
+
+def _reported(migrator: Migrator, shown: Shown) -> Run | None:
+    """The newest dry run that has a report: one that goes on, or was withdrawn, has none."""
+    if shown.report is None:
+        return None
+    return next((run for run in _rehearsals(shown) if migrator.report_of(run.id) is not None), None)

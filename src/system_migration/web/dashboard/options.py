@@ -84,6 +84,11 @@ def names(verb: str) -> list[str]:
     return [field.name for field in (*changeable(verb), *fixed(verb))]
 
 
+def are_in(verb: str, form: Form) -> bool:
+    """Whether the form asks for them: a plain button has none of their fields, a form all that are typed in."""
+    return any(form.has(name) for name in names(verb))
+
+
 def as_started(verb: str, start: RunOptions) -> dict[str, str]:
     """What an earlier start said of the options that can be given anew, as their fields have it."""
     said = start.given()

@@ -49,10 +49,12 @@ def progress_of(followed: Followed, batches: Sequence[Batch]) -> Progress:
     if followed.ended:
         return Progress(committed or run.records_processed, None, None, going=False, took=took)
     total = pulse.total if pulse is not None else None
-    return Progress(_done(pulse, committed, going=going), total, _rate(pulse, batches) if going else None, going, took)
+    return Progress(
+        rows_done(pulse, committed, going=going), total, _rate(pulse, batches) if going else None, going, took
+    )
 
 
-def _done(pulse: Pulse | None, committed: int, *, going: bool) -> int:
+def rows_done(pulse: Pulse | None, committed: int, *, going: bool) -> int:
     """What the runner says. One that was killed had no time to say all: then what is committed, if that can be it."""
     if pulse is None or pulse.done is None:
         return committed

@@ -10,6 +10,7 @@ from system_migration import wording
 from system_migration.records import MigrationStatus, StatusReport
 from system_migration.states import Status
 from system_migration.web.dashboard import figures
+from system_migration.web.dashboard.progress import rows_done
 
 _LONGEST_REASON = 300
 
@@ -41,9 +42,8 @@ class Standing:
 
     @property
     def done(self) -> int:
-        """Rows that are finished: as its runner sees it while it goes."""
-        pulse = self.m.pulse
-        return pulse.done if pulse is not None and pulse.done is not None else self.m.records_processed
+        """Rows that are finished: by the same rule as on the screen of its run."""
+        return rows_done(self.m.pulse, self.m.records_processed, going=self.going)
 
     @property
     def total(self) -> int | None:
