@@ -71,8 +71,9 @@ def kill_and_finish(project: Project) -> Told:
     arguments = ("run", "--wait", "--workers", "1")
     batches = [0]
     for number in range(KILLS):
+        project.forks = bool(number % 5)
         with project.start(*arguments, "--batch-size", "5", env={"ROW_SECONDS": str(ROW_SECONDS)}) as running:
-            if number % 5:  # one kill in five may come while the program loads, or waits for the lease
+            if number % 5:  # one in five may come while the program and its libraries load, or it waits
                 running.wait_for("preflight" if number % 5 == 1 else "migrating")
             time.sleep(random.uniform(0, LONGEST))
             assert running.kill().code == -9
@@ -98,8 +99,6 @@ def test_twenty_kills_and_every_row_exactly_once(
     """On both databases at once: most of the time is spent waiting for leases."""
     assert KILLS * LONGEST <= ROWS * ROW_SECONDS
     projects = [new_project(sqlite_url), new_project(postgres_url)]
-    for project in projects:
-        project.forks = False  # it may die while the libraries load, too
     with ThreadPoolExecutor(len(projects)) as pool:
         told = list(pool.map(kill_and_finish, projects))
     with capsys.disabled():

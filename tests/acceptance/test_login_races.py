@@ -244,7 +244,7 @@ def test_after_the_batch_every_newest_password_works_and_no_old_one(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ENCRYPTION_KEY", KEY)
-    people = People(backend, 2_000)
+    people = People(backend, 1_000)
     names = list(people.newest)
     Random(1).shuffle(names)
     stop = threading.Event()

@@ -25,9 +25,9 @@ class Watch:
         self._context, self._folder = context, folder
         self._problems: list[str] = []
         self._expected: list[str] = []
-        context.on("console", self._said)
-        context.on("weberror", self._broke)
-        context.on("request", self._asked)
+        self._listeners = {"console": self._said, "weberror": self._broke, "request": self._asked}
+        for event, listener in self._listeners.items():
+            context.on(event, listener)  # type: ignore[call-overload]
 
     def expect(self, pattern: str) -> None:
         """One error whose words match is meant to come, such as `status of 403`; that it does not is a problem."""
@@ -51,6 +51,11 @@ class Watch:
         """Hold nothing that went wrong so far against the test."""
         self._problems.clear()
         self._expected.clear()
+
+    def stop(self) -> None:
+        """Hear nothing more: the visitor is another test's from here on."""
+        for event, listener in self._listeners.items():
+            self._context.remove_listener(event, listener)
 
     def keep(self) -> Path:
         """Write what each tab shows into the folder: a picture, and the document as it is now."""
