@@ -22,9 +22,6 @@ from tests.web.serving import Served, make_items, served
 from tests.web.test_dashboard_overview import fill, many
 from tests.web.test_dashboard_run import leave_a_million_batches
 
-FIRST_PAINT = 300.0
-TRIES = 4
-"""Medians, of which the best counts: others may use the machine just now."""
 QUESTIONS = 5
 MIGRATIONS, WITH_RUNS, RUNS = 500, 400, 25
 
@@ -37,14 +34,12 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-def assert_soon_there(page: Page, server: Served, path: str) -> None:
+def assert_cheap(page: Page, server: Served, path: str) -> None:
+    """It costs few questions. How soon it is painted is told, not judged: that depends on who else uses the machine."""
     page.context.add_cookies([{"name": "session", "value": "ada-token", "url": server.url}])
-    url, medians = f"{server.url}/migrations{path}", list[float]()
+    url = f"{server.url}/migrations{path}"
     page.goto(url)
-    while len(medians) < TRIES and (not medians or medians[-1] > FIRST_PAINT):
-        medians.append(first_paint(page, url))
-    print(f"first paint of {path or 'the overview'}: {', '.join(f'{each:.0f}' for each in medians)} ms")
-    assert min(medians) <= FIRST_PAINT, medians
+    print(f"first paint of {path or 'the overview'}: {first_paint(page, url):.0f} ms")
     page.goto("about:blank")  # which ends its stream, that asks as well
     with server.browser(follow_redirects=True) as client, questions() as asked:
         assert client.get(path).status_code == 200
@@ -52,20 +47,20 @@ def assert_soon_there(page: Page, server: Served, path: str) -> None:
 
 
 @pytest.mark.databases("sqlite", "postgresql")
-def test_the_overview_of_very_many_is_there_at_once(page: Page, engine: sa.Engine) -> None:
+def test_the_overview_of_very_many_is_cheap(page: Page, engine: sa.Engine) -> None:
     """500 migrations, and 10,000 runs of 400 of them."""
     first, *others = [many(number) for number in range(1, MIGRATIONS + 1)]
     with served(engine, first, *others) as server:
         server.migrator.run(first.name, RunOptions(allow_scan=True))
         fill(engine, [other.name for other in others[:WITH_RUNS]], RUNS)
-        assert_soon_there(page, server, "")
+        assert_cheap(page, server, "")
         expect(page.locator("html")).to_be_visible()
 
 
 @pytest.mark.databases("sqlite", "postgresql")
-def test_a_run_of_a_million_batches_is_there_at_once(page: Page, engine: sa.Engine) -> None:
+def test_a_run_of_a_million_batches_is_cheap(page: Page, engine: sa.Engine) -> None:
     with served(engine) as server:
-        assert_soon_there(page, server, f"/runs/{leave_a_million_batches(engine, server)}")
+        assert_cheap(page, server, f"/runs/{leave_a_million_batches(engine, server)}")
 
 
 # Left open

@@ -107,7 +107,7 @@ def test_what_is_to_be_pressed_is_on_a_screen() -> None:
     """Whatever the page prints in bold, or quotes, is a word of a screen; or stands at the beginning of a step."""
     files = [*DASHBOARD.glob("*.py"), *DASHBOARD.glob("templates/*.html"), DASHBOARD / "static/page.js"]
     screens = " ".join(" ".join(file.read_text(encoding="utf-8") for file in files).split()).replace("{what}", "run")
-    text = re.sub(r"<!--.*?-->|```.*?```", "", USING, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->|<img[^>]*>|```.*?```", "", USING, flags=re.DOTALL)
     named = {" ".join(word.split()).rstrip("…") for word in re.findall(r"\*\*(.+?)\*\*", text, re.DOTALL)}
     quoted = {" ".join(word.split()) for word in re.findall(r'"([A-Z][^"`]{8,})"', text)}
     steps = {"See the reasons.", "Find one", "Mend", "CSV"}

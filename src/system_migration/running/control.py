@@ -19,8 +19,6 @@ from system_migration.store.migrations import MigrationRow
 from system_migration.store.runs import Attempt
 from system_migration.store.times import now
 
-_WITHDRAWN = "pause_withdrawn"
-
 
 def ask(workspace: Workspace, name: str, request: Request) -> None:
     """Pause or cancel what runs. Returns when that is asked for, or, where the runner is dead, when it is done.
@@ -62,10 +60,10 @@ def withdraw(workspace: Workspace, name: str, options: RunOptions) -> bool:
         if not control.withdraw(connection, row):
             workspace.demand_unchanged(connection, name, migrations.read(connection, workspace.environment, name))
             return False
-        workspace.note(connection, name, _WITHDRAWN, what_was_asked(workspace, options), row.run_id)
+        workspace.note(connection, name, "pause_withdrawn", what_was_asked(workspace, options), row.run_id)
         return True
 
-    return workspace.act(name, [_WITHDRAWN], act)
+    return workspace.act(name, ["pause_withdrawn"], act)
 
 
 def _demand_target(connection: Connection, workspace: Workspace, name: str, request: Request) -> MigrationRow:
