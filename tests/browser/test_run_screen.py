@@ -92,10 +92,23 @@ def test_it_follows_the_run_to_its_end_without_a_reload(signed_in: Page, server:
     expect(signed_in.locator("[data-live=progress]")).to_contain_text("20 rows")
     expect(signed_in.locator("#announce")).to_have_text("This run: succeeded")
     expect(signed_in.locator("#freshness")).to_have_text("This run has ended.")
+    expect(signed_in.locator("#freshness")).not_to_contain_class("alarm")
     assert signed_in.evaluate("window.still")
     assert signed_in.locator("#duration-table").get_attribute("open") is not None
     expect(summary).to_be_focused()
     wait_for(lambda: listeners(server) == 0, PATIENCE, "the end of its stream")
+
+
+def test_the_report_of_a_dry_run_appears_when_it_ends(signed_in: Page, server: Served) -> None:
+    with gated() as gate:
+        with server.client() as client:
+            run_id = client.post("/run/002-increment", params={"dryRun": "true"}).json()["run"]["id"]
+        assert gate.reached.wait(PATIENCE)
+        open_run(signed_in, server, run_id)
+        expect(state_of(signed_in)).to_have_text("RUNNING")
+        expect(signed_in.get_by_role("heading", name="Report")).to_have_count(0)
+        gate.opened.set()
+        expect(signed_in.get_by_role("heading", name="Report")).to_be_visible()
 
 
 def test_the_end_is_told_when_it_is_seen(signed_in: Page, server: Served) -> None:
@@ -150,6 +163,7 @@ def test_it_says_when_the_session_is_over(signed_in: Page, server: Served, watch
         del server.developers.names["ada-token"]
         gate.opened.set()
         expect(signed_in.locator("#freshness")).to_contain_text("You are signed out.")
+        expect(signed_in.locator("#freshness")).to_contain_class("alarm")
         expect(state_of(signed_in)).to_have_text("RUNNING")
     wait_for(lambda: listeners(server) == 0, PATIENCE, "the end of its stream")
 

@@ -33,7 +33,9 @@ zones.addEventListener("click", () => {
   tellZone();
 });
 
-function say(text) {
+// An alarm stays in sight wherever the page is scrolled to: what it shows is no longer so.
+function say(text, alarm = false) {
+  freshness.classList.toggle("alarm", alarm);
   if (freshness.textContent !== text) freshness.textContent = text;
   freshness.hidden = false;
 }
@@ -97,7 +99,7 @@ function announceChange(state) {
 async function refresh() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
   if (answer.type === "opaqueredirect" || answer.status === 401 || answer.status === 403) {
-    say("You are signed out. What you typed is still here; reload to sign in again.");
+    say("You are signed out. What you typed is still here; reload to sign in again.", true);
     return "out";
   }
   if (!answer.ok) return "later";
@@ -126,7 +128,7 @@ function follow(address) {
       if (result === "out") stop();
       if (result === "later") again = true;
     } catch {
-      say("The server does not answer. This page tries again by itself.");
+      say("The server does not answer. This page tries again by itself.", true);
       again = true;
     }
     setTimeout(() => { waiting = false; if (again && !document.hidden) look(); }, PAUSE);
@@ -151,7 +153,7 @@ function follow(address) {
     stream.addEventListener("error", (event) => {
       if (event.target !== stream) return;
       if (stream.readyState !== EventSource.CLOSED) {
-        say("The server does not answer. This page tries again by itself.");
+        say("The server does not answer. This page tries again by itself.", true);
         return;
       }
       close(); // refused: signed out, or a server that is just starting
