@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from system_migration import Migrator, Registry, Settings, connect
+from system_migration.web.dashboard.pages import HEADERS
 from system_migration.web.server import create_app
 from system_migration.web.tokens import TokenFile, make_token
 
@@ -60,6 +61,7 @@ def test_signing_in_and_out_leads_to_a_path_whatever_host_is_named(tmp_path: Pat
         app = create_app(migrator, tokens.require, tokens)
         answer = ask(app, "POST", path, {"Host": host}, {"token": token})
     assert answer.status_code == 303
+    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
     assert answer.headers["location"] in ("/migrations", "/auth/sign-in?signed-out=yes")
 
 

@@ -16,9 +16,9 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from system_migration.web.dashboard.forms import read_form
-from system_migration.web.dashboard.pages import render, root_of
+from system_migration.web.dashboard.pages import HEADERS, render, root_of
 from system_migration.web.local_paths import local_path
-from system_migration.web.problems import NO_STORE, log_of, problem_of
+from system_migration.web.problems import log_of, problem_of
 from system_migration.web.refusals import InvalidRequest
 from system_migration.web.same_origin import comes_from_elsewhere, is_same_origin
 from system_migration.web.session_cookie import SessionCookie
@@ -104,7 +104,7 @@ class _SignInForm:
             status, sentence, headers = _refusal(error)
             return self._page(request, next_path, typed, problem=sentence, status=status, headers=headers)
         self._leave(request)
-        answer = RedirectResponse(next_path, HTTPStatus.SEE_OTHER, NO_STORE)
+        answer = RedirectResponse(next_path, HTTPStatus.SEE_OTHER, HEADERS)
         answer.headers.append("Set-Cookie", self.cookie.header(request, value))
         return answer
 
@@ -114,7 +114,7 @@ class _SignInForm:
             return self._page(request, root_of(request), problem=_FOREIGN, status=HTTPStatus.FORBIDDEN)
         self._leave(request)
         where = f"{request.url_for(_ROUTE).path}?{_SIGNED_OUT}=yes"
-        answer = RedirectResponse(where, HTTPStatus.SEE_OTHER, NO_STORE)
+        answer = RedirectResponse(where, HTTPStatus.SEE_OTHER, HEADERS)
         for header in self.cookie.headers_that_clear(request):
             answer.headers.append("Set-Cookie", header)
         return answer

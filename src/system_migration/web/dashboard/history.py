@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from fastapi.responses import Response
 
 from system_migration.records import Run
 from system_migration.web.dashboard.desk import Desk
+from system_migration.web.dashboard.progress import seconds_between
 
 PAGE = 100
 Migration = Annotated[str, Query(max_length=255, pattern=r"^[^\x00]*$")]
@@ -41,15 +41,10 @@ def _answer(
     desk: Desk, request: Request, template: str, migration: str, following: str | None, **context: Any
 ) -> Response:
     names = [listed.name for listed in desk.migrator.list()]
-    return desk.answer(request, template, migration=migration, next=following, names=names, took=took, **context)
+    return desk.answer(
+        request, template, migration=migration, next=following, names=names, took=seconds_between, **context
+    )
 
 
 def _open(runs: Sequence[Run]) -> list[str]:
     return [run.id for run in runs if run.outcome is None]
-
-
-def took(run: Run) -> float | None:
-    """Seconds from its start to its end; None for one without an end."""
-    if run.finished_at is None:
-        return None
-    return max(timedelta(), run.finished_at - run.started_at).total_seconds()

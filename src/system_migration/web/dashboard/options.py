@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -58,14 +57,12 @@ class FieldErrors(MigrationSystemError):
 
 @dataclass(frozen=True)
 class Field:
-    """A field of the form: `kind` is number, text or tick; `least` and `most` bound a number."""
+    """A field of the form: `kind` is number, text or tick; `step` is that of a number."""
 
     name: str
     label: str
     hint: str
     kind: str
-    least: str | None = None
-    most: str | None = None
     step: str | None = None
 
 
@@ -119,23 +116,7 @@ def _field(name: str, info: FieldInfo) -> Field:
         return Field(alias, _LABELS[name], hint, "tick")
     if "str" in str(info.annotation):
         return Field(alias, _LABELS[name], hint, "text")
-    limits = _limits(info)
-    step = "any" if "float" in str(info.annotation) else "1"
-    return Field(alias, _LABELS[name], hint, "number", limits.get("ge"), limits.get("le"), step)
-
-
-def _limits(info: FieldInfo) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for each in (info, *_inner(info.annotation)):
-        for rule in each.metadata:
-            found |= {name: str(limit) for name in ("ge", "le") if (limit := getattr(rule, name, None)) is not None}
-    return found
-
-
-def _inner(annotation: Any) -> Iterator[FieldInfo]:
-    """The fields that an `Annotated` part of a union describes."""
-    for part in getattr(annotation, "__args__", ()):
-        yield from (each for each in getattr(part, "__metadata__", ()) if isinstance(each, FieldInfo))
+    return Field(alias, _LABELS[name], hint, "number", "any" if "float" in str(info.annotation) else "1")
 
 
 def _plain(message: str) -> str:
