@@ -249,12 +249,13 @@ class Migrator(Looking):
         """Verify one COMPLETED migration, or all of them, and record the result. `error` says what did not hold."""
         from system_migration.running import recording
 
-        if name is not None:
-            self._demand_unchanged(name)
         rows = self._snapshot().rows
-        if name is not None and (name not in rows or rows[self.registry[name].name].status is not Status.COMPLETED):
-            state = rows[name].status if name in rows else self.registry[name] and Status.PENDING
-            raise Refused(f"Migration {name} is {state}; only a COMPLETED one can be verified.")
+        if name is not None:
+            row = rows.get(self.registry[name].name)
+            self._demand_unchanged(name, row)
+            if not self._is_completed(row):
+                state = row.status if row is not None else Status.PENDING
+                raise Refused(f"Migration {name} is {state}; only a COMPLETED one can be verified.")
         names = [name] if name else [each for each in self.registry.names if self._is_completed(rows.get(each))]
         if names:
             self._tracked.ready_to_write(allow_environment=False)
@@ -350,8 +351,9 @@ class Migrator(Looking):
         self._check_no_keys(options)
         if self.withdraw_pause(name, options):
             return None
-        self._demand_unchanged(name)
-        decisions.check_resumable(self._row_of(name), name)
+        row = self._row_of(name)
+        self._demand_unchanged(name, row)
+        decisions.check_resumable(row, name)
         self._check_requirements(name)
         return self._run_one(migration.name, options, named=True)
 
@@ -367,12 +369,12 @@ class Migrator(Looking):
         self._tracked.ready_to_write(allow_environment)
         return self._workspace()
 
-    def _demand_unchanged(self, name: str) -> None:
-        """Raise `ChangedMeanwhile` before anything else is said of a state that the actor has not seen.
+    def _demand_unchanged(self, name: str, row: MigrationRow | None) -> None:
+        """Raise `ChangedMeanwhile` before anything else is said of a row that is not as the actor has seen it.
 
         What writes asks again, in its transaction.
         """
-        row, workspace = self._row_of(name), self._workspace()
+        workspace = self._workspace()
         self._tracked.read(lambda c: workspace.demand_unchanged(c, name, row), None)
 
     def _status_of(self, name: str) -> MigrationStatus:
