@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -38,36 +38,44 @@ class Element:
     attributes: dict[str, str]
 
 
+class Section:
+    """What stands under a heading, up to the next one."""
+
+    def __init__(self) -> None:
+        self.title = self.text = ""
+        self.rows: list[list[str]] = []
+
+
 class _Reader(HTMLParser):
-    """The elements of a page, and the text in its article under each heading."""
+    """The elements of a page, and the sections of its article."""
 
     def __init__(self) -> None:
         super().__init__()
         self.elements: list[Element] = []
-        self.parts: list[tuple[list[str], list[str]]] = [([], [])]
-        self._in_article = self._in_heading = False
+        self.sections = [Section()]
+        self._open: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append(Element(tag, {name: value or "" for name, value in attrs}))
-        if tag == "article":
-            self._in_article = True
-        elif _HEADING.fullmatch(tag):
-            self.parts.append(([], []))
-            self._in_heading = True
-        elif tag in ("tr", "p", "dt", "li"):
-            self.handle_data("\n")
+        self._open.add("heading" if _HEADING.fullmatch(tag) else tag)
+        if _HEADING.fullmatch(tag):
+            self.sections.append(Section())
+        elif tag == "tr":
+            self.sections[-1].rows.append([])
         elif tag == "td":
-            self.handle_data("\t")
+            self.sections[-1].rows[-1].append("")
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "article":
-            self._in_article = False
-        elif _HEADING.fullmatch(tag):
-            self._in_heading = False
+        self._open.discard("heading" if _HEADING.fullmatch(tag) else tag)
 
     def handle_data(self, data: str) -> None:
-        if self._in_article:
-            self.parts[-1][0 if self._in_heading else 1].append(data)
+        section = self.sections[-1]
+        if "heading" in self._open:
+            section.title += data
+        elif "article" in self._open:
+            section.text += data
+            if "td" in self._open:
+                section.rows[-1][-1] += data
 
 
 @dataclass(frozen=True)
@@ -86,21 +94,21 @@ class Page:
     def elements(self) -> list[Element]:
         return self._read.elements
 
-    @cached_property
-    def sections(self) -> dict[str, str]:
-        """The text under each heading, up to the next one."""
-        parts = self._read.parts
-        return {"".join(heading).removesuffix("¶").strip(): "".join(text) for heading, text in parts}
-
     @property
     def ids(self) -> set[str]:
         return {element.attributes["id"] for element in self.elements if "id" in element.attributes}
 
+    @cached_property
+    def sections(self) -> dict[str, Section]:
+        """What stands under each heading."""
+        return {section.title.removesuffix("¶"): section for section in self._read.sections}
+
+    def text(self, section: str) -> str:
+        return self.sections[section].text
+
     def rows(self, section: str) -> list[tuple[str, ...]]:
-        """The rows of the tables of a section, with the texts of their cells."""
-        lines = re.split(r"\n\s*(?=\t)", self.sections[section])
-        cells = ([" ".join(cell.split()) for cell in line.strip("\n").split("\t")[1:]] for line in lines)
-        return [tuple(row) for row in cells if row]
+        """The texts of the cells of a section's tables, row by row."""
+        return [tuple(" ".join(cell.split()) for cell in row) for row in self.sections[section].rows if row]
 
 
 @dataclass(frozen=True)
@@ -113,8 +121,14 @@ class Site:
 
     def page(self, name: str) -> Page:
         """A page by its path without an ending, such as `reference/settings`."""
-        return Page(self.folder / f"{name}.html")
+        return _page(self.folder / f"{name}.html")
 
     def pages(self) -> Iterator[Page]:
         """All of them."""
-        return map(Page, sorted(self.folder.rglob("*.html")))
+        return map(_page, sorted(self.folder.rglob("*.html")))
+
+
+@cache
+def _page(path: Path) -> Page:
+    """A page that is read once, however many tests look at it."""
+    return Page(path)
