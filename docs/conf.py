@@ -13,7 +13,9 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "docs._ext.outside", "docs._e
 html_theme = "furo"
 html_title = f"{project} {version}"
 html_copy_source = False  # the pages' sources are in the repository
-html_show_sphinx = False
+html_show_copyright = html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 # Anchors as a repository browser makes them, and its <img> tags: the same links lead somewhere in both places.
 myst_heading_anchors = 4
@@ -24,9 +26,10 @@ default_role = "code"  # docstrings are written with single backticks
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 # What our classes inherit from one another is theirs; what they inherit from others is described there.
-autodoc_default_options = {"members": True, "show-inheritance": True, "inherited-members": "APIRoute,BaseException,str"}
+autodoc_default_options = {"members": True, "inherited-members": "APIRoute,BaseException,str"}
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 90
 
 nitpicky = True
-# Only our own names are looked for, as no other project's inventory is fetched. Neither a type variable nor the half of
-# `Migrator` that only looks has an entry of its own.
-nitpick_ignore_regex = [("py:.*", r"(?!system_migration\b).*|.*\.(T|Looking)")]
+# Only our own names are looked for, as no other project's inventory is fetched. A type variable has no entry.
+nitpick_ignore_regex = [("py:.*", r"(?!system_migration\b).*|.*\.T")]

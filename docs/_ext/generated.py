@@ -8,6 +8,7 @@ stands for what that function of `LISTS` returns, which is Markdown as a page ha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from docutils import nodes
@@ -28,12 +29,15 @@ LISTS: dict[str, Callable[..., str]] = {
         tables.outcomes,
         tables.stages,
         tables.exit_codes,
+        tables.tree_of_errors,
         tables.all_errors,
         tables.problems,
         tables.routes,
         tables.public,
     )
 }
+
+_NO_CODE = re.compile(r"<[^<>]*(<[^<>]*>)?[^<>]*>")
 
 
 class Generated(SphinxDirective):
@@ -47,7 +51,15 @@ class Generated(SphinxDirective):
         return self.parse_text_to_nodes(LISTS[name](*words), allow_section_headings=True)
 
 
+def readable(
+    app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """A signature with `...` for a default that Python cannot say, such as `<factory>`."""
+    return (signature and _NO_CODE.sub("...", signature)), returned
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.add_directive("generated", Generated)
+    app.connect("autodoc-process-signature", readable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from tempfile import TemporaryDirectory
@@ -15,27 +16,26 @@ from docs._ext.listing import table
 from system_migration import Migrator, Registry, Settings, connect, errors, states
 from system_migration.cli import exit_codes as codes
 from system_migration.cli.options import COMMON
-from system_migration.settings import FIELDS
+from system_migration.settings import FIELDS, Field
 from system_migration.startup_plan import MEANING
 from system_migration.web import create_router, refusals
 from system_migration.web.problems import KINDS, kind_of
 
+BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to"}
+"""How the bounds of a value are said."""
+
 
 def settings() -> str:
     """Every setting of the library."""
-    return table(
-        "Variable | Flag | In `pyproject.toml` | Meaning | Default",
-        (
-            (
-                ", else ".join(f"`{variable}`" for variable in field.variables),
-                f"`--{field.name.replace('_', '-')}`" if field.name in COMMON else "",
-                f"`{field.name}`",
-                field.help,
-                "" if field.default is None else f"`{field.default}`",
-            )
-            for field in FIELDS
-        ),
-    )
+    rows = ((_spelt(field), field.help, f"`{field.default}`" if field.default else "") for field in FIELDS)
+    return table("Variable; flag; name in `pyproject.toml` | Meaning | Default", rows)
+
+
+def _spelt(field: Field) -> str:
+    """How a setting is written: in the environment, on the command line, in the project's file."""
+    variables = ", else ".join(f"`{variable}`" for variable in field.variables)
+    flag = [f"`--{field.name.replace('_', '-')}`"] if field.name in COMMON else []
+    return "; ".join([variables, *flag, f"`{field.name}`"])
 
 
 def statuses() -> str:
@@ -73,13 +73,15 @@ def exit_codes() -> str:
 
 def all_errors() -> str:
     """Every error that the library raises on purpose: what it means, and how each door answers it."""
-    return table(
-        "Error | Is a | Means | Exit code | REST problem",
-        (
-            (f"`{kind.__name__}`", f"`{kind.__base__.__name__}`", _first_line(kind), _exit_code(kind), _problem(kind))
-            for kind in _below(errors.MigrationSystemError)
-        ),
-    )
+    kinds = _below(errors.MigrationSystemError)
+    rows = ((f"`{kind.__name__}`", _first_line(kind), _exit_code(kind), _problem(kind)) for kind in kinds)
+    return table("Error | Means | Exit code | REST problem", rows)
+
+
+def tree_of_errors() -> str:
+    """Which error is a kind of which: the picture in the module that has them."""
+    _, tree, _ = (inspect.getdoc(errors) or "").split("\n\n")
+    return f"```text\n{textwrap.dedent(tree)}\n```"
 
 
 def problems() -> str:
@@ -163,11 +165,11 @@ def _parameters(operation: dict[str, Any]) -> str:
 
 def _type(parameter: dict[str, Any]) -> str:
     """What kind of value it is, within which bounds, and whether it must be there."""
-    schema = parameter["schema"]
+    schema: dict[str, Any] = parameter["schema"]
     schema = next(each for each in schema.get("anyOf", [schema]) if each.get("type") != "null")
-    bounds = [str(schema[key]) for key in ("minimum", "exclusiveMinimum", "maximum") if key in schema]
-    words = [schema.get("type", "string"), "from" * bool(bounds), " to ".join(bounds)]
-    return " ".join(filter(None, words)) + ", required" * parameter["required"]
+    bounds = (f"{word} {schema[key]}" for key, word in BOUNDS.items() if key in schema)
+    required = ", required" if parameter["required"] else ""
+    return " ".join([schema.get("type", "string"), *bounds]) + required
 
 
 def _answers(operation: dict[str, Any]) -> str:
