@@ -27,11 +27,15 @@ def commands() -> str:
 
 
 def _described(context: click.Context) -> Iterator[str]:
+    """A command with its own options; behind a group the commands that are in it."""
     command = context.command
     yield f"### `{context.command_path}`"
     yield f"```sh\n{context.command_path} {' '.join(command.collect_usage_pieces(context))}\n```"
     yield inspect.cleandoc(command.help or "").replace("\b", "")
     yield _options(context, common=False)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            yield from _described(click.Context(command.commands[name], context, name))
 
 
 def _options(context: click.Context, *, common: bool) -> str:

@@ -18,7 +18,6 @@ from ante_backend import settings as host_settings
 from ante_backend.app_settings import AppSettings
 from system_migration import Migrator, Registry, Settings, connect, errors
 from system_migration.cli import exit_codes
-from system_migration.cli.catalog import COMMANDS
 from system_migration.cli.group import group
 from system_migration.cli.options import COMMON
 from system_migration.settings import FIELDS
@@ -26,6 +25,7 @@ from system_migration.startup_plan import Stage
 from system_migration.states import ARROWS, Outcome, RunKind, Status
 from system_migration.web import create_router
 from system_migration.web.problems import KINDS
+from tests.docs.commands import EVERY_COMMAND, options
 from tests.docs.site import ROOT, Site
 
 PUBLIC = [name for name in ("system_migration", "system_migration.web", "system_migration.testing") if find_spec(name)]
@@ -37,13 +37,7 @@ def same(text: str) -> str:
     return " ".join(text.replace("`", "").split())
 
 
-def options(name: str) -> list[click.Option]:
-    command = group.get_command(click.Context(group), name)
-    assert command is not None
-    return [each for each in command.params if isinstance(each, click.Option)]
-
-
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EVERY_COMMAND)
 def test_every_command_is_there_with_its_options(name: str, site: Site) -> None:
     page = site.page("reference/command-line")
     own, common = page.text(f"migration {name}"), page.text("Every command")
