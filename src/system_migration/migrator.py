@@ -39,6 +39,7 @@ from system_migration.records import (
     RunReport,
 )
 from system_migration.registry import Registry
+from system_migration.schema_history import SchemaHistory
 from system_migration.settings import Settings
 from system_migration.states import Status
 from system_migration.store import tracking
@@ -87,6 +88,7 @@ class Migrator(Looking):
         self._ask = ask
         self._clock = clock or SystemClock()
         self._tracked = Tracked(self._database, self.settings.environment)
+        self._history_of_schema = SchemaHistory(self.settings.alembic_config)
         self._stop = _StopSignal()
         self._origin: Origin | None = None
         self._seen: int | None = None
@@ -167,6 +169,7 @@ class Migrator(Looking):
                 self._tracked.ready_to_write(options.allow_environment)
             for each in names:
                 self._check_requirements(each)
+                self._check_schema(each)
                 report = self._run_one(each, options, named=name is not None)
                 if report is not None:
                     reports.append(report)
@@ -217,6 +220,12 @@ class Migrator(Looking):
     def _heed(self) -> None:
         if self._stop.number is not None:
             raise Interrupted(self._stop.number)
+
+    def _check_schema(self, name: str) -> None:
+        """Raise `WaitsForSchema` before anything is written. With the lease won, it is asked again."""
+        from system_migration.running.schema_wait import demand_schema
+
+        self._tracked.read(lambda c: demand_schema(c, self.registry[name], self._history_of_schema), None)
 
     def _check_requirements(self, name: str) -> None:
         rows = self._snapshot().rows
@@ -355,6 +364,7 @@ class Migrator(Looking):
         self._demand_unchanged(name, row)
         decisions.check_resumable(row, name)
         self._check_requirements(name)
+        self._check_schema(name)
         return self._run_one(migration.name, options, named=True)
 
     def withdraw_pause(self, name: str, options: RunOptions | None = None) -> bool:
@@ -378,7 +388,8 @@ class Migrator(Looking):
         self._tracked.read(lambda c: workspace.demand_unchanged(c, name, row), None)
 
     def _status_of(self, name: str) -> MigrationStatus:
-        return overview.status_of(self.registry, self._snapshot(), name)
+        snapshot = self._snapshot()
+        return overview.status_of(self.registry, snapshot, name, self._waits_for_schema(snapshot))
 
     def prune(self, name: str, *, allow_environment: bool = False) -> Pruned:
         """Delete the journal of a finished migration: it takes no room any more, and cannot be rolled back any more."""
@@ -414,6 +425,7 @@ class Migrator(Looking):
             actor=self._actor,
             lease_seconds=self.settings.lease_seconds,
             progress=Voice(self._progress),
+            schema=self._history_of_schema,
             ask=self._ask,
             clock=self._clock,
             stop_signal=lambda: self._stop.number,
