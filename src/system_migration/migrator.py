@@ -169,7 +169,6 @@ class Migrator(Looking):
                 self._tracked.ready_to_write(options.allow_environment)
             for each in names:
                 self._check_requirements(each)
-                self._check_schema(each)
                 report = self._run_one(each, options, named=name is not None)
                 if report is not None:
                     reports.append(report)
@@ -220,12 +219,6 @@ class Migrator(Looking):
     def _heed(self) -> None:
         if self._stop.number is not None:
             raise Interrupted(self._stop.number)
-
-    def _check_schema(self, name: str) -> None:
-        """Raise `WaitsForSchema` before anything is written. With the lease won, it is asked again."""
-        from system_migration.running.schema_wait import demand_schema
-
-        self._tracked.read(lambda c: demand_schema(c, self.registry[name], self._history_of_schema), None)
 
     def _check_requirements(self, name: str) -> None:
         rows = self._snapshot().rows
@@ -364,7 +357,6 @@ class Migrator(Looking):
         self._demand_unchanged(name, row)
         decisions.check_resumable(row, name)
         self._check_requirements(name)
-        self._check_schema(name)
         return self._run_one(migration.name, options, named=True)
 
     def withdraw_pause(self, name: str, options: RunOptions | None = None) -> bool:

@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 import pytest
 from sqlalchemy import Engine
 
-from system_migration import Migrator, Refused, Registry, RunOptions, Settings, Startup
+from system_migration import Migrator, Refused, Registry, Settings, Startup
 from system_migration import startup as startup_module
 from system_migration.cli.text import listed_lines, shown_lines, status_lines
 from system_migration.errors import VerificationFailed, WaitsForSchema
-from system_migration.running.runner import Runner
 from system_migration.startup_plan import Stage
 from system_migration.states import Status
 from system_migration.store import leases
@@ -95,11 +94,9 @@ def test_a_database_without_alembic_is_said_to_be_one(engine: Engine, schema: Sc
         migrator.run("002-later")
 
 
-def test_it_is_asked_again_with_the_lease_won(migrator: Migrator, engine: Engine) -> None:
-    """A runner whose first look was answered differently: nothing is begun, and nobody is kept waiting."""
-    migrator.init()
+def test_a_refused_start_begins_nothing_and_keeps_nobody_waiting(migrator: Migrator, engine: Engine) -> None:
     with pytest.raises(WaitsForSchema):
-        Runner(migrator._workspace(), Later, RunOptions()).run(named=True)
+        migrator.run("002-later")
     with engine.connect() as connection:
         assert leases.holder(connection, "test", "002-later") is None
     assert migrator.history("002-later") == []
