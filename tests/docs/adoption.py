@@ -52,7 +52,7 @@ class Reader:
 
     def follow(self, page: str) -> None:
         """Do all that the page, by its path from the project's root, says."""
-        text = PORTS.sub(_another_port(), (ROOT / page).read_text(encoding="utf-8"))
+        text = _on_free_ports((ROOT / page).read_text(encoding="utf-8"))
         for part in _PART.finditer(text):
             if part["how"] == "file":
                 self._write(part["path"], part["text"])
@@ -106,20 +106,10 @@ class Reader:
         assert ended.code in (0, -signal.SIGTERM), ended
 
 
-def _another_port() -> PortOf:
-    return PortOf()
-
-
-class PortOf:
-    """What stands for a page's port: the same all over it."""
-
-    def __init__(self) -> None:
-        self._chosen: dict[str, str] = {}
-
-    def __call__(self, found: re.Match[str]) -> str:
-        if found[0] not in self._chosen:
-            self._chosen[found[0]] = str(free_port())
-        return self._chosen[found[0]]
+def _on_free_ports(text: str) -> str:
+    """The page, each of its ports replaced by a free one, the same all over it."""
+    chosen = {port: str(free_port()) for port in sorted(set(PORTS.findall(text)))}
+    return PORTS.sub(lambda found: chosen[found[0]], text)
 
 
 def _both_sides(text: str) -> Iterator[list[str]]:

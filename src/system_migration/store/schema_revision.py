@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnClause, Connection, String, column, inspect, select, table
 
-VERSIONS = "alembic_version"
+_NUMBER: ColumnClause[str] = column("version_num", String)
+_VERSIONS = table("alembic_version", _NUMBER)
 
 
 def current(connection: Connection) -> tuple[str, ...] | None:
@@ -12,7 +13,6 @@ def current(connection: Connection) -> tuple[str, ...] | None:
 
     Alembic deletes a revision's row when the next one is applied, so what came before is not among them.
     """
-    if not inspect(connection).has_table(VERSIONS):
+    if not inspect(connection).has_table(_VERSIONS.name):
         return None  # asked first, because a failed statement would end a transaction on PostgreSQL
-    number: ColumnClause[str] = column("version_num", String)
-    return tuple(sorted(connection.scalars(select(number).select_from(table(VERSIONS, number)))))
+    return tuple(sorted(connection.scalars(select(_NUMBER).select_from(_VERSIONS))))
