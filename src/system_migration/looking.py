@@ -267,8 +267,9 @@ class Looking:
         """Look at everything a run depends on, and say what to do about what is wrong. Writes nothing."""
         from system_migration.running import examination
 
-        def to_do(snapshot: Snapshot) -> builtins.list[type[Migration]]:
-            return [self.registry[name] for name in overview.to_do(self.registry, snapshot)]
+        def to_do(snapshot: Snapshot) -> builtins.list[tuple[type[Migration], str | None]]:
+            waits = self._waits_for_schema(snapshot)
+            return [(self.registry[name], waits.get(name)) for name in overview.to_do(self.registry, snapshot)]
 
         return examination.examine(self._database, self.settings.environment, self._snapshot, to_do)
 

@@ -88,6 +88,12 @@ def test_every_view_says_what_it_waits_for(migrator: Migrator) -> None:
     assert migrator.show("002-later").status.waits_for_schema == REASON
 
 
+def test_the_doctor_looks_at_no_table_that_is_not_ready(migrator: Migrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Later, "writes", ("not_there_yet",))
+    [found] = [each for each in migrator.doctor() if each.subject.startswith("002-later")]
+    assert (found.level, found.message) == ("warning", f"Waits for {REASON}. `alembic upgrade` applies it.")
+
+
 def test_a_database_without_alembic_is_said_to_be_one(engine: Engine, schema: Schema) -> None:
     make_numbers(engine, 1)
     with on(engine, schema) as migrator, pytest.raises(Refused, match="the database has no table alembic_version"):
