@@ -19,6 +19,7 @@ from system_migration.wording import next_step
 from tests.db.test_workbench import Fill, Increment, make_numbers, quick, rows_of
 from tests.support.alembic import Schema
 from tests.support.host import wait_for
+from tests.web.serving import served
 
 REASON = "schema revision second, the database is at first"
 
@@ -146,3 +147,19 @@ def test_a_start_runs_what_comes_before_waits_and_goes_on_by_itself(
         finally:
             startup.stop()
     assert rows_of(engine, "SELECT count(*) FROM number WHERE z IS NULL") == [(0,)]
+
+
+@pytest.mark.databases("sqlite")
+def test_whoever_asks_over_http_reads_the_same(engine: Engine, schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_numbers(engine, 1)
+    schema.upgrade(engine, "first")
+    monkeypatch.chdir(schema.ini.parent)
+    with served(engine, Later) as server, server.client() as client:
+        [seen] = client.get("/status").json()["migrations"]
+        assert seen["waitsForSchema"] == REASON
+        assert client.get("/list").json()[0]["requiresSchema"] == "second"
+        answer = client.post("/run/002-later")
+        assert (answer.status_code, answer.json()["type"]) == (409, "urn:system-migration:refused")
+        assert REASON in answer.json()["detail"]
+        schema.upgrade(engine, "third")
+        assert client.post("/run/002-later", params={"wait": 20}).json()["run"]["outcome"] == "succeeded"

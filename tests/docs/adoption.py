@@ -48,7 +48,6 @@ class Reader:
         for name in ("DATABASE_URL", "MIGRATION_ENVIRONMENT"):
             del environ[name]  # the page has to say what it needs
         environ["PATH"] = f"{Path(sys.executable).parent}:{environ['PATH']}"
-        environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
     def follow(self, page: str) -> None:
         """Do all that the page, by its path from the project's root, says."""
