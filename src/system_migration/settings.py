@@ -43,8 +43,13 @@ FIELDS = (
     ),
     Field("lease_seconds", ("MIGRATION_LEASE_SECONDS",), "30", "How long a silent runner keeps its lease."),
     Field("log_format", ("LOG_FORMAT",), "text", "Log lines as text or json."),
-    Field("run_on_startup", ("RUN_MIGRATIONS_ON_STARTUP",), "false", "A start of the application looks for work."),
-    Field("auto_migrate", ("AUTO_MIGRATE",), "false", "... and runs it, in the background."),
+    Field(
+        "run_on_startup",
+        ("RUN_MIGRATIONS_ON_STARTUP",),
+        "false",
+        "A start of the application looks what is pending, and tells.",
+    ),
+    Field("auto_migrate", ("AUTO_MIGRATE",), "false", "With RUN_MIGRATIONS_ON_STARTUP: what is pending is run, too."),
     Field(
         "allow_production_auto_migrate",
         ("ALLOW_PRODUCTION_AUTO_MIGRATE",),

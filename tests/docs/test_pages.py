@@ -26,6 +26,7 @@ PAGES: dict[str, Stage] = {
     "docs/how-to/when-verification-failed.md": stages.tampered_phones,
     "docs/explanation/security.md": stages.phones,
     "docs/reference/rest-api.md": stages.phones,
+    "docs/tutorial.md": stages.tutorial,
 }
 
 
