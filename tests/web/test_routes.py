@@ -15,6 +15,7 @@ ROUTES = {
     ("GET", "/list"): 200,
     ("GET", "/pending"): 200,
     ("GET", "/issues/{name}"): 200,
+    ("GET", "/metrics"): 200,
     ("GET", "/runs"): 200,
     ("GET", "/runs/{id}"): 404,
     ("GET", "/runs/{id}/logs"): 404,
