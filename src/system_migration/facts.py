@@ -12,7 +12,7 @@ from datetime import datetime
 from system_migration.states import RunKind
 
 SUCCEEDED, FAILED, REFUSED, PAUSED = "succeeded", "failed", "refused", "paused"
-CANCELLED, INTERRUPTED, LEASE_LOST = "cancelled", "interrupted", "lease_lost"
+CANCELLED, INTERRUPTED, SUPERSEDED = "cancelled", "interrupted", "superseded"
 
 
 @dataclass(frozen=True)

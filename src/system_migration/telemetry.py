@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
     from opentelemetry.util.types import AttributeValue
 
-SCOPE = "system_migration"
 RUN_SPAN, BATCH_SPAN = "migration.run", "migration.batch"
 _API = "opentelemetry.trace", "opentelemetry.metrics"
 _WINDOW_SECONDS = 60.0
@@ -64,8 +63,8 @@ class Telemetry:
     """
 
     def __init__(self, tracers: TracerProvider, meters: MeterProvider) -> None:
-        self._tracer = tracers.get_tracer(SCOPE)
-        self._counts = _Instruments(meters.get_meter(SCOPE))
+        self._tracer = tracers.get_tracer("system_migration")
+        self._counts = _Instruments(meters.get_meter("system_migration"))
         self._going: dict[str, _Going] = {}
 
     def __call__(self, fact: Fact) -> None:

@@ -221,7 +221,7 @@ def ended(outcome: str, run: WhichRun = RUN) -> Fact:
         (ended(facts.PAUSED), "paused"),
         (ended(facts.REFUSED), None),
         (ended(facts.INTERRUPTED), None),
-        (ended(facts.LEASE_LOST), None),
+        (ended(facts.SUPERSEDED), None),
     ],
 )
 def test_what_is_news(fact: Fact, event: str | None) -> None:

@@ -138,7 +138,7 @@ class Undertaking:
         try:
             return work()
         except LeaseLost as lost:
-            self.workspace.progress.ended(facts.LEASE_LOST, error=str(lost), error_type=type(lost).__name__)
+            self.workspace.progress.ended(facts.SUPERSEDED, error=str(lost), error_type=type(lost).__name__)
             raise
         except Interrupted as stop:
             self._end(attempt, None, None, "interrupted", str(stop))
