@@ -19,7 +19,6 @@ from system_migration.store.database import Database
 from system_migration.store.patience import BRIEF
 from system_migration.telemetry import telemetry
 from system_migration.telling import Teller, flush_all
-from system_migration.webhook import webhook_of
 
 Notify = Callable[[Notification], object]
 _log = logging.getLogger(__name__)
@@ -35,8 +34,10 @@ class Announcer:
         self._database = database
         self._closed = self._traced = False
         self._tellers: list[Teller[Any]] = [self._news_for(_name(hook), hook) for hook in hooks]
-        if (webhook := webhook_of(settings)) is not None:
-            self._tellers.append(self._news_for("the webhook", webhook))
+        if settings.webhook_url:
+            from system_migration.webhook import webhook_of  # most have none, and must start fast
+
+            self._tellers.append(self._news_for("the webhook", webhook_of(settings)))
 
     def _news_for(self, name: str, hook: Notify) -> Teller[Notification]:
         return Teller(name, notification_of, hook, self._complain)

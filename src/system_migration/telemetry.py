@@ -29,7 +29,7 @@ _NO_FAILURE = {facts.SUCCEEDED, facts.PAUSED, facts.INTERRUPTED}
 
 def telemetry() -> Telemetry | None:
     """What tells OpenTelemetry; None where nobody has set up an SDK in this process."""
-    if any(name not in sys.modules for name in _API):
+    if not any(name in sys.modules for name in _API):
         return None
     from opentelemetry import metrics, trace
 

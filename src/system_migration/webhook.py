@@ -34,17 +34,16 @@ _PREFIX = "whsec_"
 _MESSAGES = uuid5(NAMESPACE_URL, "system-migration/notification")
 
 
-def webhook_of(settings: Settings) -> Webhook | None:
-    """The webhook that is set; None without one. Raises `ConfigurationError`, which never quotes what is set."""
-    if not settings.webhook_url:
-        return None
-    parts = _parts(settings.webhook_url)
+def webhook_of(settings: Settings) -> Webhook:
+    """The webhook that is set. Raises `ConfigurationError`, which never quotes what is set."""
+    url = settings.webhook_url or ""
+    parts = _parts(url)
     if parts.scheme != "https" and not _is_loopback(parts) and not settings.is_development:
         raise ConfigurationError(
             "MIGRATION_WEBHOOK_URL is http, by which anybody on the way can read it. Use https; http is for "
             "development and for this machine."
         )
-    return Webhook(settings.webhook_url, str(parts.hostname), _key(settings.webhook_secret))
+    return Webhook(url, str(parts.hostname), _key(settings.webhook_secret))
 
 
 def _parts(url: str) -> SplitResult:

@@ -33,9 +33,7 @@ def example(page: str, name: str) -> str:
 def received() -> Received:
     """A message as a receiver gets it."""
     with receiving() as receiver:
-        hook = webhook_of(Settings(webhook_url=receiver.url, webhook_secret=SECRET, environment="production"))
-        assert hook is not None
-        hook(NEWS)
+        webhook_of(Settings(webhook_url=receiver.url, webhook_secret=SECRET, environment="production"))(NEWS)
     return receiver.received[0]
 
 
