@@ -8,9 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
-from system_migration.errors import MigrationSystemError
 from system_migration.facts import Began, Ended, Fact, WhichRun
 from system_migration.notifications import Notification, notification_of
 from system_migration.settings import Settings
@@ -91,7 +89,7 @@ class Announcer:
         if not self._closed:
             try:
                 self._database.transact(store, patience=BRIEF)
-            except (SQLAlchemyError, MigrationSystemError) as error:
+            except Exception as error:  # the process has been told; it is only one line less
                 _log.info("that warning is not in the run's log: %s", type(error).__name__, extra=extra)
 
 

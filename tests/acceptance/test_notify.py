@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import time
 
+from system_migration.cli.news import SILENT_SECONDS
+from system_migration.telling import FLUSH_SECONDS
 from tests.support.command import Project
 from tests.support.receiver import SECRET, Receiver, receiving
 from tests.support.workload import INCREMENT, prepare
@@ -27,7 +30,9 @@ def test_a_webhook_that_hangs_is_waited_for_until_somebody_wants_to_wait_no_long
         with sqlite_project.start("run", env=hooked(hanging)) as running:
             running.wait_for("waiting for the webhook; Ctrl-C to wait no longer")
             running.signal(signal.SIGINT)
+            asked = time.monotonic()
             ended = running.end()
+    assert time.monotonic() - asked < FLUSH_SECONDS - SILENT_SECONDS
     assert ended.code == 0
     assert "COMPLETED" in ended.out
     assert "the webhook was not told of 2 of its events before this process ended." in ended.err

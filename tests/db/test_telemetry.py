@@ -16,13 +16,13 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import StatusCode
 from sqlalchemy import Engine
 
 from system_migration import Background, Migrator, Registry, Row, RowIssue, RunOptions, telemetry
-from system_migration.errors import Interrupted, MigrationFailed
-from tests.db.test_workbench import Increment, make_numbers, migrator, stored_status
+from system_migration.errors import Interrupted, LeaseLost, MigrationFailed, Refused
+from tests.db.test_workbench import Increment, execute, make_numbers, migrator, stored_status
 
 pytestmark = pytest.mark.databases("sqlite")
 PATIENCE = 20.0
@@ -171,6 +171,36 @@ def test_a_clean_stop_is_no_error_and_its_takeover_says_that_it_is_one(engine: E
     assert of(stopped)["system_migration.run.id"] == of(taken_over)["system_migration.run.id"]
 
 
+def test_a_run_that_another_runner_took_over_ends_here_as_superseded(engine: Engine, told: Telemetered) -> None:
+    class Overtaken(Increment):
+        def transform(self, row: Row) -> dict[str, Any]:
+            execute(engine, "UPDATE system_migration_run SET fence = fence + 1")
+            return {"y": row.y + 1}
+
+    make_numbers(engine, 4)
+    one = migrator(engine, Overtaken)
+    with pytest.raises(LeaseLost):
+        run(engine, one)
+    assert one.flush(PATIENCE)
+    (span,) = told.spans("migration.run")
+    assert (of(span)["system_migration.run.outcome"], of(span)["error.type"]) == ("superseded", "LeaseLost")
+    assert told.spans("migration.batch") == []
+
+
+def test_a_start_that_is_refused_is_a_span_that_says_so(engine: Engine, told: Telemetered) -> None:
+    class Refuses(Increment):
+        def preflight(self, context: Any) -> None:
+            raise Refused("not today.")
+
+    make_numbers(engine, 4)
+    one = migrator(engine, Refuses)
+    with pytest.raises(Refused):
+        run(engine, one)
+    assert one.flush(PATIENCE)
+    (span,) = told.spans("migration.run")
+    assert (of(span)["system_migration.run.outcome"], of(span)["error.type"]) == ("refused", "Refused")
+
+
 def test_dry_runs_verifications_and_rollbacks_are_spans_of_their_kind(engine: Engine, told: Telemetered) -> None:
     class Undoable(Picky):
         rollbackable = True
@@ -198,7 +228,14 @@ def test_what_is_not_sampled_has_no_batches_and_is_counted_all_the_same(
         def on_start(self, span: Any, parent_context: Any = None) -> None:
             begun.append(span.name)
 
-    tracers, meters = TracerProvider(sampler=ALWAYS_OFF), MeterProvider([made.reader])
+    class NoRuns(Sampler):
+        def should_sample(self, parent: Any, trace_id: int, name: str, *_: Any, **__: Any) -> SamplingResult:
+            return SamplingResult(Decision.DROP if name == "migration.run" else Decision.RECORD_AND_SAMPLE)
+
+        def get_description(self) -> str:
+            return "all but runs"
+
+    tracers, meters = TracerProvider(sampler=NoRuns()), MeterProvider([made.reader])
     tracers.add_span_processor(Notes())
     set_up(monkeypatch, tracers, meters)
     make_numbers(engine, 4)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -151,13 +152,27 @@ def test_a_listener_is_told_in_the_context_in_which_it_happened() -> None:
     assert seen == ["in a request", "nowhere"]
 
 
-def test_all_are_waited_for_together_and_not_one_after_the_other(slow: Listener) -> None:
-    all_of_them = [teller(slow) for _ in range(5)]
-    for each in all_of_them:
-        each.tell(ENDED)
-    began = time.monotonic()
-    assert not flush_all(all_of_them, 0.2)
-    assert time.monotonic() - began < 0.8
+def test_all_are_waited_for_together_and_not_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, given = [100.0], []
+
+    class SevenSeconds(Teller[Fact]):
+        def flush(self, seconds: float) -> bool:
+            given.append(seconds)
+            now[0] += 7.0
+            return True
+
+    monkeypatch.setattr(telling, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    flush_all([SevenSeconds("x", lambda fact: fact, print, Listener().complain) for _ in range(3)], 10.0)
+    assert given == [10.0, 3.0, 0.0]
+
+
+def test_who_is_given_up_is_not_waited_for_again(slow: Listener) -> None:
+    one = teller(slow)
+    one.tell(ENDED)
+    assert slow.reached.wait(PATIENCE)
+    assert one in telling._all  # the end of the process would wait
+    assert one.give_up() == 1
+    assert one not in telling._all
 
 
 def test_where_no_thread_can_start_any_more_nothing_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
