@@ -15,7 +15,6 @@ from system_migration.settings import Settings
 from system_migration.store import audit
 from system_migration.store.database import Database
 from system_migration.store.patience import BRIEF
-from system_migration.telemetry import telemetry
 from system_migration.telling import Teller, flush_all
 
 Notify = Callable[[Notification], object]
@@ -49,6 +48,8 @@ class Announcer:
 
     def _look_for_telemetry(self) -> None:
         """Asked at every beginning: a host may set it up after it has made its migrator."""
+        from system_migration.telemetry import telemetry  # looking is the common case, and must start fast
+
         try:
             listener = telemetry()
         except Exception as error:  # a provider of somebody else's, or a broken installation
