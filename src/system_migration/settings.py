@@ -45,6 +45,13 @@ FIELDS = (
         "AUTO_MIGRATE holds in production too.",
     ),
     Field(
+        "require_approval",
+        ("REQUIRE_APPROVAL",),
+        "false",
+        "In production a run needs a dry run that another developer has approved.",
+    ),
+    Field("tokens", ("MIGRATION_TOKENS",), None, "The file that says whose token is whose, one developer a line."),
+    Field(
         "startup_wait",
         ("MIGRATION_STARTUP_WAIT",),
         "false",
@@ -75,6 +82,8 @@ class Settings:
     run_on_startup: bool = False
     auto_migrate: bool = False
     allow_production_auto_migrate: bool = False
+    require_approval: bool = False
+    tokens: str | None = None
     startup_wait: bool = False
     startup_seconds: float = 300.0
 
@@ -113,9 +122,16 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
         run_on_startup=_switch("RUN_MIGRATIONS_ON_STARTUP", values["run_on_startup"]),
         auto_migrate=_switch("AUTO_MIGRATE", values["auto_migrate"]),
         allow_production_auto_migrate=_switch("ALLOW_PRODUCTION_AUTO_MIGRATE", values["allow_production_auto_migrate"]),
+        require_approval=_switch("REQUIRE_APPROVAL", values["require_approval"]),
+        tokens=values["tokens"],
         startup_wait=_switch("MIGRATION_STARTUP_WAIT", values["startup_wait"]),
         startup_seconds=_seconds("MIGRATION_STARTUP_SECONDS", values["startup_seconds"] or "300", 86_400),
     )
+
+
+def given_token(environ: Mapping[str, str]) -> str | None:
+    """The token that proves who acts, `MIGRATION_TOKEN`. A secret: neither a flag nor a file of settings has it."""
+    return environ.get("MIGRATION_TOKEN") or None
 
 
 def _first_given(

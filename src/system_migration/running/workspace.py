@@ -26,7 +26,7 @@ class Workspace:
 
     `run_ids` has the ids that new attempts are to bear; `origin` says through which door the start came, if it was
     said. `seen` is the revision of the migration by which the actor decided, if that was said. `progress` is one run's
-    own: it remembers what it was told last.
+    own: it remembers what it was told last. With `require_approval` production is changed only as was approved.
     """
 
     database: Database
@@ -40,6 +40,7 @@ class Workspace:
     run_ids: Iterator[str]
     origin: Origin | None = None
     seen: int | None = None
+    require_approval: bool = False
 
     def demand_unchanged(self, connection: Connection, name: str, row: MigrationRow | None) -> None:
         """Raise `ChangedMeanwhile` where the actor decided by another state than `row`, as it is now.
