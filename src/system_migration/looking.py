@@ -83,6 +83,13 @@ class Looking:
             approval=self._approval(name, row) if name in self.registry else None,
         )
 
+    @property
+    def needs_approval(self) -> bool:
+        """Whether a run here needs the approval of another developer: REQUIRE_APPROVAL is set, and it is production."""
+        if not self.settings.require_approval:
+            return False
+        return self._tracked.read(lambda c: approvals.is_required(c, self.environment), self.environment == PRODUCTION)
+
     def approval(self, name: str) -> ApprovalState:
         """Whether a run of a migration needs an approval here, the newest one, and what could be approved now."""
         return self._approval(self.registry[name].name, self._row_of(name))

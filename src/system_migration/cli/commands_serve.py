@@ -21,7 +21,8 @@ from system_migration.errors import ConfigurationError
     "--tokens",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Who may act: one `name:sha256-of-the-token` a line, in a file that others cannot read.",
+    help="Who may act: one `name:sha256-of-the-token` a line, in a file that others cannot read"
+    " [env: MIGRATION_TOKENS].",
 )
 @click.option(
     "--developer",
@@ -44,6 +45,8 @@ def serve_command(
     if make_token is not None:
         _print_token(session, *token_files.make_token(make_token))
         return
+    if tokens is None and developer is None and session.settings.tokens is not None:
+        tokens = Path(session.settings.tokens)
     if (tokens is None) == (developer is None):
         raise click.UsageError("Say who may act: either --tokens FILE or --developer PACKAGE.MODULE:FUNCTION.")
     file = token_files.TokenFile(tokens) if tokens is not None else None

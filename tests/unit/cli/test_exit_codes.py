@@ -32,6 +32,7 @@ EXPECTED = {
     "UnreadableKey": 2,
     "NotHeld": 5,
     "ChangedMeanwhile": 5,
+    "NotApproved": 5,
 }
 ARGUMENTS = {
     "UnknownMigration": ("002-x", ("001-a",)),
@@ -45,6 +46,7 @@ ARGUMENTS = {
     "InvalidKey": ("from_key", "account", "why"),
     "NotHeld": ("001-a", 1, 2, "7"),
     "ChangedMeanwhile": ("001-a", "Migration 001-a is RUNNING now."),
+    "NotApproved": ("001-a", "why", "Approve it."),
 }
 
 
