@@ -59,4 +59,5 @@ def state(
         required=setting and is_required(connection, environment),
         approval=standing(*place),
         approvable=None if newest is None else str(newest.report["hash"]),
+        approvable_run=None if newest is None else newest.run_id,
     )

@@ -100,7 +100,7 @@ class Looking:
         def ask(connection: Connection) -> ApprovalState:
             return approvals.state(connection, self.environment, migration, row, setting=needed)
 
-        return self._tracked.read(ask, ApprovalState(needed and self.environment == PRODUCTION, None, None))
+        return self._tracked.read(ask, ApprovalState(needed and self.environment == PRODUCTION, None, None, None))
 
     def history(self, name: str | None = None, limit: int = 100, *, before: str | None = None) -> builtins.list[Run]:
         """Attempts, newest first; those older than the run `before`, if one is named: the last of the page before."""

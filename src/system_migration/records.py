@@ -305,12 +305,13 @@ class Approval:
 class ApprovalState:
     """Whether a run of a migration is `required` to be approved here, and the newest approval there is.
 
-    `approvable` is the hash of the newest dry run that could be approved now.
+    `approvable` is the hash of the newest dry run that could be approved now, and `approvable_run` its run.
     """
 
     required: bool
     approval: Approval | None
     approvable: str | None
+    approvable_run: str | None
 
 
 @dataclass(frozen=True)

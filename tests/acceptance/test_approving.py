@@ -77,7 +77,8 @@ def test_what_is_edited_or_withdrawn_after_the_approval_does_not_start(team: Tea
     approve = ("approve", NAME, "--report", team.rehearsed(), *team.file("bob"))
     assert project.json(*approve)["parameters"] == {"batchSize": 50}
     project.run("approve", NAME, "--withdraw")
-    assert re.search("the approval by bob holds no more, as .+ withdrew it", project.run(*RUN, *team.file("ada"), code=5).err)
+    refused = project.run(*RUN, *team.file("ada"), code=5).err
+    assert re.search("the approval by bob holds no more, as .+ withdrew it", refused)
     project.run(*approve)
     project.write("002_increment", INCREMENT.replace("+ 1", "+ 2"))
     assert "its file has changed since" in project.run(*RUN, *team.file("ada"), code=5).err
