@@ -276,6 +276,25 @@ def test_a_stopped_run_goes_on_as_it_was_approved_and_not_otherwise(engine: Engi
     assert report.status is Status.COMPLETED
 
 
+@SERVERS
+def test_who_takes_over_by_an_approval_that_is_replaced_in_the_last_moment_looks_again(engine: Engine) -> None:
+    make_numbers(engine, 6)
+    shared, other = production(engine, Stopping), production(engine, Stopping)
+    options = RunOptions(batch_size=1, workers=1)
+    found = approved(shared, options)
+    Stopping.stop = lambda: shared.request_stop(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        by("ada", shared).run(NAME, options)
+
+    def replace_it() -> None:
+        other.withdraw_approval(NAME)
+        by("eve", other).approve(NAME, found)
+
+    again = production(engine, Stopping)
+    with just_before(MOMENTS["after the lease"], replace_it), pytest.raises(ChangedMeanwhile, match="eve approved it"):
+        by("ada", again).run(NAME, options)
+
+
 def test_a_paused_run_resumes_as_it_was_approved_and_not_otherwise(engine: Engine) -> None:
     make_numbers(engine, 6)
     shared = production(engine, Stopping)
