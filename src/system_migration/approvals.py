@@ -17,6 +17,8 @@ from system_migration.store.migrations import MigrationRow
 
 SHOWN_DIGITS = 12
 """So many digits of a hash are shown, and are enough to name a report."""
+_LOOKED_AT = 20
+"""Among so many dry runs of the same migration one is looked for that could be approved."""
 
 
 def is_required(connection: Connection, environment: str) -> bool:
@@ -34,8 +36,8 @@ def standing(connection: Connection, environment: str, migration: type[Migration
 
 
 def approvable(connection: Connection, environment: str, migration: type[Migration], generation: int) -> Iterator[Kept]:
-    """The reports that could be approved now, the newest first."""
-    for kept in store.reports(connection, environment, migration.name):
+    """The reports that could be approved now, the newest first; looked for among the newest few."""
+    for kept in store.reports(connection, environment, migration.name, limit=_LOOKED_AT):
         if evidence.outdated(kept.report["basis"], migration, generation) is None:
             yield kept
 

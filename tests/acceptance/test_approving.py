@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from system_migration.token_file import make_token
-from tests.support.command import Project
+from tests.support.command import PATIENCE, Project
 from tests.support.workload import INCREMENT, ONCE, increments, prepare
 
 NAME = "002-increment"
@@ -104,6 +106,22 @@ def test_a_token_says_who_it_is_or_nothing(team: Team, tmp_path: Path) -> None:
     assert "is open to others" in project.run(*approve, *team.file("bob"), code=2).err
     assert "--report HASH, or give --withdraw" in project.run("approve", NAME, code=2).err
     assert not any(team.token("bob") in ended.said for ended in project.said)
+
+
+def test_who_approves_at_a_server_is_who_has_the_token_here(team: Team) -> None:
+    """`migration serve` takes the file of MIGRATION_TOKENS, so that both doors know the same developers."""
+    project, params = team.project, {"report": team.rehearsed()}
+    with project.start("serve", "--port", "0") as server:
+        server.wait_for("Serving production on ")
+        found = re.search(r"on (http://\S+)", server.err())
+        assert found is not None
+        headers = {"Authorization": f"Bearer {team.token('bob')}"}
+        answer = httpx.post(f"{found[1]}/approve/{NAME}", params=params, headers=headers, timeout=PATIENCE)
+        assert answer.json()["approvedBy"] == "bob"
+        server.signal(signal.SIGTERM)
+        server.end()
+    assert "bob approved it, and cannot" in project.run(*RUN, *team.file("bob"), code=5).err
+    project.run(*RUN, *team.file("ada"))
 
 
 def test_an_unattended_start_in_production_waits_for_an_approval(team: Team) -> None:

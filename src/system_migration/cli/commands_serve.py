@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from system_migration import token_file
 from system_migration.cli import output
 from system_migration.cli.options import command, verbose
 from system_migration.cli.session import Session, see_project
@@ -41,10 +42,10 @@ def serve_command(
     SIGTERM and Ctrl-C end a run that is going at a clean checkpoint; the next start goes on with it. Needs the `api`
     extra. With --make-token, --json prints {token, line}.
     """
-    server, token_files = _web()
     if make_token is not None:
-        _print_token(session, *token_files.make_token(make_token))
+        _print_token(session, *token_file.make_token(make_token))  # without the extra: the command line has tokens too
         return
+    server, token_files = _web()
     if tokens is None and developer is None and session.settings.tokens is not None:
         tokens = Path(session.settings.tokens)
     if (tokens is None) == (developer is None):

@@ -62,7 +62,7 @@ def _approval(row: Any) -> Approval:
     )
 
 
-def reports(connection: Connection, environment: str, name: str, prefix: str = "", limit: int = 100) -> list[Kept]:
+def reports(connection: Connection, environment: str, name: str, prefix: str = "", limit: int = 1_000) -> list[Kept]:
     """The reports of dry runs whose hash begins like this, those of the newest runs first."""
     query = (
         select(run.id, run.report)
