@@ -9,10 +9,21 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 
-from system_migration import Migration, Migrator, Registry, Row, RowIssue, RunOptions, Settings, Status
+from system_migration import (
+    Migration,
+    MigrationContext,
+    MigrationResult,
+    Migrator,
+    Registry,
+    Row,
+    RowIssue,
+    RunOptions,
+    Settings,
+    Status,
+)
 from system_migration.errors import ChangedMeanwhile, HeldElsewhere, Interrupted, MigrationFailed, NotApproved, Refused
 from system_migration.records import as_json
 from system_migration.store import approvals, audit, migrations
@@ -342,7 +353,27 @@ def test_it_is_needed_in_production_alone_and_on_its_database_under_any_name(eng
     disguised = production(engine, environment="staging")
     options = RunOptions(allow_environment=True)
     assert "it has no approval" in refusal(lambda: by("ada", disguised).run(NAME, options))
+    found = rehearsed(disguised, options)
+    by("bob", disguised).approve(NAME, found, allow_environment=True)
+    assert by("ada", disguised).run(NAME, options)[0].status is Status.COMPLETED
     assert production(engine, needed=False).run(NAME)[0].status is Status.COMPLETED
+
+
+def test_what_works_in_one_transaction_is_approved_alike(engine: Engine) -> None:
+    class Doubled(Migration):
+        name = NAME
+
+        def up(self, context: MigrationContext) -> MigrationResult:
+            done = context.connection.execute(text("UPDATE number SET z = y * 2"))
+            return MigrationResult(records_processed=done.rowcount)
+
+    make_numbers(engine, 3)
+    shared = production(engine, Doubled)
+    assert "it has no approval" in refusal(lambda: by("ada", shared).run(NAME))
+    approved(shared)
+    assert by("ada", shared).run(NAME)[0].records_processed == 3
+    shared.reset(NAME, "again")
+    assert "was reset or rolled back since" in refusal(lambda: by("ada", shared).run(NAME))
 
 
 @pytest.mark.databases("sqlite")
