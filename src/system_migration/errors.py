@@ -10,6 +10,7 @@
     ├── Refused                 the start was refused; the data is as it was
     │   ├── NotHeld             ... because a row to be retried is not held
     │   ├── NotApproved         ... because nobody else approved it as it would run
+    │   ├── WaitsForSchema      ... because a schema revision is not applied yet
     │   └── ChangedMeanwhile    ... because the migration is no longer as whoever acts has seen it
     ├── HeldElsewhere           another runner holds the lease
     │   └── LeaseLost           ... and took it from us: nothing more was written
@@ -116,6 +117,14 @@ class NotApproved(Refused):
     def __init__(self, name: str, reason: str, next_step: str) -> None:
         self.name, self.reason = name, reason
         super().__init__(f"Migration {name} is not approved for this start: {reason}. {next_step}")
+
+
+class WaitsForSchema(Refused):
+    """The schema revision that a migration requires is not applied. `reason` says which, and where the database is."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(f"Migration {name} waits for {reason}. Run `alembic upgrade`, then start it again.")
 
 
 class ChangedMeanwhile(Refused):
