@@ -78,6 +78,11 @@ FIELDS = (
 )
 
 
+TOKEN = "MIGRATION_TOKEN"
+SECRETS = (TOKEN,)
+"""Variables of the environment that no flag, no file of settings and no `Settings` has."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a `Migrator` and the command line need to know.
@@ -144,8 +149,8 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
 
 
 def given_token(environ: Mapping[str, str]) -> str | None:
-    """The token that proves who acts, `MIGRATION_TOKEN`. A secret: neither a flag nor a file of settings has it."""
-    return environ.get("MIGRATION_TOKEN") or None
+    """The token that proves who acts, if the environment has one."""
+    return environ.get(TOKEN) or None
 
 
 def _first_given(
