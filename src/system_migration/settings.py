@@ -57,6 +57,13 @@ FIELDS = (
         "AUTO_MIGRATE holds in production too.",
     ),
     Field(
+        "require_approval",
+        ("REQUIRE_APPROVAL",),
+        "false",
+        "In production a run needs a dry run that another developer has approved.",
+    ),
+    Field("tokens", ("MIGRATION_TOKENS",), None, "The file that says whose token is whose, one developer a line."),
+    Field(
         "startup_wait",
         ("MIGRATION_STARTUP_WAIT",),
         "false",
@@ -71,6 +78,11 @@ FIELDS = (
     Field("webhook_url", ("MIGRATION_WEBHOOK_URL",), None, "Where to post that a run began, and how it ended."),
     Field("webhook_secret", ("MIGRATION_WEBHOOK_SECRET",), None, "The key that signs it: whsec_ and base64."),
 )
+
+
+TOKEN = "MIGRATION_TOKEN"
+SECRETS = (TOKEN,)
+"""Variables of the environment that no flag, no file of settings and no `Settings` has."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,8 @@ class Settings:
     run_on_startup: bool = False
     auto_migrate: bool = False
     allow_production_auto_migrate: bool = False
+    require_approval: bool = False
+    tokens: str | None = None
     startup_wait: bool = False
     startup_seconds: float = 300.0
     webhook_url: str | None = field(default=None, repr=False)  # the address of some services is a secret
@@ -131,11 +145,18 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
         run_on_startup=_switch("RUN_MIGRATIONS_ON_STARTUP", values["run_on_startup"]),
         auto_migrate=_switch("AUTO_MIGRATE", values["auto_migrate"]),
         allow_production_auto_migrate=_switch("ALLOW_PRODUCTION_AUTO_MIGRATE", values["allow_production_auto_migrate"]),
+        require_approval=_switch("REQUIRE_APPROVAL", values["require_approval"]),
+        tokens=values["tokens"],
         startup_wait=_switch("MIGRATION_STARTUP_WAIT", values["startup_wait"]),
         startup_seconds=_seconds("MIGRATION_STARTUP_SECONDS", values["startup_seconds"] or "300", 86_400),
         webhook_url=values["webhook_url"],
         webhook_secret=values["webhook_secret"],
     )
+
+
+def given_token(environ: Mapping[str, str]) -> str | None:
+    """The token that proves who acts, if the environment has one."""
+    return environ.get(TOKEN) or None
 
 
 def _first_given(

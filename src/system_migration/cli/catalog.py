@@ -9,6 +9,7 @@ _RUNNING = "system_migration.cli.commands_run"
 _LOOKING = "system_migration.cli.commands_look"
 _KEEPING = "system_migration.cli.commands_keep"
 _CONTROL = "system_migration.cli.commands_control"
+_APPROVING = "system_migration.cli.commands_approve"
 _SERVING = "system_migration.cli.commands_serve"
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -24,6 +25,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Run": {
         "dry-run": (_RUNNING, "Run the real code, change no data, and report what would happen."),
+        "approve": (_APPROVING, "Approve what a dry run has shown, for another developer to start in production."),
         "run": (_RUNNING, "Run every pending migration, or the one that is named."),
         "run-one": (_RUNNING, "Run one migration: another spelling of `run NAME`."),
         "retry": (_CONTROL, "Work on the held rows of a migration once more, and on no others."),
