@@ -5,8 +5,17 @@ The running side only replaces values in memory: a watcher in another process ne
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 from system_migration.migration import Progress
 from system_migration.store.pulses import LONGEST_PHASE, LONGEST_REASON, Said, number, shortened
+
+
+@runtime_checkable
+class SeesStaff(Protocol):
+    """A `Progress` that also shows which workers of a cluster work."""
+
+    def staff(self, text: str) -> None: ...
 
 
 class Voice:
@@ -22,10 +31,11 @@ class Voice:
         self._rows: tuple[int | None, int | None] = None, None
         self._waiting: str | None = None
         self._size: tuple[int | None, int | None] = None, None
+        self._staff: str | None = None
 
     def said(self) -> Said:
         """What was said last of each."""
-        return Said(self._phase, *self._rows, self._waiting, *self._size)
+        return Said(self._phase, *self._rows, self._waiting, *self._size, self._staff)
 
     def started(self, migration: str, run_id: str) -> None:
         self._watcher.started(migration, run_id)
@@ -50,6 +60,12 @@ class Voice:
     def remark(self, text: str) -> None:
         """Something for who watches that is no reason to wait, though a `Progress` has no other word for it."""
         self._watcher.waiting(text)
+
+    def staff(self, text: str) -> None:
+        """Which workers of a cluster work from now on."""
+        self._staff = shortened(text, LONGEST_REASON)
+        if isinstance(self._watcher, SeesStaff):
+            self._watcher.staff(text)
 
     def goes_on(self) -> None:
         """A wait is over, though no rows move yet."""
