@@ -44,15 +44,25 @@ class Keyed(Plus):
         return {"y": row.y + len(os.environ[SECRET])}
 
 
+class SlowKeyed(Keyed):
+    """Slow enough that a worker may join in between."""
+
+    name = "001-slow-keyed"
+
+    def transform(self, row: Row) -> Mapping[str, Any]:
+        time.sleep(0.008)
+        return super().transform(row)
+
+
 class Deadly(Plus):
     """Its rows end their process, or the worker that the process belongs to."""
 
     name = "001-deadly"
 
     def transform(self, row: Row) -> Mapping[str, Any]:
-        if row.origin == 3:
+        if row.origin == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        if row.origin == 7:
+        if row.origin == 3:
             os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(60)
         return {"y": row.y + 1}

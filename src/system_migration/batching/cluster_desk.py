@@ -73,6 +73,10 @@ class Desk:
             self._turn.notify_all()
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing is handed out any more."""
+        return self._closed
+
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
         with self._turn:

@@ -48,7 +48,7 @@ def trouble(answer: Mapping[str, Any] | BaseException) -> str | None:
     return None if found is None else str(found)
 
 
-def refusal(address: str, unfit: Sequence[Examined]) -> str:
+def refusal(unfit: Sequence[Examined]) -> str:
     """Why a run was not started."""
     named = " ".join(sentence(each) for each in unfit[:_NAMED])
     more = f" So it is with {len(unfit) - _NAMED} more." if len(unfit) > _NAMED else ""

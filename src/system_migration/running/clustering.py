@@ -59,7 +59,8 @@ def cluster(
 def _opened(
     workspace: Workspace, migration: type[BatchMigration], options: RunOptions, address: str, log: RunLog
 ) -> Cluster:
-    from system_migration.batching.cluster import Cluster, Surroundings
+    from system_migration.batching.cluster import Cluster
+    from system_migration.batching.cluster_staff import Listeners
 
     workspace.progress.phase(migration.name, "joining the cluster")
     try:
@@ -67,15 +68,14 @@ def _opened(
     except LoadError as error:
         raise Refused(str(error)) from error
     locally: Callable[[], Pool] | None = (lambda: OwnThreads(migration)) if options.dask_fallback else None
-    around = Surroundings(
+    listeners = Listeners(
         inform=lambda text: log.info("%s", text),
         warn=lambda text: log.warning("%s", text),
         staff=workspace.progress.staff,
         waiting=workspace.progress.waiting,
         heed=lambda: heed_stop(workspace),
-        locally=locally,
     )
-    return Cluster(address, migration.name, work, around)
+    return Cluster(address, migration.name, work, listeners, locally)
 
 
 class OwnThreads:
