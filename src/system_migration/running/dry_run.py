@@ -29,6 +29,7 @@ from system_migration.running.clustering import cluster
 from system_migration.running.contexts import batch_context, call, describe, heed_stop, plain_context
 from system_migration.running.preflight import unexpected_rows
 from system_migration.running.run_log import RunLog
+from system_migration.running.schema_wait import demand_schema
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
 from system_migration.states import RunKind, Status
@@ -90,6 +91,9 @@ class DryRun:
         """Run it. A refusal and an error of the migration are part of the report; only a stop signal raises."""
         instance = self.migration()
         try:
+            with rights.needed(self.workspace.database.dialect):
+                with self.workspace.database.read() as connection:
+                    demand_schema(connection, self.migration, self.workspace.schema)
             with (
                 cluster(self.workspace, self.migration, self.options, self.log) as self._cluster,
                 rights.needed(self.workspace.database.dialect),
