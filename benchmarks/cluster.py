@@ -1,7 +1,8 @@
 """What the workers of a Dask cluster bring to 001-password-bcrypt, beside the threads of one machine.
 
 All of it runs on this machine, so that two workers cannot be faster than two threads: the figures show what a worker
-adds, and what the way to it costs.
+adds, and what the way to it costs. The latter is measured by rows that only wait, too: they need no core, so whatever
+else the machine does changes little.
 """
 
 from __future__ import annotations
@@ -12,34 +13,49 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from unittest import mock
+
+import sqlalchemy as sa
 
 from ante_backend.seed import create_legacy_table, insert_accounts, make_accounts
 from benchmarks.harness import Phases, Timing, heading, judged, note, row
 from benchmarks.plan import Plan
-from system_migration import Migrator, RunOptions, Settings, connect, discover
+from system_migration import BatchMigration, Migrator, Registry, Row, RunOptions, Settings, connect, discover
 
 ACCOUNTS = 900
+WAITS = 600
 TIMES_AS_FAST = 1.8
 OF_THREADS = 1.1
 _COST = 10
+_WAIT_SECONDS = 0.05
 _KEY = "benchmark key, protects nothing"
 _PATIENCE = 60.0
 
 
 def measure(plan: Plan) -> Iterator[str]:
     """The migrating phase with one worker of one thread, with two, and with two threads of the coordinator's own."""
-    accounts = plan.rows(ACCOUNTS)
-    threads = _migrated(accounts, RunOptions(workers=2))
-    one, two = _on_workers(accounts, 1), _on_workers(accounts, 2)
+    accounts, waits = plan.rows(ACCOUNTS), plan.rows(WAITS)
+    yield from _compared(f"{waits:,} rows that wait {_WAIT_SECONDS * 1000:.0f} ms each", waits, _waited)
+    yield ""
+    yield from _compared(f"{accounts:,} accounts, cost {_COST}, SQLite", accounts, _migrated)
+
+
+def _compared(title: str, rows: int, run: Callable[[int, RunOptions], Timing]) -> Iterator[str]:
+    threads = run(rows, RunOptions(workers=2))
+    timings = []
+    for number in (1, 2):
+        with _cluster(number) as address:
+            timings.append(run(rows, RunOptions(dask=address)))
+    one, two = timings
     factor, share = one.seconds / two.seconds, two.seconds / threads.seconds
-    yield from heading(f"{accounts:,} accounts, cost {_COST}, SQLite", "seconds", "a second", "compared", "goal")
-    yield row(["2 threads of one process", *_told(threads, accounts), "", ""])
-    yield row(["1 Dask worker of 1 thread", *_told(one, accounts), "", ""])
-    yield row(["2 Dask workers of 1 thread each", *_told(two, accounts), "", ""])
+    yield from heading(title, "seconds", "a second", "compared", "goal")
+    yield row(["2 threads of one process", *_told(threads, rows), "", ""])
+    yield row(["1 Dask worker of 1 thread", *_told(one, rows), "", ""])
+    yield row(["2 Dask workers of 1 thread each", *_told(two, rows), "", ""])
     yield row(["... against one worker", "", "", f"{factor:.2f} times as fast", judged(factor, TIMES_AS_FAST)])
     yield row(["... against two threads", "", "", f"{share:.2f} of the time", judged(share, OF_THREADS, at_most=True)])
 
@@ -49,9 +65,39 @@ def _told(timing: Timing, accounts: int) -> list[str]:
     return [f"{timing.seconds:.1f}", f"{accounts / timing.seconds:.1f}"]
 
 
-def _on_workers(accounts: int, number: int) -> Timing:
-    with _cluster(number) as address:
-        return _migrated(accounts, RunOptions(dask=address))
+class Waiting(BatchMigration):
+    """Every row takes its time, and no core."""
+
+    name = "001-waiting"
+    table = "item"
+    reads = ("v",)
+    writes = ("v",)
+
+    def transform(self, row: Row) -> Mapping[str, Any]:
+        time.sleep(_WAIT_SECONDS)
+        return {"v": row.v + 1}
+
+
+_ITEM = sa.Table(
+    "item", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("v", sa.Integer, nullable=False)
+)
+
+
+def _waited(rows: int, options: RunOptions) -> Timing:
+    with tempfile.TemporaryDirectory() as folder:
+        engine = connect(f"sqlite:///{Path(folder, 'items.db')}", create=True)
+        _ITEM.create(engine)
+        with engine.begin() as connection:
+            connection.execute(_ITEM.insert(), [{"id": number, "v": number} for number in range(rows)])
+        phases = Phases()
+        with Migrator(engine, Registry([Waiting]), Settings(), progress=phases) as migrator:
+            migrator.run(options=options)
+        with engine.connect() as connection:
+            wrong = connection.execute(sa.select(_ITEM.c.id).where(_ITEM.c.v != _ITEM.c.id + 1)).all()
+        engine.dispose()
+    if wrong:
+        raise RuntimeError("a row does not hold the right value afterwards")
+    return Timing(phases.migrating)
 
 
 def _migrated(accounts: int, options: RunOptions) -> Timing:

@@ -27,6 +27,9 @@ from system_migration.batching.processes import Work
 from system_migration.batching.slicing import Slicing
 from system_migration.batching.transform import Outcome, Task
 from system_migration.errors import ConfigurationError, MigrationFailed
+from system_migration.records import RunOptions
+from system_migration.running.clustering import chosen
+from system_migration.settings import Settings
 from tests.support.hazards import Hazard
 
 PATIENCE = 20
@@ -158,18 +161,35 @@ def test_what_a_lost_worker_had_in_hand_goes_to_another(opened: Cluster, told: l
     assert told == ["worker a is lost, 1 left; what it had in hand is computed again (2 slices)"]
 
 
-def test_a_worker_that_says_it_cannot_gets_no_more_and_costs_nothing(opened: Cluster, told: list[str]) -> None:
-    link, (future,) = link_of(opened), submit(opened, 1)
+def test_a_worker_that_joins_and_cannot_gets_nothing(opened: Cluster, told: list[str]) -> None:
+    link = link_of(opened)
     link.trouble["z"] = "it has no key."
     link.there |= {"z": 1}
+    end = time.monotonic() + PATIENCE
+    while not told:
+        assert time.monotonic() < end
+        time.sleep(0.002)
+    submit(opened, 20)
+    assert {way.worker for way in link.under_way(IN_HAND * 3)} == {"a", "b"}
+    assert told == ["Worker z cannot work for this run: it has no key. It gets no work."]
+
+
+def test_a_worker_that_joins_and_can_gets_its_share(opened: Cluster) -> None:
+    link = link_of(opened)
+    link.there |= {"c": 1}
+    submit(opened, 20)
+    assert {way.worker for way in link.under_way(IN_HAND * 4)} == {"a", "b", "c"}
+
+
+def test_a_worker_that_says_it_cannot_gets_no_more_and_costs_nothing(opened: Cluster, told: list[str]) -> None:
+    link, (future,) = link_of(opened), submit(opened, 1)
     (way,) = link.under_way(1)
     way.say("unfit", "its code is another one.")
     (again,) = link.under_way(1)
     assert again.worker != way.worker
     again.done()
     assert future.result(PATIENCE) == [{"result": 0}]
-    assert f"Worker {way.worker} cannot work any more: its code is another one. It gets no work." in told
-    assert "z" not in {each.worker for each in link.sent}
+    assert told == [f"Worker {way.worker} cannot work any more: its code is another one. It gets no work."]
 
 
 def test_a_suspect_is_under_way_alone() -> None:
@@ -270,6 +290,19 @@ def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ConfigurationError, match=r"install system-migration\[dask\], or start without --dask"):
         Link("tcp://127.0.0.1:1")
+
+
+# Whose wish it is
+
+
+def test_the_cluster_of_the_settings_is_that_of_every_door_unless_the_start_says_otherwise() -> None:
+    settings = Settings(dask_scheduler="tcp://s:1", dask_fallback=True)
+    assert chosen(RunOptions(), Settings()) == RunOptions()
+    assert chosen(RunOptions(), settings) == RunOptions(dask="tcp://s:1", dask_fallback=True)
+    assert chosen(RunOptions(dask="tcp://o:1"), settings) == RunOptions(dask="tcp://o:1", dask_fallback=True)
+    assert chosen(RunOptions(processes=2), settings) == RunOptions(processes=2)
+    with pytest.raises(ConfigurationError, match="--dask and --processes exclude each other"):
+        chosen(RunOptions(dask="tcp://o:1", processes=2), Settings())
 
 
 # Slices
