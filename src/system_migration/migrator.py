@@ -217,8 +217,10 @@ class Migrator(Looking):
             raise Refused(f"Only held rows can be chosen by their keys. `retry` works on them; {what} is of all rows.")
 
     def _run_one(self, name: str, options: RunOptions, *, named: bool) -> RunReport | None:
+        from system_migration.running.clustering import chosen
         from system_migration.running.runner import Runner
 
+        options = chosen(options, self.settings)
         while True:
             try:
                 return Runner(self._workspace(), self.registry[name], options).run(named=named)
@@ -251,9 +253,9 @@ class Migrator(Looking):
         self, name: str | None = None, options: RunOptions | None = None, *, full: bool = False
     ) -> builtins.list[DryRunReport]:
         """Preflight and transform for real, change nothing, report. A refusal is in the report, not raised."""
-        from system_migration.running import recording
+        from system_migration.running import clustering, recording
 
-        options = options or RunOptions()
+        options = clustering.chosen(options or RunOptions(), self.settings)
         if options.from_key is not None or options.to_key is not None:
             raise Refused("A dry run looks at the whole table. Leave out the range of keys.")
         self._refuse_keys(options, "a dry run")
@@ -290,10 +292,11 @@ class Migrator(Looking):
 
         With `keys` on those rows alone, however often the run is taken over; refused when one of them is not held.
         """
+        from system_migration.running.clustering import chosen
         from system_migration.running.runner import Runner
 
         migration = self.registry[name]
-        options = replace(options or RunOptions(), held_only=True)
+        options = chosen(replace(options or RunOptions(), held_only=True), self.settings)
         self._check_keys(options)
         self._tracked.ready_to_write(options.allow_environment)
         return Runner(self._workspace(), migration, options).retry()

@@ -45,7 +45,8 @@ def _camel(name: str) -> str:
 class Pulse:
     """What a runner last said of its own run, and `at` when it was last heard of, in the database's time.
 
-    `done` of `total` rows are finished (None: unknown). `waiting` is why the run waits, None while it works. Rows, size
+    `done` of `total` rows are finished (None: unknown). `waiting` is why the run waits, None while it works. `cluster`
+    names the workers of a cluster, and how many were lost; None where there is no cluster. Rows, size
     and number are as the runner sees them at the moment: committed work is counted in `Tally`.
     """
 
@@ -56,6 +57,7 @@ class Pulse:
     waiting: str | None
     batch_size: int | None
     workers: int | None
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)
@@ -441,6 +443,8 @@ class RunOptions:
     """What an operator may say at a start. None leaves the choice to the library or the migration.
 
     `workers` write at once, each with a connection of its own; `processes` transform in processes of their own.
+    `dask` is the address of a scheduler whose workers transform; with `dask_fallback` this machine goes on where the
+    cluster is lost.
     `max_rows` stops a run that changes more. `from_key` and `to_key` are the first and the last key, as text, of the
     rows to work on; `held_only` works on the held rows alone, and `keys` on those of them that are named: by their key
     as text (of several columns, a JSON list), or by the `id` of their `Issue`, which is exact for keys of any type.
@@ -451,6 +455,8 @@ class RunOptions:
     batch_size: int | None = None
     workers: int | None = None
     processes: int | None = None
+    dask: str | None = None
+    dask_fallback: bool = False
     max_rate: float | None = None
     max_issues: int | None = None
     max_rows: int | None = None

@@ -43,6 +43,8 @@ FIELDS = (
     ),
     Field("lease_seconds", ("MIGRATION_LEASE_SECONDS",), "30", "How long a silent runner keeps its lease."),
     Field("log_format", ("LOG_FORMAT",), "text", "Log lines as text or json."),
+    Field("dask_scheduler", ("DASK_SCHEDULER",), None, "The Dask scheduler whose workers transform: tcp://host:8786."),
+    Field("dask_fallback", ("DASK_FALLBACK",), "false", "Where the cluster is lost, this machine goes on."),
     Field(
         "run_on_startup",
         ("RUN_MIGRATIONS_ON_STARTUP",),
@@ -99,6 +101,8 @@ class Settings:
     alembic_config: str = ALEMBIC_CONFIG
     lease_seconds: float = 30.0
     log_format: str = "text"
+    dask_scheduler: str | None = None
+    dask_fallback: bool = False
     run_on_startup: bool = False
     auto_migrate: bool = False
     allow_production_auto_migrate: bool = False
@@ -142,6 +146,8 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
         alembic_config=values["alembic_config"] or ALEMBIC_CONFIG,
         lease_seconds=_seconds("MIGRATION_LEASE_SECONDS", values["lease_seconds"] or "30", 3600),
         log_format=_log_format(values["log_format"] or "text"),
+        dask_scheduler=values["dask_scheduler"],
+        dask_fallback=_switch("DASK_FALLBACK", values["dask_fallback"]),
         run_on_startup=_switch("RUN_MIGRATIONS_ON_STARTUP", values["run_on_startup"]),
         auto_migrate=_switch("AUTO_MIGRATE", values["auto_migrate"]),
         allow_production_auto_migrate=_switch("ALLOW_PRODUCTION_AUTO_MIGRATE", values["allow_production_auto_migrate"]),

@@ -66,8 +66,8 @@ Usage: migration COMMAND [OPTIONS]
 _TAIL = """\
 Every command takes --database-url, --environment, --migrations and --json;
 `migration COMMAND --help` describes it. What no flag says is taken from the
-environment (DATABASE_URL, MIGRATION_ENVIRONMENT or APP_ENV, MIGRATIONS), then from
-[tool.system_migration] in pyproject.toml.
+environment (DATABASE_URL, MIGRATION_ENVIRONMENT or APP_ENV, MIGRATIONS, and for runs
+DASK_SCHEDULER, DASK_FALLBACK), then from [tool.system_migration] in pyproject.toml.
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 work pending (status --check),
 4 another runner holds the migration, 5 refused before any write, 75 the application
