@@ -145,6 +145,11 @@ class Migrator(Looking):
         return self._stop.number
 
     @property
+    def own_engine(self) -> Engine:
+        """The engine of its own connections, for whoever watches them; never the host's."""
+        return self._database.engine
+
+    @property
     def progress(self) -> Progress:
         """Where its runs report how far they are."""
         return self._progress
