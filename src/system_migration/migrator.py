@@ -145,9 +145,9 @@ class Migrator(Looking):
         return self._stop.number
 
     @property
-    def own_engine(self) -> Engine:
-        """The engine of its own connections, for whoever watches them; never the host's."""
-        return self._database.engine
+    def own_database(self) -> Database:
+        """The database through its own connections, for whoever watches them; never the host's."""
+        return self._database
 
     @property
     def progress(self) -> Progress:

@@ -40,7 +40,7 @@ def _run_again(stage: Stage, *, reset: bool) -> Broken | None:
     if reset and (migration is None or not migration().has_pending):
         return None  # a reset says that all work may be done once more, and only `pending` knows better
     try:
-        with stage.main.migrator() as migrator:
+        with stage.migrator_on(stage.main.engine) as migrator:
             if reset:
                 migrator.reset(stage.name, "rehearsed")
             migrator.run(stage.name, stage.options)

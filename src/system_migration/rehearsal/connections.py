@@ -106,9 +106,9 @@ def _psycopg_watched(watch: Watch) -> Iterator[None]:
 
 def no_own_connection(stage: Stage) -> Outcome:
     """A dry run, under watch. Its report is what the next promise judges."""
-    with stage.main.migrator() as migrator:
-        with watched(stage.migration, stage.main.engine, migrator.own_engine) as watch:
-            [stage.dry_run] = migrator.dry_run(stage.name, full=True)
+    migrator = stage.main.migrator
+    with watched(stage.migration, stage.main.engine, migrator.own_database.engine) as watch:
+        [stage.dry_run] = migrator.dry_run(stage.name, full=True)
     if watch.seen:
         return Broken(
             f"It opens a connection of its own ({watch.seen[0]}): what it does there is in no transaction of the run "

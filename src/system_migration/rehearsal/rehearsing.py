@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from system_migration.migration import Migration, MigrationResult
 from system_migration.registry import Registry
-from system_migration.rehearsal import again, completing, connections, looking_first
+from system_migration.rehearsal import again, completing, connections, killing, looking_first, sameness
 from system_migration.rehearsal.copies import Copies
 from system_migration.rehearsal.report import BROKEN, NotCovered, Outcome, Promised, Rehearsal
 from system_migration.rehearsal.stage import Stage
@@ -21,6 +21,8 @@ PROMISES: tuple[tuple[str, Callable[[Stage], Outcome]], ...] = (
     ("a dry run changes nothing", looking_first.dry_run_changes_nothing),
     ("a run completes, as declared", completing.completes_as_declared),
     ("running again changes nothing", again.nothing_is_left),
+    ("the same in any order, at any time", sameness.always_the_same),
+    ("killed at every edge, resumed exactly", killing.survives_kills),
 )
 """In the order in which they are tried: each may rest on what those before it left on the stage."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from system_migration.rehearsal import fingerprints
 from system_migration.rehearsal.copies import Copies
 from system_migration.rehearsal.fingerprints import Change, Snapshot
 from system_migration.settings import Settings
+from system_migration.states import Status
 from system_migration.store import tables
 from system_migration.store.times import after
 
@@ -27,31 +28,20 @@ _PASSED = -3600.0
 
 @dataclass
 class Scratch:
-    """One scratch database, and runs of the migration on it."""
+    """One scratch database, and the migration on it, always through the same migrator."""
 
     stage: Stage
     engine: Engine
-
-    @contextmanager
-    def migrator(self) -> Iterator[Migrator]:
-        """A migrator with connections of its own, closed at the end. What the migration requires is out of the way."""
-        stage = self.stage
-        with Migrator(self.engine, stage.registry, stage.settings, executed_by="rehearsal") as migrator:
-            for required in stage.migration.requires:
-                if migrator.show(required).status.status == "PENDING":
-                    migrator.skip(required, "not part of this rehearsal")
-            yield migrator
+    migrator: Migrator
 
     def run(self, options: RunOptions | None = None) -> RunReport:
-        """Run the migration by name, from a fresh migrator. Raises what the run raises."""
-        with self.migrator() as migrator:
-            [report] = migrator.run(self.stage.name, options or self.stage.options)
-            return report
+        """Run the migration by name. Raises what the run raises."""
+        [report] = self.migrator.run(self.stage.name, options or self.stage.options)
+        return report
 
     def issues(self) -> list[Issue]:
         """The held rows."""
-        with self.migrator() as migrator:
-            return migrator.issues(self.stage.name)
+        return self.migrator.issues(self.stage.name)
 
     def snapshot(self) -> Snapshot:
         """All rows now."""
@@ -79,6 +69,8 @@ class Stage:
     dry_run: DryRunReport | None = None
     report: RunReport = field(init=False)
     keys: dict[str, tuple[str, ...]] = field(init=False)
+    other: Scratch = field(init=False)
+    _shared: ExitStack = field(default_factory=ExitStack, init=False)
 
     @property
     def migration(self) -> type[Migration]:
@@ -92,16 +84,31 @@ class Stage:
     @contextmanager
     def fresh(self) -> Iterator[Scratch]:
         """A scratch database as all of them begin."""
-        with self.copies.fresh() as engine:
-            yield Scratch(self, engine)
+        with self.copies.fresh() as engine, self.migrator_on(engine) as migrator:
+            yield Scratch(self, engine, migrator)
+
+    @contextmanager
+    def migrator_on(self, engine: Engine) -> Iterator[Migrator]:
+        """A migrator with connections of its own, closed at the end. What the migration requires is out of the way."""
+        with Migrator(engine, self.registry, self.settings, executed_by="rehearsal") as migrator:
+            for required in self.migration.requires:
+                if migrator.show(required).status.status == Status.PENDING:
+                    migrator.skip(required, "not part of this rehearsal")
+            yield migrator
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """The scratch database that the first promises share lives as long as the block."""
-        with self.fresh() as scratch:
-            self.main, self.keys = scratch, fingerprints.primary_keys(scratch.engine)
-            self.before = scratch.snapshot()
+        """The scratch databases that promises share live as long as the block."""
+        with self._shared:
+            self.main = self.open_another()
+            self.keys = fingerprints.primary_keys(self.main.engine)
+            self.before = self.main.snapshot()
             yield
+
+    def open_another(self) -> Scratch:
+        """A scratch database that lives as long as the stage."""
+        self.other = self._shared.enter_context(self.fresh())
+        return self.other
 
     @cached_property
     def options(self) -> RunOptions:
@@ -113,3 +120,15 @@ class Stage:
     def changed(self) -> list[Change]:
         """What the migration changed in the first run."""
         return list(fingerprints.changes(self.before, self.after))
+
+    def differences(self, one: Snapshot, other: Snapshot) -> list[Change]:
+        """What differs between two ends of the same work: values that may differ by nature are not compared."""
+        found = list(fingerprints.changes(one, other))
+        if self.migration.deterministic:
+            return found
+        moving = {(change.table, name) for change in self.changed for name in change.columns}
+        return [
+            change
+            for change in found
+            if change.kind != "changed" or any((change.table, name) not in moving for name in change.columns)
+        ]
