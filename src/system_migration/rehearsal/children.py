@@ -22,8 +22,8 @@ CAN_FORK = hasattr(os, "fork")
 def run_in_child(work: Callable[[Callable[[Any], None]], Any]) -> dict[str, Any]:
     """Work in a child: {"killed": ...} with what it said before it killed itself, {"done": ...}, or {"error": ...}.
 
-    `work` is handed the function that ends the child with SIGKILL, and returns something that JSON can carry. The parent
-    must have no connection in a pool that the child uses. However this ends, the child is gone afterwards.
+    `work` is handed the function that ends the child with SIGKILL, and returns something that JSON can carry. The
+    parent must have no connection in a pool that the child uses. However this ends, the child is gone afterwards.
     """
     reader, writer = os.pipe()
     with warnings.catch_warnings():

@@ -110,6 +110,12 @@ class Stage:
         self.other = self._shared.enter_context(self.fresh())
         return self.other
 
+    def completed_elsewhere(self) -> Scratch:
+        """A second scratch database on which the migration has completed. Raises what a run raises."""
+        if self.other is self.main:
+            self.open_another().run()
+        return self.other
+
     @cached_property
     def options(self) -> RunOptions:
         """Few batches, so that there are edges between them, and one worker, so that they come in their order."""
