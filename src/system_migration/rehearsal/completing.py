@@ -35,9 +35,10 @@ def _failed(stage: Stage, error: MigrationSystemError) -> Outcome:
     issues = stage.main.issues()
     if still := _still_pending(issues):
         return still
-    if again.pending_rows(stage):
-        return Broken(_STAYS_TRUE, again.pending_rows(stage))
-    return Broken(f"The run did not complete: {error}", [issue.key for issue in issues])
+    if not issues and (left := again.pending_rows(stage)):
+        return Broken(_STAYS_TRUE, left)
+    why = f" The first held row: {issues[0].code}, {issues[0].message}." if issues else ""
+    return Broken(f"The run did not complete: {error}{why}", [issue.key for issue in issues])
 
 
 _STAYS_TRUE = (

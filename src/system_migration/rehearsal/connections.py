@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
@@ -37,7 +38,10 @@ class Watch:
 
     def refuse(self, what: str) -> None:
         """Raise in the migration's code, if it is that which connects."""
-        frame = user_code.caller_among(self.files, sys._getframe(1))
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename == __file__:
+            frame = frame.f_back
+        frame = user_code.caller_among(self.files, frame)
         if frame is not None:
             self.seen.append(f"{what} at {user_code.place(frame)}")
             raise OwnConnection(f"{what}: a migration uses the connection it is given, or none")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import event
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.errors import MigrationSystemError
-from system_migration.rehearsal import fingerprints
+from system_migration.rehearsal import user_code
 from system_migration.rehearsal.acts import ADDED, DELETED, EDITED, Act, do
+from system_migration.rehearsal.edges import writes
 from system_migration.rehearsal.fingerprints import Change
-from system_migration.rehearsal.naming import keys_of, where
+from system_migration.rehearsal.naming import keys_of
 from system_migration.rehearsal.report import Broken, Kept, NotCovered, Outcome
 from system_migration.rehearsal.stage import Scratch, Stage
 
@@ -35,34 +40,47 @@ def verify_notices(stage: Stage) -> Outcome:
     if not migration.defines("verify", "check"):
         brings = "neither check nor verify" if issubclass(migration, BatchMigration) else "no verify"
         return Broken(f"It brings {brings}: nothing proves what a run has done, and damage goes unnoticed.")
-    damages = list(_damages(stage))
-    tried = {way: [damage for damage in damages if damage.way == way] for way in (OLD, NULL, ANOTHER, GONE)}
-    noticed, missed = 0, []
-    for each in tried.values():
-        done = [
-            damage for damage in each[:TRIED_EACH] if (found := _noticed(stage, [damage])) is not None and not found
-        ]
-        noticed += bool(each) and not done
-        missed += [(done, each)] if done else []
-    if changed := list(fingerprints.changes(stage.after, stage.main.snapshot())):
-        return Broken(f"Its verification changed {where(changed)}: it may only read.", keys_of(changed))
-    if not damages:
+    if place := _writing(stage):
+        return Broken(f"Its verification writes to the database (at {place}): it may only read.")
+    found = [_tried(stage, way, damages) for way, damages in _by_way(stage).items()]
+    if not any(tried.damages for tried in found):
         return NotCovered("the run changed no row that could be damaged.")
-    return _judge(stage, noticed, missed)
+    return _judge(stage, found)
 
 
-def _judge(stage: Stage, noticed: int, missed: list[tuple[list[Damage], list[Damage]]]) -> Outcome:
-    sampled = False
-    for rows, alike in missed:
-        if len(alike) > TRIED_EACH and _noticed(stage, alike):
-            sampled = True
-            continue
-        keys = keys_of(damage.change for damage in rows)
-        if not noticed:
-            return Broken("Its verification passes whatever the rows hold: no damage to any row was noticed.", keys)
-        way = GONE if rows[0].way == GONE else f"set to {rows[0].way}"
-        return Broken(f"Its verification does not notice a migrated row that is {way}.", keys)
-    return Kept("verification looks at a sample: damage of a single row may pass." if sampled else "")
+@dataclass(frozen=True)
+class Tried:
+    """One way of damage: all rows that can be damaged so, and those of the tried ones that passed verification."""
+
+    way: str
+    damages: Sequence[Damage]
+    passed: Sequence[Damage]
+    noticed: int
+
+
+def _by_way(stage: Stage) -> dict[str, list[Damage]]:
+    found: dict[str, list[Damage]] = {way: [] for way in (OLD, NULL, ANOTHER, GONE)}
+    for damage in _damages(stage):
+        found[damage.way].append(damage)
+    return found
+
+
+def _tried(stage: Stage, way: str, damages: Sequence[Damage]) -> Tried:
+    found = [(damage, _noticed(stage, [damage])) for damage in damages[:TRIED_EACH]]
+    passed = [damage for damage, noticed in found if noticed is False]
+    return Tried(way, damages, passed, sum(noticed is True for _, noticed in found))
+
+
+def _judge(stage: Stage, found: Sequence[Tried]) -> Outcome:
+    missed = [tried for tried in found if tried.passed]
+    unnoticed = [tried for tried in missed if len(tried.damages) <= TRIED_EACH or not _noticed(stage, tried.damages)]
+    if not unnoticed:
+        return Kept("verification looks at a sample: damage of a single row may pass." if missed else "")
+    keys = keys_of(damage.change for damage in unnoticed[0].passed)
+    if not any(tried.noticed for tried in found):
+        return Broken("Its verification passes whatever the rows hold: no damage to any row was noticed.", keys)
+    way = GONE if unnoticed[0].way == GONE else f"set to {unnoticed[0].way}"
+    return Broken(f"Its verification does not notice a migrated row that is {way}.", keys)
 
 
 def _damages(stage: Stage) -> Iterator[Damage]:
@@ -103,6 +121,24 @@ def _noticed(stage: Stage, damages: Sequence[Damage]) -> bool | None:
     finally:
         for damage in done:
             do(scratch.engine, damage.cure)
+
+
+def _writing(stage: Stage) -> str | None:
+    """Where the migration's own code writes while it verifies, if it does."""
+    files, places = user_code.files_of(stage.migration), list[str]()
+
+    def before(_c: Any, _cursor: Any, sql: str, _p: Any, _x: Any, _many: bool) -> None:
+        frame = user_code.caller_among(files, sys._getframe(1)) if writes(sql) else None
+        if frame is not None:
+            places.append(user_code.place(frame))
+
+    engine = stage.main.migrator.own_database.engine
+    event.listen(engine, "before_cursor_execute", before)
+    try:
+        _verified(stage.main)
+    finally:
+        event.remove(engine, "before_cursor_execute", before)
+    return places[0] if places else None
 
 
 def _verified(scratch: Scratch) -> bool:

@@ -62,7 +62,7 @@ def watch_edges(database: Database, edge: Edge) -> None:
             edge(AFTER)
 
     # SQLAlchemy has no event after a COMMIT.
-    engine.dialect.do_commit = do_commit  # type: ignore[method-assign]
+    engine.dialect.do_commit = do_commit  # type: ignore[assignment, method-assign]
     event.listen(engine, "before_cursor_execute", before)
     event.listen(engine, "after_cursor_execute", after)
     event.listen(engine, "rollback", rolled_back)

@@ -32,9 +32,10 @@ ENVIRONMENT = "rehearsal"
 PROMISES: tuple[tuple[str, Callable[[Stage], Outcome]], ...] = (
     ("no connection of its own", connections.no_own_connection),
     ("a dry run changes nothing", looking_first.dry_run_changes_nothing),
+    ("the same row, the same value", sameness.same_row_same_value),
     ("a run completes, as declared", completing.completes_as_declared),
     ("running again changes nothing", again.nothing_is_left),
-    ("the same in any order, at any time", sameness.always_the_same),
+    ("the same in other batches", sameness.same_in_other_batches),
     ("no error is swallowed", swallowing.errors_surface),
     ("verification notices damage", damage.verify_notices),
     ("killed at every edge, resumed exactly", killing.survives_kills),
