@@ -48,7 +48,8 @@ def do(engine: Engine, act: Act) -> bool:
         with engine.begin() as connection:
             if engine.dialect.name in _SHORT_WAITS:
                 connection.execute(text(_SHORT_WAITS[engine.dialect.name]))
-            return connection.execute(act.statement()).rowcount == 1
+            result = connection.execute(act.statement())
+            return act.kind == ADDED or result.rowcount == 1  # of an INSERT not every driver tells
     except SQLAlchemyError:
         return False  # a constraint, or a value that cannot be bound by itself: then this write is not tried
 

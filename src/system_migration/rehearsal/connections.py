@@ -24,8 +24,8 @@ _PORTS = {3306, 5432, 6432, 1433, 1521}
 _SOCKETS = ("mysql", "mariadb", ".s.PGSQL")
 
 
-class OwnConnection(Exception):
-    """What a migration meets that connects by itself."""
+class OwnConnection(OSError):
+    """What a migration meets that connects by itself. An OSError, for which drivers close the socket they have made."""
 
 
 @dataclass

@@ -38,9 +38,9 @@ PROMISES: tuple[tuple[str, Callable[[Stage], Outcome]], ...] = (
     ("the same in other batches", sameness.same_in_other_batches),
     ("no error is swallowed", swallowing.errors_surface),
     ("verification notices damage", damage.verify_notices),
-    ("killed at every edge, resumed exactly", killing.survives_kills),
-    ("nothing that is written meanwhile is lost", live_writer.nothing_is_lost),
     ("rolled back, as it was", going_back.rolls_back),
+    ("nothing that is written meanwhile is lost", live_writer.nothing_is_lost),
+    ("killed at every edge, resumed exactly", killing.survives_kills),
 )
 """In the order in which they are tried: each may rest on what those before it left on the stage."""
 
