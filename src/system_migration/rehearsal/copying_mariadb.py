@@ -17,7 +17,7 @@ from system_migration.migration import Migration
 from system_migration.rehearsal.choosing import Choice
 from system_migration.rehearsal.rows_mariadb import copy_rows
 from system_migration.rehearsal.sampling import TooSlow
-from system_migration.rehearsal.schema_mariadb import Schema, make, quoted, read_schema
+from system_migration.rehearsal.schema_mariadb import Schema, make, quoted, read_schema, run
 from system_migration.rehearsal.selection import Selection
 from system_migration.rehearsal.server_mariadb import MariaDBServer, like
 from system_migration.rehearsal.tables import SourceTable, Tables, portions, shown
@@ -57,9 +57,7 @@ class MariaDBCopies:
 
     def _fill(self, connection: Connection, table: SourceTable) -> None:
         columns, name = ", ".join(map(quoted, table.columns)), quoted(table.name[1])
-        connection.execution_options(no_parameters=True).exec_driver_sql(
-            f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {quoted(self._base)}.{name}"
-        )
+        run(connection, f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {quoted(self._base)}.{name}")
 
 
 @contextmanager

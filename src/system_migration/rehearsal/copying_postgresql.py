@@ -171,15 +171,22 @@ def _named(wanted: Any, table: SourceTable, keys: list[Key]) -> tuple[Any, list[
     return sql.SQL("{} WHERE {}").format(wanted, condition), [value for key in keys for value in key]
 
 
+_SEQUENCES = text("""
+SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+ WHERE relkind = 'S' AND relpersistence <> 't' AND has_schema_privilege(n.oid, 'USAGE')
+   AND CASE WHEN relkind = 'S' THEN has_sequence_privilege(c.oid, 'SELECT') END
+""")
+
+
 def _set_sequences(source: Connection, target: Connection) -> None:
-    """Let the copy's sequences go on where the source's stand: those that were ever used, and that it may read."""
-    known = source.execute(
-        text("SELECT schemaname, sequencename, last_value FROM pg_sequences WHERE last_value IS NOT NULL")
-    )
-    for schema, name, value in known.all():
+    """Let the copy's sequences go on where the source's stand: those that it may read."""
+    for name in source.execute(_SEQUENCES).scalars().all():
+        # Not pg_sequences: what that shows is read under a lock as nextval takes it.
+        last, called = source.exec_driver_sql(
+            f"SELECT last_value, is_called FROM {name}", execution_options={"no_parameters": True}
+        ).one()
         target.execute(
-            text("SELECT setval(to_regclass(format('%I.%I', CAST(:schema AS text), CAST(:name AS text))), :value)"),
-            {"schema": schema, "name": name, "value": value},
+            text("SELECT setval(to_regclass(:name), :last, :called)"), {"name": name, "last": last, "called": called}
         )
 
 

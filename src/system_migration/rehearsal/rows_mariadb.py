@@ -19,8 +19,8 @@ def copy_rows(source: Connection, target: Connection, table: SourceTable, keys: 
     """Copy all rows of a table, or those with these keys."""
     into = _insertion(table)
     writer = target.connection.cursor()
-    with _undecoded(source) as reader:
-        found = reader.execute(_wanted(table, keys))
+    with _undecoded(source):
+        found = source.execute(_wanted(table, keys), execution_options={"stream_results": True})
         for part in found.partitions(_ROWS_AT_ONCE):
             writer.executemany(into, [tuple(row) for row in part])
             watch.heed()
@@ -28,15 +28,14 @@ def copy_rows(source: Connection, target: Connection, table: SourceTable, keys: 
 
 
 @contextmanager
-def _undecoded(source: Connection) -> Iterator[Connection]:
-    """A connection that reads each value as the server spells it, as not every one is a value that Python has."""
+def _undecoded(source: Connection) -> Iterator[None]:
+    """Let the connection read each value as the server spells it: not every one is a value that Python has."""
     driver: Any = source.connection.dbapi_connection
     decoders, driver.decoders = driver.decoders, {}
     try:
-        yield source.execution_options(stream_results=True)
+        yield
     finally:
         driver.decoders = decoders
-        source.execution_options(stream_results=False)
 
 
 def _wanted(table: SourceTable, keys: list[Key] | None) -> Select[Any]:

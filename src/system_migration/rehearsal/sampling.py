@@ -63,11 +63,10 @@ class Sample:
         look = self._end if ends else self._window_at_end
         for backwards in (False, True):
             self._add(look(condition, quarter, backwards), limit)
-        points = self._points()
-        if points:
-            share = -(-(limit - len(self._chosen)) // len(points))
-            for point in points:
-                self._add(self._from(point, condition, share), limit)
+        points = self._points(min(POINTS, limit - len(self._chosen)))
+        for number, point in enumerate(points):
+            share = (limit - len(self._chosen)) // (len(points) - number)
+            self._add(self._from(point, condition, share), len(self._chosen) + share)
 
     def _add(self, keys: Sequence[Any], limit: int) -> None:
         for key in keys:
@@ -109,9 +108,9 @@ class Sample:
         order = [part.desc() for part in self.key] if backwards else list(self.key)
         return select(*named).select_from(self.table).order_by(*order)
 
-    def _points(self) -> list[Any]:
+    def _points(self, count: int) -> list[Any]:
         ends = [self.ask(self._ordered(backwards).limit(1)) for backwards in (False, True)]
         if not all(ends):
             return []
         (low,), (high,) = ends
-        return between(low[0], high[0], POINTS)
+        return between(low[0], high[0], count)

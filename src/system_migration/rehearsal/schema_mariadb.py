@@ -22,6 +22,7 @@ _FOREIGN_KEY_ELSEWHERE = re.compile(
     r"(?: ON (?:DELETE|UPDATE) (?:CASCADE|RESTRICT|NO ACTION|SET NULL|SET DEFAULT))*"
 )
 _SEQUENCE_ELSEWHERE = re.compile(rf"\b(?:nextval|lastval)\({_NAME}\.", re.IGNORECASE)
+AS_IT_STANDS = {"no_parameters": True}
 _KINDS = {"SEQUENCE": "SEQUENCE", "VIEW": "VIEW"}
 
 
@@ -85,12 +86,13 @@ class _Reading:
     reaches_out: re.Pattern[str]
 
     def listed(self, query: str) -> Sequence[tuple[str, str]]:
-        found = self.source.execution_options(no_parameters=True).exec_driver_sql(query)
+        found = self.source.exec_driver_sql(query, execution_options=AS_IT_STANDS)
         return [(kind, name) for kind, name in found]
 
     def add(self, to: list[Entry], notes: list[str], kind: str, name: str) -> None:
-        row = self.source.exec_driver_sql(f"SHOW CREATE {kind} {quoted(name).replace('%', '%%')}").mappings().one()
-        column = "SQL Original Statement" if kind == "TRIGGER" else f"Create {kind.capitalize()}"
+        found = self.source.exec_driver_sql(f"SHOW CREATE {kind} {quoted(name)}", execution_options=AS_IT_STANDS)
+        row = found.mappings().one()
+        column = {"TRIGGER": "SQL Original Statement", "SEQUENCE": "Create Table"}.get(kind, f"Create {kind.title()}")
         statement = row[column]
         if statement is None:
             notes.append(f"{kind.lower()} {name}: this role may not read it")
@@ -113,8 +115,8 @@ class _Reading:
         return sql.replace(f"{quoted(self.database)}.", "")
 
     def _next_value(self, name: str) -> int:
-        query = f"SELECT next_not_cached_value FROM {quoted(name)}".replace("%", "%%")
-        return int(self.source.exec_driver_sql(query).scalar_one())
+        query = f"SELECT next_not_cached_value FROM {quoted(name)}"
+        return int(self.source.exec_driver_sql(query, execution_options=AS_IT_STANDS).scalar_one())
 
 
 def make(target: Connection, entries: Iterable[Entry], dialect: Dialect) -> list[str]:
@@ -136,12 +138,16 @@ def make(target: Connection, entries: Iterable[Entry], dialect: Dialect) -> list
 
 
 def _make_one(target: Connection, entry: Entry) -> None:
-    plain = target.execution_options(no_parameters=True)
     if entry.mode is not None:
-        plain.exec_driver_sql(f"SET SESSION sql_mode = '{entry.mode}'")
-    plain.exec_driver_sql(entry.sql)
+        run(target, f"SET SESSION sql_mode = '{entry.mode}'")
+    run(target, entry.sql)
     if entry.start is not None:
-        plain.exec_driver_sql(f"SELECT SETVAL({quoted(entry.name)}, {entry.start}, 0)")
+        run(target, f"SELECT SETVAL({quoted(entry.name)}, {entry.start}, 0)")
+
+
+def run(connection: Connection, statement: str) -> None:
+    """Run a statement in which % is nothing but a character."""
+    connection.exec_driver_sql(statement, execution_options=AS_IT_STANDS)
 
 
 def quoted(name: str) -> str:

@@ -12,9 +12,10 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import URL, Connection, MetaData, Table, text
+from sqlalchemy import URL, Connection, MetaData, text
+from sqlalchemy.dialects.postgresql.named_types import NamedType
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.schema import AddConstraint, ForeignKeyConstraint
+from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable
 
 from system_migration.rehearsal.tables import is_ours
 from system_migration.rehearsal.watching import Watch
@@ -25,8 +26,8 @@ LOCK_SECONDS = 5.0
 _HEADING = re.compile(r"^-- Name: (?P<name>.*); Type: (?P<kind>[A-Z ]+); Schema: (?P<schema>.*?); Owner:.*$", re.M)
 _FOR_PSQL = re.compile(r"^\\(un)?restrict .*$", re.M)
 # What a copy must not have: these reach other databases, whose rows are nobody's scratch.
-_REACH_OUT = {"FOREIGN DATA WRAPPER", "SERVER", "USER MAPPING", "FOREIGN TABLE", "SUBSCRIPTION", "PUBLICATION"}
-_REACH_OUT |= {"EVENT TRIGGER"}
+_REACH_OUT = {"FOREIGN DATA WRAPPER", "SERVER", "FOREIGN TABLE", "SUBSCRIPTION", "PUBLICATION", "EVENT TRIGGER"}
+_PARTS_OF_THESE = {"USER MAPPING", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"}
 _EXISTS = ("42P06", "42710")  # a schema or an extension that every new database has
 
 
@@ -72,21 +73,21 @@ def make_before(target: Connection, schema: Schema, dialect: Dialect) -> None:
         _make(target, schema.before, dialect, schema.notes)
         return
     for table in schema.reflected.tables.values():
-        table.constraints -= _foreign_keys(table)
-    schema.reflected.create_all(target)
+        for kind in {getattr(column.type, "item_type", column.type) for column in table.columns}:
+            if isinstance(kind, NamedType):
+                kind.create(target, checkfirst=True)
+        target.execute(CreateTable(table, include_foreign_key_constraints=[]))
 
 
 def make_after(target: Connection, schema: Schema, dialect: Dialect) -> None:
     """Make what is better made when the rows are there: indexes, foreign keys, triggers."""
     _make(target, schema.after, dialect, schema.notes)
-    if schema.reflected is not None:
-        keys = [key for table in schema.reflected.tables.values() for key in _foreign_keys(table)]
-        for key in keys:
+    for table in schema.reflected.tables.values() if schema.reflected is not None else ():
+        for index in table.indexes:
+            target.execute(CreateIndex(index))
+    for table in schema.reflected.tables.values() if schema.reflected is not None else ():
+        for key in table.foreign_key_constraints:
             target.execute(AddConstraint(key))
-
-
-def _foreign_keys(table: Table) -> set[ForeignKeyConstraint]:
-    return table.foreign_key_constraints
 
 
 def _dump(source: Connection, url: URL, snapshot: str, section: str, watch: Watch) -> str | None:
@@ -137,10 +138,11 @@ def _make(target: Connection, entries: Iterable[Entry], dialect: Dialect, notes:
         what = f"{entry.kind.lower()} {entry.name}"
         if entry.kind in _REACH_OUT:
             notes.append(f"{what}: it reaches beyond the database")
+        if entry.kind in _REACH_OUT | _PARTS_OF_THESE:
             continue
         try:
             with target.begin_nested():
-                target.execution_options(no_parameters=True).exec_driver_sql(entry.sql)
+                target.exec_driver_sql(entry.sql, execution_options={"no_parameters": True})
         except DBAPIError as error:
             if dialect.code(error) not in _EXISTS:
                 notes.append(f"{what}: {dialect.describe(error)}")

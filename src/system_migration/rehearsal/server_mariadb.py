@@ -96,7 +96,11 @@ class MariaDBServer:
                 with suppress(DBAPIError):  # it has ended meanwhile
                     connection.execute(text(f"KILL {int(session)}"))
             connection.execute(text(f"SET SESSION lock_wait_timeout = {DROP_SECONDS}"))
-            connection.execute(text(f"DROP DATABASE IF EXISTS {quoted(name)}"))
+            try:
+                connection.execute(text(f"DROP DATABASE IF EXISTS {quoted(name)}"))
+            except DBAPIError as error:
+                if not self.dialect.denied(error):  # else it could not be created either
+                    raise
 
     def _autocommit(self) -> Connection:
         return self._administrator.connect().execution_options(isolation_level="AUTOCOMMIT")
