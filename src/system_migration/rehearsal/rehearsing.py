@@ -1,0 +1,107 @@
+"""A migration put through everything that a night can bring, one promise after the other, cheapest first."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from system_migration.migration import Migration, MigrationResult
+from system_migration.registry import Registry
+from system_migration.rehearsal import (
+    again,
+    completing,
+    connections,
+    damage,
+    going_back,
+    killing,
+    live_writer,
+    looking_first,
+    sameness,
+    swallowing,
+)
+from system_migration.rehearsal.copies import Copies
+from system_migration.rehearsal.report import BROKEN, NotCovered, Outcome, Promised, Rehearsal
+from system_migration.rehearsal.stage import Stage
+from system_migration.settings import Settings
+
+ENVIRONMENT = "rehearsal"
+
+PROMISES: tuple[tuple[str, Callable[[Stage], Outcome]], ...] = (
+    ("no connection of its own", connections.no_own_connection),
+    ("a dry run changes nothing", looking_first.dry_run_changes_nothing),
+    ("a run completes, as declared", completing.completes_as_declared),
+    ("running again changes nothing", again.nothing_is_left),
+    ("the same in any order, at any time", sameness.always_the_same),
+    ("no error is swallowed", swallowing.errors_surface),
+    ("verification notices damage", damage.verify_notices),
+    ("killed at every edge, resumed exactly", killing.survives_kills),
+    ("nothing that is written meanwhile is lost", live_writer.nothing_is_lost),
+    ("rolled back, as it was", going_back.rolls_back),
+)
+"""In the order in which they are tried: each may rest on what those before it left on the stage."""
+
+
+def _quiet(_: str) -> None:
+    """For who wants no progress."""
+
+
+def rehearse(
+    registry: Registry,
+    name: str,
+    copies: Copies,
+    *,
+    settings: Settings | None = None,
+    progress: Callable[[str], None] = _quiet,
+) -> Rehearsal:
+    """Try every promise on scratch databases until one is broken. `progress` is told the name of each.
+
+    Only the scratch databases are written to, and each is removed before this returns or raises. What the migration
+    itself raises is a broken promise; an error here is one of the database's or of ours.
+    """
+    began = time.monotonic()
+    settings = replace(settings or Settings(), environment=ENVIRONMENT)
+    stage = Stage(registry, registry[name].name, copies, settings)
+    tried: list[Promised] = []
+    with _silence(), stage.opened():
+        for promise, keeps in PROMISES:
+            progress(promise)
+            tried.append(Promised.of(promise, keeps(stage)))
+            if tried[-1].outcome == BROKEN:
+                break
+    missed = [Promised.of(promise, NotCovered(_NOT_TRIED)) for promise, _ in PROMISES[len(tried) :]]
+    broken = next((promised for promised in tried if promised.outcome == BROKEN), None)
+    return Rehearsal(
+        name=stage.name,
+        ok=broken is None,
+        promises=[*tried, *missed],
+        not_covered=list(copies.not_covered),
+        seconds=time.monotonic() - began,
+        first_broken=broken,
+    )
+
+
+_NOT_TRIED = "not tried, for the one before it is broken"
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Failures that are meant to happen are no news for whoever reads the log."""
+    logger = logging.getLogger("system_migration")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def registry_for(migration: type[Migration]) -> Registry:
+    """A registry of one migration, with stand-ins for those that it requires; a rehearsal skips them."""
+    return Registry([*(_stand_in(name) for name in migration.requires), migration])
+
+
+def _stand_in(name: str) -> type[Migration]:
+    return type("StandIn", (Migration,), {"name": name, "up": lambda self, context: MigrationResult()})
