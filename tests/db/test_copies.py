@@ -19,8 +19,11 @@ from system_migration import BatchMigration, Migration, MigrationResult, Migrato
 from system_migration.errors import ConfigurationError
 from system_migration.rehearsal import copying_sqlite, scratch_names
 from system_migration.rehearsal.copies import copied
+from system_migration.rehearsal.copying_mariadb import _ask as mariadb_ask
 from system_migration.rehearsal.copying_mariadb import _snapshot as mariadb_snapshot
+from system_migration.rehearsal.copying_postgresql import _ask as postgresql_ask
 from system_migration.rehearsal.copying_postgresql import _snapshot as postgresql_snapshot
+from system_migration.rehearsal.sampling import TooSlow
 from system_migration.rehearsal.watching import Watch
 from tests.support.databases import application_engine
 from tests.support.roles import plain_role
@@ -256,10 +259,11 @@ def test_a_sample_has_both_ends_mostly_pending_rows_and_all_that_its_foreign_key
         assert count(copy, note) == 0
         assert count(copy, odd) == 3
         assert 0 < count(copy, region) < REGIONS
-        told = dict(sentence.split(" was copied in part: ") for sentence in copies.not_covered)
+        told = dict(sentence.split(" was copied in part, ") for sentence in copies.not_covered)
     assert set(told) == {"account", "company", "region", "note"}
-    assert told["account"].startswith(f"{ROWS} chosen and {len(ids) - ROWS} rows that foreign keys need")
-    assert told["note"].startswith("0 rows that foreign keys need")
+    assert told["account"].startswith(f"{len(ids)} ")
+    assert told["account"].endswith(f": {ROWS} chosen, {len(ids) - ROWS} that foreign keys need")
+    assert told["note"].endswith(": 0 that foreign keys need")
 
 
 def test_for_an_imperative_migration_every_large_table_is_sampled(source: Engine) -> None:
@@ -359,6 +363,26 @@ def test_the_server_itself_refuses_to_write_where_rows_are_read_from(source: Eng
     with snapshot(source) as connection:
         with pytest.raises(sa.exc.DBAPIError, match=r"read-only|READ ONLY"):
             connection.execute(account.delete())
+
+
+@pytest.mark.databases("postgresql", "mariadb")
+def test_a_look_that_takes_too_long_is_told_and_the_snapshot_goes_on(source: Engine) -> None:
+    if source.dialect.name == "postgresql":
+        snapshot, ask, limit = postgresql_snapshot, postgresql_ask, "SET LOCAL statement_timeout = 50"
+        long: Any = sa.select(sa.cast(sa.func.pg_sleep(20), sa.Text))
+    else:
+        snapshot, ask, limit = mariadb_snapshot, mariadb_ask, "SET SESSION max_statement_time = 0.05"
+        numbers = sa.table("seq_1_to_1000000000", sa.column("seq"))
+        long = sa.select(sa.func.count()).select_from(numbers).where(sa.func.sqrt(numbers.c.seq) == 0)
+    counted = sa.select(sa.func.count()).select_from(company)
+    with snapshot(source) as connection:
+        assert ask(connection, counted) == [(COMPANIES,)]
+        connection.execute(sa.text(limit))
+        with pytest.raises(TooSlow):
+            ask(connection, long)
+        with source.begin() as other:
+            other.execute(company.insert().values(id=9_999))
+        assert ask(connection, counted) == [(COMPANIES,)]
 
 
 # The end
@@ -512,6 +536,7 @@ def schema_of(engine: Engine) -> None:
             " $$ BEGIN INSERT INTO note (account_id) VALUES (new.id); RETURN new; END $$",
             "CREATE TRIGGER noted AFTER UPDATE ON account FOR EACH ROW EXECUTE FUNCTION noted()",
             "CREATE PUBLICATION news FOR TABLE account",
+            f"ALTER DATABASE {engine.url.database} SET app.tenant = 'a, b'",
         ],
         "mysql": [
             "CREATE VIEW people AS SELECT id FROM account",
@@ -534,7 +559,7 @@ def schema_of(engine: Engine) -> None:
 def test_views_functions_and_triggers_are_there_and_what_reaches_out_is_not(source: Engine) -> None:
     schema_of(source)
     with copied(source, Phones, rows=ROWS) as copies, copies.fresh() as copy:
-        left_out = [sentence for sentence in copies.not_covered if " in part: " not in sentence]
+        left_out = [sentence for sentence in copies.not_covered if " in part, " not in sentence]
         with copy.begin() as connection:
             assert connection.exec_driver_sql("SELECT count(*) FROM people").scalar_one() == count(copy, account)
             connection.execute(account.update().where(account.c.id == 1).values(phone="1"))
@@ -542,6 +567,7 @@ def test_views_functions_and_triggers_are_there_and_what_reaches_out_is_not(sour
             if copy.dialect.name == "postgresql":
                 client = connection.exec_driver_sql("SELECT id, moods::text, twice FROM crm.client").one()
                 assert tuple(client) == (1, "{ok,bad}", 2)
+                assert connection.exec_driver_sql("SHOW app.tenant").scalar_one() == "a, b"
             if copy.dialect.name == "mysql":
                 of = "SELECT id, b + 0, CAST(t AS char), y, CAST(d AS char), twice, one(), nextval(number) FROM client"
                 row = tuple(connection.exec_driver_sql(of).one())

@@ -95,7 +95,7 @@ class Choice:
 
 def _left_out(table: SourceTable, chosen: int, taken: int) -> str:
     """What a copy has of a large table, in a sentence."""
-    about = f" of about {table.about:,}" if table.about and table.about > taken else ""
-    needed = counted(taken - chosen, "row") + " that foreign keys need"
+    of = f" of about {counted(table.about, 'row')}" if table.about and table.about > taken else " rows"
+    needed = f"{taken - chosen:,} that foreign keys need"
     parts = [f"{chosen:,} chosen"] * bool(chosen) + [needed] * (taken > chosen or not chosen)
-    return f"{shown(table.name)} was copied in part: {' and '.join(parts)}{about}"
+    return f"{shown(table.name)} was copied in part, {taken:,}{of}: {', '.join(parts)}"

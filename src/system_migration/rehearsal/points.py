@@ -17,7 +17,7 @@ def between(low: Any, high: Any, count: int) -> list[Any]:
 
     They need not be values of any row: rows are looked for from there on.
     """
-    walk = _walk(low, high)
+    walk = _walk(low, high) if low != high else None
     if walk is None:
         return []
     found = dict.fromkeys(walk(place, count + 1) for place in range(1, count + 1))

@@ -24,7 +24,10 @@ def is_leftover(name: str, source: str) -> bool:
     rest = re.search(rf"{_MARK}(\d{{14}})_[0-9a-f]{{8}}\Z", name)
     if rest is None or name[: rest.start()] != _beginning(source, rest[0]):
         return False
-    return _now() - datetime.strptime(rest[1], _STAMP) > LEFTOVER_AFTER
+    try:
+        return _now() - datetime.strptime(rest[1], _STAMP) > LEFTOVER_AFTER
+    except ValueError:  # no such day: we did not name it
+        return False
 
 
 def _beginning(source: str, rest: str) -> str:
