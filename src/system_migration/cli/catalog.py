@@ -24,6 +24,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Run": {
         "dry-run": (_RUNNING, "Run the real code, change no data, and report what would happen."),
+        "rehearse": (
+            "system_migration.cli.commands_rehearse",
+            "Rehearse a migration on scratch copies: run, run again, kill, resume, damage, undo.",
+        ),
         "run": (_RUNNING, "Run every pending migration, or the one that is named."),
         "run-one": (_RUNNING, "Run one migration: another spelling of `run NAME`."),
         "retry": (_CONTROL, "Work on the held rows of a migration once more, and on no others."),
