@@ -105,6 +105,7 @@ class Migration:
     whether the work was done. Without `verify` a migration completes with `verified: false`.
     `deterministic = False` says that the same rows may become other values each time, as salted hashes do: a rehearsal
     then judges by verification alone.
+    `requires_schema` names the Alembic revision without which it does not start.
     """
 
     name: ClassVar[str]
@@ -112,6 +113,7 @@ class Migration:
     description: ClassVar[str] = ""
     rollbackable: ClassVar[bool] = False
     requires: ClassVar[tuple[str, ...]] = ()
+    requires_schema: ClassVar[str | None] = None
     manual: ClassVar[bool] = False
     blocks_startup: ClassVar[bool] = False
     transactional: ClassVar[bool] = True

@@ -39,6 +39,7 @@ from system_migration.records import (
     RunReport,
 )
 from system_migration.registry import Registry
+from system_migration.schema_history import SchemaHistory
 from system_migration.settings import Settings
 from system_migration.states import Status
 from system_migration.store import tracking
@@ -87,6 +88,7 @@ class Migrator(Looking):
         self._ask = ask
         self._clock = clock or SystemClock()
         self._tracked = Tracked(self._database, self.settings.environment)
+        self._history_of_schema = SchemaHistory(self.settings.alembic_config)
         self._stop = _StopSignal()
         self._origin: Origin | None = None
         self._seen: int | None = None
@@ -383,7 +385,8 @@ class Migrator(Looking):
         self._tracked.read(lambda c: workspace.demand_unchanged(c, name, row), None)
 
     def _status_of(self, name: str) -> MigrationStatus:
-        return overview.status_of(self.registry, self._snapshot(), name)
+        snapshot = self._snapshot()
+        return overview.status_of(self.registry, snapshot, name, self._waits_for_schema(snapshot))
 
     def prune(self, name: str, *, allow_environment: bool = False) -> Pruned:
         """Delete the journal of a finished migration: it takes no room any more, and cannot be rolled back any more."""
@@ -419,6 +422,7 @@ class Migrator(Looking):
             actor=self._actor,
             lease_seconds=self.settings.lease_seconds,
             progress=Voice(self._progress),
+            schema=self._history_of_schema,
             ask=self._ask,
             clock=self._clock,
             stop_signal=lambda: self._stop.number,

@@ -13,6 +13,7 @@ from system_migration.errors import ConfigurationError
 DEVELOPMENT = "development"
 PRODUCTION = "production"
 DEVELOPMENT_DATABASE = "sqlite:///development.db"
+ALEMBIC_CONFIG = "alembic.ini"
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,21 @@ FIELDS = (
         "development, staging, production, ...: a migration runs once in each.",
     ),
     Field("migrations", ("MIGRATIONS",), "migrations", "Package, or path of the folder, of the migrations."),
+    Field(
+        "alembic_config",
+        ("ALEMBIC_CONFIG",),
+        ALEMBIC_CONFIG,
+        "The alembic.ini by which requires_schema is judged, as Alembic itself reads it.",
+    ),
     Field("lease_seconds", ("MIGRATION_LEASE_SECONDS",), "30", "How long a silent runner keeps its lease."),
     Field("log_format", ("LOG_FORMAT",), "text", "Log lines as text or json."),
-    Field("run_on_startup", ("RUN_MIGRATIONS_ON_STARTUP",), "false", "A start of the application looks for work."),
-    Field("auto_migrate", ("AUTO_MIGRATE",), "false", "... and runs it, in the background."),
+    Field(
+        "run_on_startup",
+        ("RUN_MIGRATIONS_ON_STARTUP",),
+        "false",
+        "A start of the application looks what is pending, and tells.",
+    ),
+    Field("auto_migrate", ("AUTO_MIGRATE",), "false", "With RUN_MIGRATIONS_ON_STARTUP: what is pending is run, too."),
     Field(
         "allow_production_auto_migrate",
         ("ALLOW_PRODUCTION_AUTO_MIGRATE",),
@@ -70,6 +82,7 @@ class Settings:
     database_url: str | None = None
     environment: str | None = None
     migrations: str = "migrations"
+    alembic_config: str = ALEMBIC_CONFIG
     lease_seconds: float = 30.0
     log_format: str = "text"
     run_on_startup: bool = False
@@ -108,6 +121,7 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
         database_url=values["database_url"],
         environment=_environment_name(values["environment"]),
         migrations=values["migrations"] or "migrations",
+        alembic_config=values["alembic_config"] or ALEMBIC_CONFIG,
         lease_seconds=_seconds("MIGRATION_LEASE_SECONDS", values["lease_seconds"] or "30", 3600),
         log_format=_log_format(values["log_format"] or "text"),
         run_on_startup=_switch("RUN_MIGRATIONS_ON_STARTUP", values["run_on_startup"]),

@@ -151,8 +151,8 @@ def test_an_unknown_key_of_the_project_is_named_with_the_known_ones(project: Pat
         read_settings({}, {}, project)
     assert str(error.value) == (
         f"{project}: [tool.system_migration] has no setting 'migration'. "
-        "Known: database_url, environment, migrations, lease_seconds, log_format, run_on_startup, auto_migrate, "
-        "allow_production_auto_migrate, startup_wait, startup_seconds."
+        "Known: database_url, environment, migrations, alembic_config, lease_seconds, log_format, run_on_startup, "
+        "auto_migrate, allow_production_auto_migrate, startup_wait, startup_seconds."
     )
 
 

@@ -24,6 +24,7 @@ from system_migration.running.decisions import check_window, decide_held, decide
 from system_migration.running.preflight import Preflight, Ready
 from system_migration.running.requests import Requests
 from system_migration.running.rollback import Rollback
+from system_migration.running.schema_wait import after_schema
 from system_migration.running.undertaking import Undertaking
 from system_migration.running.window import check_inherited, window_text
 from system_migration.states import Outcome, RunKind, Status
@@ -58,6 +59,7 @@ class Runner(Undertaking):
 
     def _with_lease(self, decide: Decision) -> RunReport | None:
         check_window(self.migration, self.options)
+        decide = after_schema(self.migration, self.workspace.schema, decide)
         claimed = claim(self.workspace, self.migration, self.options, decide)
         if claimed is None:
             return None

@@ -13,6 +13,7 @@ from system_migration.clock import Clock
 from system_migration.errors import HeldElsewhere, MigrationSystemError, Refused
 from system_migration.records import Origin
 from system_migration.running.pulse import Voice
+from system_migration.schema_history import SchemaHistory
 from system_migration.store import audit, meanwhile
 from system_migration.store.audit import Actor
 from system_migration.store.database import Database
@@ -38,6 +39,7 @@ class Workspace:
     clock: Clock
     stop_signal: Callable[[], int | None]
     run_ids: Iterator[str]
+    schema: SchemaHistory
     origin: Origin | None = None
     seen: int | None = None
 
