@@ -1,15 +1,22 @@
-"""Scratch databases made from rows that a test gives: a SQLite file filled once, and copied as often as asked for."""
+"""Scratch databases made from rows that a test gives: copies of a SQLite file, or databases on a server."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, insert
+
+from system_migration.engines import connect
+from system_migration.store.dialects import dialect_of
+
+if TYPE_CHECKING:
+    from system_migration.rehearsal.server_mariadb import MariaDBServer
+    from system_migration.rehearsal.server_postgresql import PostgreSQLServer
 
 Rows = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping[str, Any]]] | Callable[[Connection], object]
 """Rows of the migration's table; rows by the name of their table; or what fills the database."""
@@ -47,6 +54,37 @@ def _engine(path: Path) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+class FilledDatabases:
+    """`Copies` that are new databases on the server of `url`, each filled alike and dropped at the end."""
+
+    def __init__(self, url: str, fill: Callable[[Engine], None]) -> None:
+        self.not_covered: Sequence[str] = ()
+        self._url, self._fill = url, fill
+
+    @contextmanager
+    def fresh(self) -> Iterator[Engine]:
+        """A new database. Raises `Refused` where the role may not make one."""
+        administrator = connect(self._url)
+        with closing(_server(administrator)) as server, server.database(_OPTIONS[server.dialect.product]) as engine:
+            self._fill(engine)
+            yield engine
+        administrator.dispose()
+
+
+_OPTIONS = {"PostgreSQL": "TEMPLATE template0", "MariaDB": "CHARACTER SET utf8mb4"}
+
+
+def _server(engine: Engine) -> PostgreSQLServer | MariaDBServer:
+    name = engine.url.database or "migrations"
+    if dialect_of(engine).product == "PostgreSQL":
+        from system_migration.rehearsal.server_postgresql import PostgreSQLServer
+
+        return PostgreSQLServer(engine, name)
+    from system_migration.rehearsal.server_mariadb import MariaDBServer
+
+    return MariaDBServer(engine, name)
 
 
 def filling(migration: type[Any], rows: Rows, tables: Tables | None) -> Callable[[Engine], None]:

@@ -27,7 +27,7 @@ def survives_kills(stage: Stage) -> Outcome:
             if "killed" not in ending:
                 break
             killed.append(ending["killed"])
-            scratch.expire_lease()
+            scratch.bury_runner()
         return _judge(stage, scratch, killed, ending)
 
 

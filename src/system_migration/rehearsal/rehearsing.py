@@ -100,7 +100,10 @@ def _silence() -> Iterator[None]:
 
 
 def registry_for(migration: type[Migration]) -> Registry:
-    """A registry of one migration, with stand-ins for those that it requires; a rehearsal skips them."""
+    """A registry of one migration. What it requires is taken to be there: stand-ins, which a rehearsal skips."""
+    if migration.requires_schema is not None:
+        as_it_is = {"__module__": migration.__module__, "__qualname__": migration.__qualname__}
+        migration = type(migration.__name__, (migration,), {**as_it_is, "requires_schema": None})
     return Registry([*(_stand_in(name) for name in migration.requires), migration])
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, delete, update
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.migration import Migration
@@ -23,7 +23,7 @@ from system_migration.store import tables
 from system_migration.store.times import after
 
 BATCHES = 3
-_PASSED = -3600.0
+_PAST = -3600.0
 
 
 @dataclass
@@ -48,11 +48,12 @@ class Scratch:
         with self.engine.connect() as connection:
             return fingerprints.take(connection, self.stage.keys)
 
-    def expire_lease(self) -> None:
-        """Let a killed runner's lease be over, as waiting would."""
-        past = after(_PASSED)
+    def bury_runner(self) -> None:
+        """Let a killed runner's lease be over, as waiting would; and blame no row for its death, for it was ours."""
+        past = after(_PAST)
         with self.engine.begin() as connection:
             connection.execute(update(tables.lease).values(expires_at=past, takeover_at=past))
+            connection.execute(delete(tables.death))
 
 
 @dataclass
