@@ -67,6 +67,12 @@ def test_pending_rows_are_most_of_it_and_all_others_fill_it_up(sampled: Any) -> 
     assert len(set(keys)) == 40
 
 
+def test_a_table_with_few_pending_rows_is_walked_once(sampled: Any) -> None:
+    _, _, asked = sampled(80, table.c.pending.is_(sa.true()))
+    walks = [query for query in asked if "coalesce" in query and query.count("SELECT") == 1]
+    assert len(walks) == 1
+
+
 def test_a_condition_that_is_null_is_not_pending(sampled: Any) -> None:
     keys, _, _ = sampled(200, table.c.pending == sa.literal(0))
     assert [key for key in keys if int(key[1][1:]) % 3 == 0]
