@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from system_migration.rehearsal.rehearsing import PROMISES
 from system_migration.testing import Rehearse
 from tests.rehearsal import right, wrong
 from tests.rehearsal.tables import BOOKINGS, PEOPLE, fill, metadata, person
@@ -61,6 +63,19 @@ def test_scratch_databases_are_made_on_a_server(rehearse: Rehearse, database_url
 
 def _driver(url: str) -> str:
     return "postgresql+psycopg" if url.startswith("postgres") else "mysql+pymysql"
+
+
+def test_the_test_of_the_page_passes(rehearse: Rehearse) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/test-a-migration.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {"__name__": __name__}
+    exec(page.split("```python\n")[1].partition("```")[0], names)
+    names["test_digits"](rehearse)
+
+
+def test_the_page_names_every_promise() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/test-a-migration.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in page.partition("## What it promises")[2].splitlines()]
+    assert [row for row in rows if row in dict(PROMISES)] == [name for name, _ in PROMISES]
 
 
 def test_it_imports_nothing_until_it_is_used() -> None:

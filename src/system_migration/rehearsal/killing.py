@@ -41,7 +41,7 @@ def _run_killed(scratch: Scratch, moment: str | None) -> dict[str, Any]:
             if edge == moment:
                 die(edge)
 
-        watch_edges(scratch.migrator.own_database, at_edge)
+        watch_edges(scratch.database, at_edge)
         return scratch.run().records_processed
 
     return run_in_child(work)

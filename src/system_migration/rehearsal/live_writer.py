@@ -160,7 +160,7 @@ def _between_batches(scratch: Scratch, writer: Writer) -> Iterator[None]:
 @contextmanager
 def _before_writes(scratch: Scratch, writer: Writer) -> Iterator[None]:
     """Before `up` writes for the first time what it has made of what it has read."""
-    dialect = scratch.migrator.own_database.dialect
+    dialect = scratch.database.dialect
 
     def before(connection: Connection, _cursor: Any, sql: str, _p: Any, _x: Any, _many: bool) -> None:
         if phases.now != MIGRATING or not writes(sql):
@@ -177,7 +177,7 @@ def _before_writes(scratch: Scratch, writer: Writer) -> Iterator[None]:
 
 @contextmanager
 def _listening(scratch: Scratch, phases: _Phases, *listeners: tuple[str, Callable[..., Any]]) -> Iterator[None]:
-    engine, usual = scratch.migrator.own_database.engine, scratch.migrator
+    engine, usual = scratch.database.engine, scratch.migrator
     scratch.migrator = usual.acting_as("rehearsal", phases)
     for name, listener in listeners:
         event.listen(engine, name, listener)
