@@ -22,6 +22,12 @@ def test_rows_of_a_declared_table_are_enough(rehearse: Rehearse) -> None:
     assert [promised.outcome for promised in found.promises] == [*["kept"] * 8, "not covered", "kept", "kept"]
 
 
+def test_rows_that_are_too_few_are_told(rehearse: Rehearse) -> None:
+    assert rehearse(right.Digits, rows=PEOPLE[:2]).not_covered == [
+        "only 2 rows needed the change; give a dozen, each different, for batches with edges"
+    ]
+
+
 def test_it_fails_the_test_with_the_report(rehearse: Rehearse) -> None:
     with pytest.raises(pytest.fail.Exception) as failed:
         rehearse(wrong.ThisYear, rows=PEOPLE)
