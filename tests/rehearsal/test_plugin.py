@@ -20,6 +20,10 @@ def test_rows_of_a_declared_table_are_enough(rehearse: Rehearse) -> None:
     found = rehearse(right.Digits, rows=PEOPLE)
     assert (found.ok, found.first_broken) == (True, None)
     assert [promised.outcome for promised in found.promises] == [*["kept"] * 8, "not covered", "kept", "kept"]
+    assert [promised.sentence for promised in found.promises[-2:]] == [
+        "3 edited, 3 deleted, 3 added meanwhile.",  # in each of three batches
+        "killed 6 times.",  # before and after the COMMIT of each
+    ]
 
 
 def test_rows_that_are_too_few_are_told(rehearse: Rehearse) -> None:
