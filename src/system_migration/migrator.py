@@ -9,7 +9,7 @@ import builtins
 import copy
 import getpass
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from types import TracebackType
@@ -19,6 +19,7 @@ from uuid import uuid4
 from sqlalchemy import Engine
 
 from system_migration import overview, undoing
+from system_migration.announcing import Announcer, Notify
 from system_migration.clock import Clock, SystemClock
 from system_migration.errors import (
     HeldElsewhere,
@@ -46,6 +47,7 @@ from system_migration.store import tracking
 from system_migration.store.audit import Actor
 from system_migration.store.database import IDLE_SECONDS, Database
 from system_migration.store.migrations import MigrationRow
+from system_migration.telling import FLUSH_SECONDS
 from system_migration.tracked import Tracked
 
 if TYPE_CHECKING:
@@ -67,6 +69,9 @@ class Migrator(Looking):
 
     It connects the way `engine` does, through connections of its own, which `close()` gives back (or use it as a
     context manager). Methods raise the errors of `system_migration.errors` and nothing else on purpose.
+
+    Each function of `notify` is called with a `Notification` when a run begins and ends, in a thread of its own:
+    whatever it does, no run feels it. The webhook of the settings is one more.
     """
 
     def __init__(
@@ -79,12 +84,14 @@ class Migrator(Looking):
         executed_by: str | None = None,
         ask: Callable[[str], str | None] = lambda prompt: None,
         clock: Clock | None = None,
+        notify: Iterable[Notify] = (),
     ) -> None:
         self.registry = registry
         self.settings = settings or Settings()
         self._database = Database(engine, self._heed, min(IDLE_SECONDS, max(1.0, self.settings.lease_seconds)))
         self._actor = Actor(executed_by or f"{_user()}@{host_name()}", host_name())
         self._progress = progress or SilentProgress()
+        self._announcer = Announcer(self._database, self.settings, notify)
         self._ask = ask
         self._clock = clock or SystemClock()
         self._tracked = Tracked(self._database, self.settings.environment)
@@ -104,9 +111,18 @@ class Migrator(Looking):
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Close our own connections; the host's engine is untouched."""
+    def close(self, wait: float = FLUSH_SECONDS) -> None:
+        """Close our own connections; the host's engine is untouched. Waits at most so many seconds, as `flush` does."""
+        self._announcer.close(wait)
         self._database.close()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until those who are to be told of runs know all, for at most so long; whether they do."""
+        return self._announcer.flush(seconds)
+
+    def untold(self) -> builtins.list[str]:
+        """Those who do not know all yet, by name."""
+        return self._announcer.untold()
 
     def request_stop(self, signal_number: int) -> None:
         """Ask a run in this process to finish the batch in flight and raise `Interrupted`. Safe in a signal handler."""
@@ -416,7 +432,7 @@ class Migrator(Looking):
             environment=self.environment,
             actor=self._actor,
             lease_seconds=self.settings.lease_seconds,
-            progress=Voice(self._progress),
+            progress=Voice(self._progress, self._announcer.tell),
             schema=self._history_of_schema,
             ask=self._ask,
             clock=self._clock,

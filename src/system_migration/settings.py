@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ FIELDS = (
         "300",
         "How long an application that must not serve yet waits before it exits with 75.",
     ),
+    Field("webhook_url", ("MIGRATION_WEBHOOK_URL",), None, "Where to post that a run began, and how it ended."),
+    Field("webhook_secret", ("MIGRATION_WEBHOOK_SECRET",), None, "The key that signs it: whsec_ and base64."),
 )
 
 
@@ -90,6 +92,8 @@ class Settings:
     allow_production_auto_migrate: bool = False
     startup_wait: bool = False
     startup_seconds: float = 300.0
+    webhook_url: str | None = field(default=None, repr=False)  # the address of some services is a secret
+    webhook_secret: str | None = field(default=None, repr=False)
 
     @property
     def is_development(self) -> bool:
@@ -129,6 +133,8 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
         allow_production_auto_migrate=_switch("ALLOW_PRODUCTION_AUTO_MIGRATE", values["allow_production_auto_migrate"]),
         startup_wait=_switch("MIGRATION_STARTUP_WAIT", values["startup_wait"]),
         startup_seconds=_seconds("MIGRATION_STARTUP_SECONDS", values["startup_seconds"] or "300", 86_400),
+        webhook_url=values["webhook_url"],
+        webhook_secret=values["webhook_secret"],
     )
 
 

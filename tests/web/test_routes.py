@@ -15,6 +15,7 @@ ROUTES = {
     ("GET", "/list"): 200,
     ("GET", "/pending"): 200,
     ("GET", "/issues/{name}"): 200,
+    ("GET", "/metrics"): 200,
     ("GET", "/runs"): 200,
     ("GET", "/runs/{id}"): 404,
     ("GET", "/runs/{id}/logs"): 404,
@@ -65,8 +66,9 @@ def test_every_route_answers_a_developer(api: Served) -> None:
         answers = {each: ask(client, *each) for each in operations(api)}
     assert {each: answer.status_code for each, answer in answers.items()} == ROUTES
     assert all(answer.headers["cache-control"] == "no-store" for answer in answers.values())
-    for answer in answers.values():
+    for (_, path), answer in answers.items():
         kind = "application/problem+json" if answer.status_code >= 400 else "application/json"
+        kind = "text/plain; version=0.0.4; charset=utf-8" if path == "/metrics" else kind
         assert answer.headers["content-type"] == kind
 
 

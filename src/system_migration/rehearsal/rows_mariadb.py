@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from typing import Any
 
 from sqlalchemy import Connection, Select, literal_column, select
@@ -18,29 +17,16 @@ _ROWS_AT_ONCE = 500
 def copy_rows(source: Connection, target: Connection, table: SourceTable, keys: list[Key] | None, watch: Watch) -> None:
     """Copy all rows of a table, or those with these keys."""
     into = _insertion(table)
-    writer = target.connection.cursor()
-    with _undecoded(source):
-        found = source.execute(_wanted(table, keys), execution_options={"stream_results": True})
+    found = source.execute(_wanted(table, keys), execution_options={"stream_results": True})
+    with closing(target.connection.cursor()) as writer:
         for part in found.partitions(_ROWS_AT_ONCE):
             writer.executemany(into, [tuple(row) for row in part])
             watch.heed()
-    writer.close()
-
-
-@contextmanager
-def _undecoded(source: Connection) -> Iterator[None]:
-    """Let the connection read each value as the server spells it: not every one is a value that Python has."""
-    driver: Any = source.connection.dbapi_connection
-    decoders, driver.decoders = driver.decoders, {}
-    try:
-        yield
-    finally:
-        driver.decoders = decoders
 
 
 def _wanted(table: SourceTable, keys: list[Key] | None) -> Select[Any]:
     source = table.clause
-    columns = [
+    columns = [  # a float is shown with six digits, and has more
         column + literal_column("0e0") if column.name in table.floats else column
         for column in columns_of(source, table.columns)
     ]

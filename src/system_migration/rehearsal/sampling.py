@@ -62,7 +62,10 @@ class Sample:
         quarter = max(1, wanted // 4)
         look = self._end if ends else self._window_at_end
         for backwards in (False, True):
-            self._add(look(condition, quarter, backwards), limit)
+            found = look(condition, quarter, backwards)
+            self._add(found, limit)
+            if ends and len(found) < quarter and not self.notes:
+                return  # there are no more: looking for them again would be another walk over the whole table
         points = self._points(min(POINTS, limit - len(self._chosen)))
         for number, point in enumerate(points):
             share = (limit - len(self._chosen)) // (len(points) - number)

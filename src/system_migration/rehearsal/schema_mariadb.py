@@ -23,7 +23,6 @@ _FOREIGN_KEY_ELSEWHERE = re.compile(
 )
 _SEQUENCE_ELSEWHERE = re.compile(rf"\b(?:nextval|lastval)\({_NAME}\.", re.IGNORECASE)
 AS_IT_STANDS = {"no_parameters": True}
-_KINDS = {"SEQUENCE": "SEQUENCE", "VIEW": "VIEW"}
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,13 @@ def read_schema(source: Connection, database: str, dialect: Dialect) -> Schema:
     """The schema of the database that `source` is connected to, as far as its role may see it."""
     schema = Schema()
     names = source.execute(text("SELECT schema_name FROM information_schema.schemata")).scalars().all()
-    reading = _Reading(source, database, re.compile(rf"(?i)(?<![\w.])`?(?:{'|'.join(map(re.escape, names))})`?\s*\."))
+    qualified = re.compile(rf"(?i)(?<![\w.])`?(?:{'|'.join(map(re.escape, names))})`?\s*\.")
+    reading = _Reading(source, database, dialect, qualified)
     for kind, name in reading.listed(_TABLES):
         if is_ours((None, name)):
             continue
         target = schema.after if kind == "VIEW" else schema.before
-        reading.add(target, schema.notes, "TABLE" if kind not in _KINDS else kind, name)
+        reading.add(target, schema.notes, kind if kind in ("SEQUENCE", "VIEW") else "TABLE", name)
     schema.before.sort(key=lambda entry: entry.kind != "SEQUENCE")
     for kind, name in [*reading.listed(_ROUTINES), *reading.listed(_TRIGGERS)]:
         reading.add(schema.after, schema.notes, kind, name)
@@ -83,6 +83,7 @@ _EVENTS = "SELECT 'EVENT', event_name FROM information_schema.events WHERE event
 class _Reading:
     source: Connection
     database: str
+    dialect: Dialect
     reaches_out: re.Pattern[str]
 
     def listed(self, query: str) -> Sequence[tuple[str, str]]:
@@ -90,29 +91,36 @@ class _Reading:
         return [(kind, name) for kind, name in found]
 
     def add(self, to: list[Entry], notes: list[str], kind: str, name: str) -> None:
-        found = self.source.exec_driver_sql(f"SHOW CREATE {kind} {quoted(name)}", execution_options=AS_IT_STANDS)
-        row = found.mappings().one()
-        column = {"TRIGGER": "SQL Original Statement", "SEQUENCE": "Create Table"}.get(kind, f"Create {kind.title()}")
-        statement = row[column]
+        """Add one object, or a note on why it is left out."""
+        statement, mode = self._statement(kind, name)
         if statement is None:
             notes.append(f"{kind.lower()} {name}: this role may not read it")
             return
-        sql = self._rewritten(_DEFINER.sub("", statement, count=1))
-        if kind == "TABLE":
-            kept = _FOREIGN_KEY_ELSEWHERE.sub("", sql)
-            if kept != sql:
-                notes.append(f"a foreign key of {name}: it refers to another database")
-            sql = kept
+        sql = self._rewritten(statement)
+        kept = _FOREIGN_KEY_ELSEWHERE.sub("", sql) if kind == "TABLE" else sql
+        if kept != sql:
+            notes.append(f"a foreign key of {name}: it refers to another database")
         reaches = _SEQUENCE_ELSEWHERE if kind == "TABLE" else self.reaches_out
-        if kind != "SEQUENCE" and reaches.search(sql):
+        if kind != "SEQUENCE" and reaches.search(kept):
             notes.append(f"{kind.lower()} {name}: it names another database")
             return
-        start = self._next_value(name) if kind == "SEQUENCE" else None
-        to.append(Entry(kind, name, sql, row.get("sql_mode"), start))
+        to.append(Entry(kind, name, kept, mode, self._next_value(name) if kind == "SEQUENCE" else None))
+
+    def _statement(self, kind: str, name: str) -> tuple[str | None, str | None]:
+        """The statement that makes an object, None without the right to see it, and the SQL mode it was written in."""
+        try:
+            found = self.source.exec_driver_sql(f"SHOW CREATE {kind} {quoted(name)}", execution_options=AS_IT_STANDS)
+        except DBAPIError as error:
+            if self.dialect.denied(error):
+                return None, None
+            raise
+        row = found.mappings().one()
+        column = {"TRIGGER": "SQL Original Statement", "SEQUENCE": "Create Table"}.get(kind, f"Create {kind.title()}")
+        return row[column], row.get("sql_mode")
 
     def _rewritten(self, sql: str) -> str:
-        """Without the source's name: what has none is of the database where the statement is run."""
-        return sql.replace(f"{quoted(self.database)}.", "")
+        """Without the source's name, as what has none is of the database where it is run, and without an owner."""
+        return _DEFINER.sub("", sql, count=1).replace(f"{quoted(self.database)}.", "")
 
     def _next_value(self, name: str) -> int:
         query = f"SELECT next_not_cached_value FROM {quoted(name)}"

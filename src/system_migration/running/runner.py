@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from system_migration import facts
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching.resolution import resolve
 from system_migration.errors import (
@@ -203,7 +204,10 @@ class Runner(Undertaking):
         return verdict
 
     def _complete(self, attempt: Attempt, verdict: verification.Verdict) -> None:
+        processed = held = 0
+
         def complete(connection: Connection) -> bool:
+            nonlocal processed, held
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
             row = self._row(connection)
             held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
@@ -227,3 +231,4 @@ class Runner(Undertaking):
             return True
 
         self._transact(complete, landed=self._succeeded(attempt))
+        self.workspace.progress.ended(facts.SUCCEEDED, processed, held)

@@ -60,10 +60,17 @@ def test_without_a_condition_both_ends_and_places_between_are_taken(sampled: Any
 
 
 def test_pending_rows_are_most_of_it_and_all_others_fill_it_up(sampled: Any) -> None:
-    keys, _, _ = sampled(40, table.c.pending.is_(sa.true()))
+    keys, _, asked = sampled(40, table.c.pending.is_(sa.true()))
+    assert {query.count("SELECT") - query.count("LIMIT") for query in asked} == {0}  # each look ends soon
     pending = [key for key in keys if int(key[1][1:]) % 1000 == 500]
     assert len(pending) == 10  # there are no more
     assert len(set(keys)) == 40
+
+
+def test_a_table_with_few_pending_rows_is_walked_once(sampled: Any) -> None:
+    _, _, asked = sampled(80, table.c.pending.is_(sa.true()))
+    walks = [query for query in asked if "coalesce" in query and query.count("SELECT") == 1]
+    assert len(walks) == 1
 
 
 def test_a_condition_that_is_null_is_not_pending(sampled: Any) -> None:
