@@ -163,11 +163,6 @@ class Migrator(Looking):
         return self._stop.number
 
     @property
-    def own_database(self) -> Database:
-        """The database through its own connections, for whoever watches them; never the host's."""
-        return self._database
-
-    @property
     def progress(self) -> Progress:
         """Where its runs report how far they are."""
         return self._progress

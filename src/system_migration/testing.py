@@ -96,4 +96,4 @@ def rehearse(request: pytest.FixtureRequest, tmp_path: Path) -> Rehearse:
     return Rehearse(tmp_path, request.config.getoption(OPTION) or os.environ.get(VARIABLE) or None)
 
 
-__all__ = ["Rehearse", "rehearse"]
+__all__ = ["Rehearse"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
-from collections.abc import Iterator
 from enum import StrEnum
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,7 +24,8 @@ from system_migration.states import ARROWS, Outcome, RunKind, Status
 from system_migration.web import create_router
 from system_migration.web.problems import KINDS
 from tests.docs.commands import EVERY_COMMAND, options
-from tests.docs.site import ROOT, Site
+from tests.docs.site import Site
+from tests.docs.variables import variables_read
 
 PUBLIC = [name for name in ("system_migration", "system_migration.web", "system_migration.testing") if find_spec(name)]
 OF_THE_TERMINAL = {"TERM"}
@@ -63,29 +62,11 @@ def test_every_setting_of_the_host_is_there(site: Site) -> None:
     assert described == {*of_migrations, *map(str.upper, AppSettings.model_fields)} - {"DATABASE_URL"}
 
 
-def test_no_other_variable_of_the_environment_is_read() -> None:
-    known = {variable for field in FIELDS for variable in field.variables} | OF_THE_TERMINAL
-    assert known >= OF_THE_TERMINAL & {*variables_read()}
-    assert {*variables_read()} - known == set()
-
-
-def variables_read() -> Iterator[str]:
-    """The variables that the library asks the environment for by name."""
-    for path in (ROOT / "src").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            match node:
-                case ast.Call(
-                    func=ast.Attribute(attr="get" | "pop", value=asked), args=[ast.Constant(value=str(name)), *_]
-                ):
-                    pass
-                case ast.Call(func=ast.Attribute(attr="getenv") as asked, args=[ast.Constant(value=str(name)), *_]):
-                    pass
-                case ast.Subscript(value=asked, slice=ast.Constant(value=str(name))):
-                    pass
-                case _:
-                    continue
-            if "env" in ast.unparse(asked) and name.isupper():
-                yield name
+def test_every_other_variable_that_is_read_is_there(site: Site) -> None:
+    page = site.page("reference/settings")
+    described = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", " ".join(section.text for section in page.sections.values())))
+    assert "LOG_FORMAT" in described
+    assert {*variables_read()} - described - OF_THE_TERMINAL == set()
 
 
 def test_every_route_is_there_with_its_parameters_and_answers(

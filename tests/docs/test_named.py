@@ -23,6 +23,7 @@ from system_migration.states import Status
 from system_migration.web import create_dashboard
 from tests.docs.commands import EVERY_COMMAND, flags
 from tests.docs.site import PAGES, ROOT
+from tests.docs.variables import variables_read
 
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 NAMES = [str(page.relative_to(ROOT)) for page in TEXTS]
@@ -95,7 +96,7 @@ def variables(text: str) -> set[str]:
 
 def unknown_variables(text: str) -> set[str]:
     """Whatever sounds like a setting of ours must be one. Other names may be another program's, or the page's own."""
-    ours = {variable for field in FIELDS for variable in field.variables} | {*Status}
+    ours = {variable for field in FIELDS for variable in field.variables} | {*variables_read(), *Status}
     own = re.findall(r"environ(?:\.get\(|\[)\"(\w+)\"", text)
     others = said_in_the_repository(_VARIABLE.pattern) | {*own, *OF_OTHER_PROGRAMS}
     return {name for name in variables(text) - ours if "MIGRAT" in name or name not in others}
@@ -130,7 +131,7 @@ def is_text(path: Path) -> bool:
 
 def routes_named(text: str) -> set[tuple[str, str]]:
     """Every route that is named: its method, and its path with `{}` for a parameter."""
-    named = (re.fullmatch(r"(GET|POST|PUT|DELETE) (/\S*)", span) for span in spans(text))
+    named = (re.fullmatch(r"(GET|POST|PUT|DELETE) (/[^\s?]*)(?:\?\S*)?", span) for span in spans(text))
     return {(route[1], without_names(route[2])) for route in named if route}
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from system_migration.rehearsal.rehearsing import PROMISES
 from system_migration.testing import Rehearse
 from tests.rehearsal import right, wrong
 from tests.rehearsal.tables import BOOKINGS, PEOPLE, fill, metadata, person
@@ -18,6 +20,16 @@ def test_rows_of_a_declared_table_are_enough(rehearse: Rehearse) -> None:
     found = rehearse(right.Digits, rows=PEOPLE)
     assert (found.ok, found.first_broken) == (True, None)
     assert [promised.outcome for promised in found.promises] == [*["kept"] * 8, "not covered", "kept", "kept"]
+    assert [promised.sentence for promised in found.promises[-2:]] == [
+        "3 edited, 3 deleted, 3 added meanwhile.",  # in each of three batches
+        "killed 6 times.",  # before and after the COMMIT of each
+    ]
+
+
+def test_rows_that_are_too_few_are_told(rehearse: Rehearse) -> None:
+    assert rehearse(right.Digits, rows=PEOPLE[:2]).not_covered == [
+        "only 2 rows needed the change; give a dozen, each different, for batches with edges"
+    ]
 
 
 def test_it_fails_the_test_with_the_report(rehearse: Rehearse) -> None:
@@ -61,6 +73,19 @@ def test_scratch_databases_are_made_on_a_server(rehearse: Rehearse, database_url
 
 def _driver(url: str) -> str:
     return "postgresql+psycopg" if url.startswith("postgres") else "mysql+pymysql"
+
+
+def test_the_test_of_the_page_passes(rehearse: Rehearse) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/test-a-migration.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {"__name__": __name__}
+    exec(page.split("```python\n")[1].partition("```")[0], names)
+    names["test_digits"](rehearse)
+
+
+def test_the_page_names_every_promise() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/test-a-migration.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in page.partition("## What it promises")[2].splitlines()]
+    assert [row for row in rows if row in dict(PROMISES)] == [name for name, _ in PROMISES]
 
 
 def test_it_imports_nothing_until_it_is_used() -> None:

@@ -40,7 +40,7 @@ def _is_caught(migration: type[Migration], make_copies: MakeCopies) -> None:
     assert sentence in found.first_broken.sentence, found.text()
 
 
-@pytest.mark.parametrize("migration", RIGHT, ids=lambda migration: migration.__name__)
+@pytest.mark.parametrize("migration", RIGHT[1:], ids=lambda migration: migration.__name__)  # the first: `test_plugin`
 def test_a_right_one_passes(migration: type[Migration], make_copies: MakeCopies) -> None:
     found = rehearse(Registry([migration]), migration.name, make_copies(fill))
     assert found.ok, found.text()

@@ -197,7 +197,7 @@ account = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("phone", sa.String(40)),
 )
-phones = ["+49 30 123456", "0049 30 123457", "(030) 123-458", "+1 202 555 0143", "+44 20 7946 0958", None]
+phones = ["+49 30 123456", "0049 30 123457", "(030) 123-458", "+1 202 555 0143", "+44 20 7946 0958", "030-99999", None]
 
 
 def $function(rehearse):

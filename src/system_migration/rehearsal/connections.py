@@ -111,7 +111,7 @@ def _psycopg_watched(watch: Watch) -> Iterator[None]:
 def no_own_connection(stage: Stage) -> Outcome:
     """A dry run, under watch. Its report is what the next promise judges."""
     migrator = stage.main.migrator
-    with watched(stage.migration, stage.main.engine, migrator.own_database.engine) as watch:
+    with watched(stage.migration, stage.main.engine, stage.main.database.engine) as watch:
         [stage.dry_run] = migrator.dry_run(stage.name, full=True)
     if watch.seen:
         return Broken(

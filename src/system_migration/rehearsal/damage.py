@@ -132,7 +132,7 @@ def _writing(stage: Stage) -> str | None:
         if frame is not None:
             places.append(user_code.place(frame))
 
-    engine = stage.main.migrator.own_database.engine
+    engine = stage.main.database.engine
     event.listen(engine, "before_cursor_execute", before)
     try:
         _verified(stage.main)

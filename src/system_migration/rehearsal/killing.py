@@ -10,6 +10,7 @@ from system_migration.rehearsal.edges import AFTER, BEFORE, watch_edges
 from system_migration.rehearsal.naming import keys_of, where
 from system_migration.rehearsal.report import Broken, Kept, NotCovered, Outcome
 from system_migration.rehearsal.stage import Scratch, Stage
+from system_migration.wording import counted
 
 MOST_KILLS = 24
 Die = Callable[[Any], None]
@@ -41,7 +42,7 @@ def _run_killed(scratch: Scratch, moment: str | None) -> dict[str, Any]:
             if edge == moment:
                 die(edge)
 
-        watch_edges(scratch.migrator.own_database, at_edge)
+        watch_edges(scratch.database, at_edge)
         return scratch.run().records_processed
 
     return run_in_child(work)
@@ -63,4 +64,4 @@ def _judge(stage: Stage, scratch: Scratch, killed: list[str], ending: dict[str, 
         )
     if ending["done"] != stage.report.records_processed:
         return Broken(f"{times} and resumed, it counted {ending['done']} rows, not {stage.report.records_processed}.")
-    return Kept()
+    return Kept(f"killed {counted(len(killed), 'time')}.")

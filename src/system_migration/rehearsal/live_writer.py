@@ -6,6 +6,7 @@ to luck. What must come of it is what comes of the same writes done before the r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,15 +47,21 @@ def nothing_is_lost(stage: Stage) -> Outcome:
 
 def _judge(stage: Stage, writer: Writer, found: Snapshot) -> Outcome:
     if stage.batches is None and not stage.differences(_written_after(stage, writer.done), found):
-        return Kept()  # as if the run had come first; for an `up` in one piece either order will do
+        return Kept(_said(writer.done))  # as if the run had come first: for `up` either order will do
     differing = stage.differences(_written_before(stage, writer.done), found)
     if not differing:
-        return Kept()
+        return Kept(_said(writer.done))
     return Broken(
         f"An application wrote to its rows between reading and writing, and {where(differing)} became something else "
         "than if that had come first: a write is lost, or a value was made of what is no longer there.",
         keys_of(differing),
     )
+
+
+def _said(done: list[Act]) -> str:
+    """How many rows were written to, and how."""
+    kinds = Counter(act.kind for act in done)
+    return f"{', '.join(f'{number} {kind}' for kind, number in kinds.items())} meanwhile."
 
 
 def _written_before(stage: Stage, done: list[Act]) -> Snapshot:
@@ -160,7 +167,7 @@ def _between_batches(scratch: Scratch, writer: Writer) -> Iterator[None]:
 @contextmanager
 def _before_writes(scratch: Scratch, writer: Writer) -> Iterator[None]:
     """Before `up` writes for the first time what it has made of what it has read."""
-    dialect = scratch.migrator.own_database.dialect
+    dialect = scratch.database.dialect
 
     def before(connection: Connection, _cursor: Any, sql: str, _p: Any, _x: Any, _many: bool) -> None:
         if phases.now != MIGRATING or not writes(sql):
@@ -177,7 +184,7 @@ def _before_writes(scratch: Scratch, writer: Writer) -> Iterator[None]:
 
 @contextmanager
 def _listening(scratch: Scratch, phases: _Phases, *listeners: tuple[str, Callable[..., Any]]) -> Iterator[None]:
-    engine, usual = scratch.migrator.own_database.engine, scratch.migrator
+    engine, usual = scratch.database.engine, scratch.migrator
     scratch.migrator = usual.acting_as("rehearsal", phases)
     for name, listener in listeners:
         event.listen(engine, name, listener)

@@ -26,8 +26,10 @@ from system_migration.rehearsal.copies import Copies
 from system_migration.rehearsal.report import BROKEN, NotCovered, Outcome, Promised, Rehearsal
 from system_migration.rehearsal.stage import Stage
 from system_migration.settings import Settings
+from system_migration.wording import counted
 
 ENVIRONMENT = "rehearsal"
+FEWEST_ROWS = 6
 
 PROMISES: tuple[tuple[str, Callable[[Stage], Outcome]], ...] = (
     ("no connection of its own", connections.no_own_connection),
@@ -78,13 +80,21 @@ def rehearse(
         name=stage.name,
         ok=broken is None,
         promises=[*tried, *missed],
-        not_covered=list(copies.not_covered),
+        not_covered=[*copies.not_covered, *_too_few(stage)],
         seconds=time.monotonic() - began,
         first_broken=broken,
     )
 
 
 _NOT_TRIED = "not tried, for the one before it is broken"
+
+
+def _too_few(stage: Stage) -> list[str]:
+    """Rows that are too few for batches to have edges, and neighbours."""
+    rows = stage.dry_run.rows if stage.dry_run is not None else None
+    if stage.batches is None or rows is None or rows >= FEWEST_ROWS:
+        return []
+    return [f"only {counted(rows, 'row')} needed the change; give a dozen, each different, for batches with edges"]
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def _rows(
     scratch: Scratch, migration: type[BatchMigration]
 ) -> tuple[list[Any], tuple[str, ...], list[tuple[Any, ...]]]:
     """Keys, the columns that transform sees, and their values, of the rows that need the change."""
-    database = scratch.migrator.own_database
+    database = scratch.database
     with database.read() as connection:
         instance = migration()
         target = table_guards.survey(connection, database.dialect, instance, RunOptions()).target
@@ -129,8 +129,8 @@ def _plain(outcome: Outcome) -> Any:
 
 def _expressions(scratch: Scratch, migration: type[BatchMigration]) -> Broken | None:
     instance = migration()
-    with scratch.migrator.own_database.read() as connection:
-        survey = table_guards.survey(connection, scratch.migrator.own_database.dialect, instance, RunOptions())
+    with scratch.database.read() as connection:
+        survey = table_guards.survey(connection, scratch.database.dialect, instance, RunOptions())
         assert survey.target is not None
         for name, value in (survey.target.assigned or {}).items():
             text = str(select(value).compile(dialect=connection.dialect))

@@ -20,6 +20,7 @@ from system_migration.rehearsal.fingerprints import Change, Snapshot
 from system_migration.settings import Settings
 from system_migration.states import Status
 from system_migration.store import tables
+from system_migration.store.database import Database
 from system_migration.store.times import after
 
 BATCHES = 3
@@ -33,6 +34,11 @@ class Scratch:
     stage: Stage
     engine: Engine
     migrator: Migrator
+
+    @property
+    def database(self) -> Database:
+        """The migrator's own connections, so that they can be watched: only a rehearsal looks in there."""
+        return self.migrator._database
 
     def run(self, options: RunOptions | None = None) -> RunReport:
         """Run the migration by name. Raises what the run raises."""

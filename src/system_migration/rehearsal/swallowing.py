@@ -69,7 +69,7 @@ def _refusing(scratch: Scratch, refusal: Refusal) -> Iterator[None]:
         refusal.place = user_code.place(frame)
         return _WRONG, [()] if many else ()
 
-    engine = scratch.migrator.own_database.engine
+    engine = scratch.database.engine
     event.listen(engine, "before_cursor_execute", before, retval=True)
     try:
         yield
