@@ -25,6 +25,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Run": {
         "dry-run": (_RUNNING, "Run the real code, change no data, and report what would happen."),
+        "rehearse": (
+            "system_migration.cli.commands_rehearse",
+            "Rehearse a migration on scratch copies: run, run again, kill, resume, damage, undo.",
+        ),
         "approve": (_APPROVING, "Approve what a dry run has shown, for another developer to start in production."),
         "run": (_RUNNING, "Run every pending migration, or the one that is named."),
         "run-one": (_RUNNING, "Run one migration: another spelling of `run NAME`."),
