@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from system_migration.errors import ConfigurationError
+from system_migration.signing import AuditKey
 
 DEVELOPMENT = "development"
 PRODUCTION = "production"
@@ -56,7 +57,21 @@ FIELDS = (
         "300",
         "How long an application that must not serve yet waits before it exits with 75.",
     ),
+    Field(
+        "audit_key",
+        ("MIGRATION_AUDIT_KEY",),
+        None,
+        "Signs the audit chain: 32 bytes or more, from the environment only.",
+    ),
+    Field(
+        "audit_keys_old",
+        ("MIGRATION_AUDIT_KEYS_OLD",),
+        None,
+        "Earlier keys of the audit chain, separated by commas, to check it with.",
+    ),
 )
+SECRETS = ("audit_key", "audit_keys_old")
+"""What no file of the project may hold."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,8 @@ class Settings:
     allow_production_auto_migrate: bool = False
     startup_wait: bool = False
     startup_seconds: float = 300.0
+    audit_key: AuditKey | None = None
+    audit_keys_old: tuple[AuditKey, ...] = ()
 
     @property
     def is_development(self) -> bool:
@@ -115,7 +132,13 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
         allow_production_auto_migrate=_switch("ALLOW_PRODUCTION_AUTO_MIGRATE", values["allow_production_auto_migrate"]),
         startup_wait=_switch("MIGRATION_STARTUP_WAIT", values["startup_wait"]),
         startup_seconds=_seconds("MIGRATION_STARTUP_SECONDS", values["startup_seconds"] or "300", 86_400),
+        audit_key=next(_keys("MIGRATION_AUDIT_KEY", [values["audit_key"]]), None),
+        audit_keys_old=tuple(_keys("MIGRATION_AUDIT_KEYS_OLD", (values["audit_keys_old"] or "").split(","))),
     )
+
+
+def _keys(variable: str, texts: Iterable[str | None]) -> Iterator[AuditKey]:
+    return (AuditKey.parse(text.strip(), variable) for text in texts if text and text.strip())
 
 
 def _first_given(
@@ -142,6 +165,8 @@ def _project_table(project: Path | None) -> Mapping[str, Any]:
     if not isinstance(table, dict):
         raise ConfigurationError(f"{project}: [tool.system_migration] must be a table of settings.")
     unknown = sorted(set(table) - {field.name for field in FIELDS})
+    if secret := sorted(set(table) & set(SECRETS)):
+        raise ConfigurationError(f"{project}: {secret[0]} is a secret and belongs in the environment, not in a file.")
     if unknown:
         known = ", ".join(field.name for field in FIELDS)
         raise ConfigurationError(f"{project}: [tool.system_migration] has no setting {unknown[0]!r}. Known: {known}.")
