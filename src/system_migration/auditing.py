@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from system_migration import exporting, proving
-from system_migration.errors import ConfigurationError, MigrationSystemError
+from system_migration.errors import AuditKeyError, ConfigurationError, MigrationSystemError
 from system_migration.evidence import Evidence, Head
 from system_migration.records import AuditVerdict
 from system_migration.settings import Settings
@@ -27,8 +27,8 @@ class Auditing:
     def audit_verify(self, head: str | None = None) -> AuditVerdict:
         """Check every link of this database's audit chain, up to the first that does not hold.
 
-        With `head`, an exported head (a file, or its text), the end too. Raises `ConfigurationError` without the key,
-        or with another key than the chain's. Writes nothing, takes no lock.
+        With `head`, an exported head (a file, or its text), the end too. Raises `AuditKeyError` without the key,
+        or with another one than the chain's. Writes nothing, takes no lock.
         """
         keys, exported = keys_of(self.settings), exporting.exported_head(head) if head else None
         if not self._demand_chain():
@@ -71,9 +71,9 @@ def verify_file(settings: Settings, file: str, head: str | None = None) -> Audit
 
 
 def keys_of(settings: Settings) -> builtins.list[AuditKey]:
-    """The key in use, and the earlier ones. Raises `ConfigurationError` without one."""
+    """The key in use, and the earlier ones. Raises `AuditKeyError` without one."""
     if settings.audit_key is None:
-        raise ConfigurationError(
+        raise AuditKeyError(
             "The audit chain can be checked with its key only. Set MIGRATION_AUDIT_KEY to the one that its events are "
             "signed with."
         )
@@ -81,10 +81,10 @@ def keys_of(settings: Settings) -> builtins.list[AuditKey]:
 
 
 def judge(evidence: Evidence, keys: builtins.list[AuditKey], exported: Head | None) -> AuditVerdict:
-    """The verdict. Raises `ConfigurationError` where key, chain and exported head do not belong together."""
+    """The verdict. Raises a `ConfigurationError` where key, chain and exported head do not belong together."""
     head = evidence.head
     if head is not None and head.key not in (None, keys[0].id):
-        raise ConfigurationError(
+        raise AuditKeyError(
             f"The key does not match: the chain is signed with {head.key}, and MIGRATION_AUDIT_KEY is {keys[0].id}. "
             "Give the chain's key; if this is it, the head of the chain was changed."
         )

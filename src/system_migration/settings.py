@@ -168,7 +168,7 @@ def _project_table(project: Path | None) -> Mapping[str, Any]:
     if secret := sorted(set(table) & set(SECRETS)):
         raise ConfigurationError(f"{project}: {secret[0]} is a secret and belongs in the environment, not in a file.")
     if unknown:
-        known = ", ".join(field.name for field in FIELDS)
+        known = ", ".join(field.name for field in FIELDS if field.name not in SECRETS)
         raise ConfigurationError(f"{project}: [tool.system_migration] has no setting {unknown[0]!r}. Known: {known}.")
     return dict(table)
 

@@ -11,6 +11,7 @@ from system_migration.background import Background
 from system_migration.migrator import Migrator
 from system_migration.web.problems import ProblemRoute
 from system_migration.web.queries import refuse_unknown
+from system_migration.web.routes_audit import add_audit
 from system_migration.web.routes_control import add_controls
 from system_migration.web.routes_look import add_looks
 from system_migration.web.routes_start import add_starts
@@ -42,6 +43,7 @@ def create_router(
         tags=["migration"],
     )
     add_looks(router, migrator, serving.poller)
+    add_audit(router, migrator)
     add_starts(router, migrator, serving.starts)
     add_controls(router, migrator, serving.starts)
     return router
