@@ -10,7 +10,7 @@ from typing import Any
 
 from system_migration.signing import AuditKey, Signed
 
-SEALED = "audit_sealed"
+SEALED = "sealed"
 """The event that begins a stretch of signed events, and vouches for those before it that were written without a key."""
 ADOPTED = "adopted"
 

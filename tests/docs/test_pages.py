@@ -17,6 +17,7 @@ Stage = Callable[[pytest.FixtureRequest, Path], tuple[Project, Events]]
 
 PAGES: dict[str, Stage] = {
     "docs/how-to/back-up-before-a-migration.md": stages.backups,
+    "docs/how-to/keep-evidence.md": stages.phones,
     "docs/how-to/monitor-a-run.md": stages.run_at_work,
     "docs/how-to/password-migration.md": stages.passwords,
     "docs/how-to/staged-roll-out.md": stages.environments,

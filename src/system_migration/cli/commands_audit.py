@@ -66,13 +66,14 @@ def export_command(session: Session, target: str | None) -> None:
     Keep it where whoever can change the database cannot change it. With --output, --json prints {file, lines};
     without, the lines are printed as they are.
     """
+    written, tell = 0, output.printer()
     with session.migrator(files=False) as migrator:
-        if target is not None:
-            written = write_whole(Path(target), migrator.audit_export())
-        else:
-            for line in migrator.audit_export():
-                output.lines([line])
+        lines = migrator.audit_export()
+        if target is None:
+            for line in lines:
+                tell(line)
             return
+        written = write_whole(Path(target), lines)
     if session.json:
         output.document({"file": target, "lines": written})
     else:

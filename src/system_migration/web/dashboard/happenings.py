@@ -35,7 +35,7 @@ _ACTIONS = {
     "prune_started": "began to prune its journal",
     "pruned": "pruned its journal",
     "adopted": "adopted the database",
-    "audit_sealed": "vouched for what was written before, with the audit key",
+    "sealed": "vouched for what was written before, with the audit key",
 }
 _OURS = ("door", "request", "named", "fence", "look", "ahead", "digest", "olderDigest", "olderLast")
 """What is noted for programs only."""
