@@ -77,9 +77,9 @@ class Head:
         return key.signed(self.seal, "head", self.chain, self.linked, self.mac)
 
 
-def link_parts(chain: str, previous: str | None, position: int, event: EventRow) -> list[Signed]:
-    """What the signature of a link covers: the chain, the link before, the place, and all of the event."""
-    return ["link", chain, previous, position, event.fields()]
+def link_parts(previous: str | None, position: int, event: EventRow) -> list[Signed]:
+    """What the signature of a link covers: the link before, the place, and all of the event."""
+    return ["link", previous, position, event.fields()]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from system_migration.signing import AuditKey
 class Suspect:
     """The link that does not hold, its event, and what is before it."""
 
-    chain: str
     previous: str | None
     link: Link
     event: EventRow
@@ -25,7 +24,7 @@ class Suspect:
         if link.event is None or link.mac is None:
             return False
         event = as_signed(link.event, position, self.renamings)
-        return any(key.signed(link.mac, *link_parts(self.chain, previous, position, event)) for key in self.keys)
+        return any(key.signed(link.mac, *link_parts(previous, position, event)) for key in self.keys)
 
 
 def what_happened(suspect: Suspect, rest: Iterator[Link], name: Callable[[int | None, EventRow], str]) -> str:

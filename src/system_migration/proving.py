@@ -71,13 +71,13 @@ class _Walk:
             raise Broken("The head of the chain is missing: its record was deleted.", 0)
         links = self.evidence.links()
         for link in links:
-            self._take(head, link, links)
+            self._take(link, links)
         self._end(head)
         if self.outside is not None:
             name = described(None, self.outside)
             raise Broken(f"{name} stands outside the chain: it was inserted past the library.", self.position)
 
-    def _take(self, head: Head, link: Link, rest: Iterator[Link]) -> None:
+    def _take(self, link: Link, rest: Iterator[Link]) -> None:
         place = self.position + 1
         if link.position < place:
             raise Broken(f"Event {link.position} stands there twice.", link.position)
@@ -87,7 +87,7 @@ class _Walk:
         if link.mac is None:
             self._pass_unsigned(event)
         else:
-            self._check_signed(head, link, link.mac, event, rest)
+            self._check_signed(link, link.mac, event, rest)
         self._compare_exported(link)
         self.position = place
 
@@ -96,13 +96,13 @@ class _Walk:
         if event.action == SEALED:  # what vouches is always signed
             self.sealed_in_stretch = self.position + 1
 
-    def _check_signed(self, head: Head, link: Link, mac: str, event: EventRow, rest: Iterator[Link]) -> None:
+    def _check_signed(self, link: Link, mac: str, event: EventRow, rest: Iterator[Link]) -> None:
         self._demand_signatures(link, event)
-        parts = link_parts(head.chain, self.mac, link.position, event)
+        parts = link_parts(self.mac, link.position, event)
         candidates = self.keys if event.action == SEALED or self.key is None else [self.key]
         key = next((each for each in candidates if each.signed(mac, *parts)), None)
         if key is None:
-            suspect = Suspect(head.chain, self.mac, link, event, list(candidates), self.evidence.renamings)
+            suspect = Suspect(self.mac, link, event, list(candidates), self.evidence.renamings)
             raise Broken(what_happened(suspect, rest, described) + self._of_another_key(event), link.position)
         if event.action == SEALED:
             self._check_vouching(link, event)

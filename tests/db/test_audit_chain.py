@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from tests.support.chains import (
     event,
     export,
     head,
+    head_last,
     head_of,
     keeper,
     link,
@@ -441,33 +442,64 @@ def test_memory_does_not_grow_with_the_chain(chained: Engine, monkeypatch: pytes
 
 
 def test_the_head_is_the_last_that_a_transaction_locks(engine: Engine) -> None:
-    """What comes behind it would be waited for with the head in hand, by all who record anything."""
     make_numbers(engine, 6)
-    heard: dict[int, list[str]] = {}
-    late: list[str] = []
-
-    def hear(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        said = heard.setdefault(id(connection), [])
-        mine = any(name in statement for name in (event.name, link.name, head.name))
-        if said and not mine and not statement.startswith("SET"):
-            late.append(statement)
-        if statement.startswith(f"UPDATE {head.name}"):
-            said.append(statement)
-
-    def forget(connection: Connection) -> None:
-        heard.pop(id(connection), None)
-
-    for name, listener in (("before_cursor_execute", hear), ("commit", forget), ("rollback", forget)):
-        sa.event.listen(Engine, name, listener)
-    try:
-        acting = migrator(engine, Increment)
+    acting = migrator(engine, Increment)
+    with head_last():
         acting.run()
         acting.verify("001-increment")
         acting.reset("001-increment", "again")
         acting.skip("001-increment", "no")
         acting.reset("001-increment", "again")
         acting.dry_run()
-    finally:
-        for name, listener in (("before_cursor_execute", hear), ("commit", forget), ("rollback", forget)):
-            sa.event.remove(Engine, name, listener)
-    assert late == []
+
+
+def test_a_time_is_signed_to_the_microsecond(chained: Engine) -> None:
+    with chained.connect() as connection:
+        at = connection.execute(sa.select(event.c.at).where(event.c.id == 3)).scalar_one()
+    assert told(chained, lambda hand: hand.change(3, at=at + timedelta(microseconds=1))).endswith("was changed.")
+
+
+def test_an_event_of_another_course_of_things_does_not_fit_in(chained: Engine) -> None:
+    """It was signed, for this very place, before the database was put back and went another way."""
+    then = head_of(chained)
+    note(chained, "skipped", "reset")
+    with chained.connect() as connection:
+        mac = connection.execute(sa.select(link.c.mac).where(link.c.position == 7)).scalar_one()
+        was = connection.execute(sa.select(event).where(event.c.id == 7)).mappings().one()
+    with chained.begin() as connection:
+        hand = Tampering(connection)
+        hand.cut([7, 8])
+        hand.set_head(position=6, linked=6, mac=then.mac, seal=then.seal)
+    note(chained, "pruned", "verified")
+    assert verify(chained).intact
+
+    def put_back(hand: Tampering) -> None:
+        hand.cut([7])
+        hand.connection.execute(sa.insert(event).values(dict(was)))
+        hand.connection.execute(sa.insert(link).values(position=7, event_id=was["id"], mac=mac))
+
+    assert told(chained, put_back).startswith("Event 8 (")
+
+
+def test_whoever_finds_the_former_key_cannot_undo_the_change_of_keys(chained: Engine) -> None:
+    then = head_of(chained)
+    with keeper(chained, OTHER) as other:
+        other.audit_rekey()
+
+    def undo(hand: Tampering) -> None:
+        hand.cut([7])
+        hand.set_head(position=6, linked=6, mac=then.mac, key=OTHER.id, seal=then.seal)
+
+    with tampering(chained) as hand:
+        undo(hand)
+        hand.connection.commit()
+        assert "ends under the earlier key" in str(verify(chained, OTHER, KEY).broken)
+
+
+def test_an_export_keeps_a_detail_to_the_letter(chained: Engine, tmp_path: Path) -> None:
+    with tampering(chained) as hand:
+        detail = hand.connection.execute(sa.select(event.c.detail).where(event.c.id == 3)).scalar_one()
+        hand.change(3, detail=detail.replace(": ", ":"))
+        hand.connection.commit()
+        (tmp_path / "export").write_text("\n".join(export(chained)))
+    assert verify_file(Settings(audit_key=KEY), str(tmp_path / "export")).at == 3

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import event as sa_event
 
 from system_migration.evidence import Head
 from system_migration.exporting import exported_head
@@ -64,6 +66,36 @@ def export(engine: Engine) -> list[str]:
 def head_of(engine: Engine) -> Head:
     """The head as it would be exported."""
     return exported_head(export(engine)[-1])
+
+
+@contextmanager
+def head_last() -> Iterator[None]:
+    """Within the block, fail where a transaction says anything of other tables once it has locked the head.
+
+    It would be waited for with the head in hand, by all who record anything.
+    """
+    holding: set[int] = set()
+    late: list[str] = []
+
+    def hear(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        ours = any(table.name in statement for table in (event, link, head))
+        if id(connection) in holding and not ours and not statement.startswith(("SET", "COMMIT", "ROLLBACK")):
+            late.append(statement)
+        if f"UPDATE {head.name}" in statement or f"FROM {head.name}" in statement:
+            holding.add(id(connection))
+
+    def forget(connection: Connection) -> None:
+        holding.discard(id(connection))
+
+    listeners = (("before_cursor_execute", hear), ("begin", forget), ("commit", forget), ("rollback", forget))
+    for name, listener in listeners:
+        sa_event.listen(Engine, name, listener)
+    try:
+        yield
+    finally:
+        for name, listener in listeners:
+            sa_event.remove(Engine, name, listener)
+    assert late == [], late
 
 
 class Tampering:

@@ -122,7 +122,7 @@ def _write(connection: Connection, head: Head, values: Mapping[str, Any], at: da
     position, mac, moved = head.position + 1, None, replace(head, position=head.position + 1)
     if key is not None:
         event = EventRow(id=event_id, at=at, **values)
-        mac = key.mac(*link_parts(head.chain, head.mac, position, event))
+        mac = key.mac(*link_parts(head.mac, position, event))
         moved = replace(moved, linked=position, mac=mac).sealed(key)
     connection.execute(insert(tables.event_link).values(position=position, event_id=event_id, mac=mac))
     _move(connection, head, moved)
