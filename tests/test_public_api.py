@@ -26,6 +26,7 @@ NAMES = [
     "MigrationRollbackResult",
     "MigrationSystemError",
     "Migrator",
+    "Notification",
     "Refused",
     "Registry",
     "Row",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from system_migration.migration import MigrationResult as MigrationResult
     from system_migration.migration import MigrationRollbackResult as MigrationRollbackResult
     from system_migration.migrator import Migrator as Migrator
+    from system_migration.notifications import Notification as Notification
     from system_migration.records import RunOptions as RunOptions
     from system_migration.registry import Registry as Registry
     from system_migration.schema_changes import SchemaChanges as SchemaChanges
@@ -47,6 +48,7 @@ _HOMES = {
     "MigrationRollbackResult": "migration",
     "MigrationSystemError": "errors",
     "Migrator": "migrator",
+    "Notification": "notifications",
     "Refused": "errors",
     "Registry": "registry",
     "Row": "batch_migration",

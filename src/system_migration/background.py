@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import signal
 import threading
 from collections.abc import Callable
@@ -52,7 +53,10 @@ class Background:
             if self.busy:
                 raise Refused("This server is at work on another run. Wait for it, or see `migration status`.")
             # A daemon, so that a host that dies without `stop` does not hang: a cut batch rolls back.
-            self._thread = threading.Thread(target=_carry_out, args=(work, future), name="migration", daemon=True)
+            # In the asker's context, so that what is traced joins the request.
+            context = contextvars.copy_context()
+            task = (_carry_out, work, future)
+            self._thread = threading.Thread(target=context.run, args=task, name="migration", daemon=True)
             self._thread.start()
             self._ended = future
             self._run_id = run_id or _not_known

@@ -10,6 +10,7 @@
     │   └── UnreadableKey       a text that can be the key of none of the held rows
     ├── Refused                 the start was refused; the data is as it was
     │   ├── NotHeld             ... because a row to be retried is not held
+    │   ├── WaitsForSchema      ... because a schema revision is not applied yet
     │   └── ChangedMeanwhile    ... because the migration is no longer as whoever acts has seen it
     ├── HeldElsewhere           another runner holds the lease
     │   └── LeaseLost           ... and took it from us: nothing more was written
@@ -112,6 +113,14 @@ class NotHeld(Refused):
     def next_step(self) -> str:
         """What to do."""
         return f"Nothing was tried; `migration issues {self.name}` lists the held ones."
+
+
+class WaitsForSchema(Refused):
+    """The schema revision that a migration requires is not applied. `reason` says which, and where the database is."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(f"Migration {name} waits for {reason}. Run `alembic upgrade`, then start it again.")
 
 
 class ChangedMeanwhile(Refused):

@@ -28,9 +28,10 @@ from system_migration.records import (
     Unfinished,
 )
 from system_migration.registry import Registry
+from system_migration.schema_history import SchemaHistory
 from system_migration.settings import Settings
 from system_migration.states import Status
-from system_migration.store import audit, batches, following, issues, rates, runs, starts
+from system_migration.store import audit, batches, following, issues, rates, runs, schema_revision, starts
 from system_migration.store.database import Database
 from system_migration.store.migrations import MigrationRow, Snapshot
 from system_migration.tracked import Tracked
@@ -46,6 +47,7 @@ class Looking:
     settings: Settings
     _database: Database
     _tracked: Tracked
+    _history_of_schema: SchemaHistory
 
     @property
     def environment(self) -> str:
@@ -53,9 +55,12 @@ class Looking:
         return self._tracked.environment
 
     def status(self) -> StatusReport:
-        """Where every migration stands. One SELECT; writes nothing, takes no lock."""
+        """Where every migration stands. One SELECT; writes nothing, takes no lock.
+
+        Where a migration waits for a schema revision, another one asks Alembic's table for it.
+        """
         snapshot = self._snapshot()
-        return overview.report(self.registry, snapshot, self.environment)
+        return overview.report(self.registry, snapshot, self.environment, self._waits_for_schema(snapshot))
 
     def list(self) -> builtins.list[Listed]:
         """What the migration files declare, in the order in which they run."""
@@ -68,7 +73,7 @@ class Looking:
     def show(self, name: str) -> Shown:
         """One migration with its runs, events and latest dry-run report."""
         snapshot = self._snapshot()
-        status = overview.status_of(self.registry, snapshot, name)
+        status = overview.status_of(self.registry, snapshot, name, self._waits_for_schema(snapshot))
         row = snapshot.rows.get(name)
         listed = next((item for item in self.registry.listed() if item.name == name), None)
         return Shown(
@@ -262,10 +267,20 @@ class Looking:
         """Look at everything a run depends on, and say what to do about what is wrong. Writes nothing."""
         from system_migration.running import examination
 
-        def to_do(snapshot: Snapshot) -> builtins.list[type[Migration]]:
-            return [self.registry[name] for name in overview.to_do(self.registry, snapshot)]
+        def to_do(snapshot: Snapshot) -> builtins.list[tuple[type[Migration], str | None]]:
+            waits = self._waits_for_schema(snapshot)
+            return [(self.registry[name], waits.get(name)) for name in overview.to_do(self.registry, snapshot)]
 
         return examination.examine(self._database, self.settings.environment, self._snapshot, to_do)
+
+    def _waits_for_schema(self, snapshot: Snapshot) -> dict[str, str]:
+        """What the migrations that wait for a schema revision wait for, by name."""
+        concerned = overview.waiting_for_schema(self.registry, snapshot)
+        if not concerned:
+            return {}
+        current = self._tracked.read(schema_revision.current, None)
+        missing = {each.name: self._history_of_schema.missing(each, current) for each in concerned}
+        return {name: reason for name, reason in missing.items() if reason}
 
     def _snapshot(self) -> Snapshot:
         return self._tracked.snapshot()

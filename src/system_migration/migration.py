@@ -103,6 +103,7 @@ class Migration:
     `up` runs at most once in a generation: once its transaction has committed, only verification follows.
     With `transactional = False` the library opens no transaction, and `applied(context)` must tell, after a crash,
     whether the work was done. Without `verify` a migration completes with `verified: false`.
+    `requires_schema` names the Alembic revision without which it does not start.
     """
 
     name: ClassVar[str]
@@ -110,6 +111,7 @@ class Migration:
     description: ClassVar[str] = ""
     rollbackable: ClassVar[bool] = False
     requires: ClassVar[tuple[str, ...]] = ()
+    requires_schema: ClassVar[str | None] = None
     manual: ClassVar[bool] = False
     blocks_startup: ClassVar[bool] = False
     transactional: ClassVar[bool] = True

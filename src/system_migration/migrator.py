@@ -9,7 +9,7 @@ import builtins
 import copy
 import getpass
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from types import TracebackType
@@ -19,6 +19,7 @@ from uuid import uuid4
 from sqlalchemy import Engine
 
 from system_migration import overview, undoing
+from system_migration.announcing import Announcer, Notify
 from system_migration.auditing import Auditing, keys_of
 from system_migration.clock import Clock, SystemClock
 from system_migration.errors import (
@@ -40,12 +41,14 @@ from system_migration.records import (
     RunReport,
 )
 from system_migration.registry import Registry
+from system_migration.schema_history import SchemaHistory
 from system_migration.settings import Settings
 from system_migration.states import Status
 from system_migration.store import tracking
 from system_migration.store.audit import Actor
 from system_migration.store.database import IDLE_SECONDS, Database
 from system_migration.store.migrations import MigrationRow
+from system_migration.telling import FLUSH_SECONDS
 from system_migration.tracked import Tracked
 
 if TYPE_CHECKING:
@@ -67,6 +70,9 @@ class Migrator(Looking, Auditing):
 
     It connects the way `engine` does, through connections of its own, which `close()` gives back (or use it as a
     context manager). Methods raise the errors of `system_migration.errors` and nothing else on purpose.
+
+    Each function of `notify` is called with a `Notification` when a run begins and ends, in a thread of its own:
+    whatever it does, no run feels it. The webhook of the settings is one more.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class Migrator(Looking, Auditing):
         executed_by: str | None = None,
         ask: Callable[[str], str | None] = lambda prompt: None,
         clock: Clock | None = None,
+        notify: Iterable[Notify] = (),
     ) -> None:
         self.registry = registry
         self.settings = settings or Settings()
@@ -86,9 +93,11 @@ class Migrator(Looking, Auditing):
         self._database = Database(engine, self._heed, idle_seconds, signer=self.settings.audit_key)
         self._actor = Actor(executed_by or f"{_user()}@{host_name()}", host_name())
         self._progress = progress or SilentProgress()
+        self._announcer = Announcer(self._database, self.settings, notify)
         self._ask = ask
         self._clock = clock or SystemClock()
         self._tracked = Tracked(self._database, self.settings.environment)
+        self._history_of_schema = SchemaHistory(self.settings.alembic_config)
         self._stop = _StopSignal()
         self._origin: Origin | None = None
         self._seen: int | None = None
@@ -104,9 +113,18 @@ class Migrator(Looking, Auditing):
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Close our own connections; the host's engine is untouched."""
+    def close(self, wait: float = FLUSH_SECONDS) -> None:
+        """Close our own connections; the host's engine is untouched. Waits at most so many seconds, as `flush` does."""
+        self._announcer.close(wait)
         self._database.close()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until those who are to be told of runs know all, for at most so long; whether they do."""
+        return self._announcer.flush(seconds)
+
+    def untold(self) -> builtins.list[str]:
+        """Those who do not know all yet, by name."""
+        return self._announcer.untold()
 
     def request_stop(self, signal_number: int) -> None:
         """Ask a run in this process to finish the batch in flight and raise `Interrupted`. Safe in a signal handler."""
@@ -380,7 +398,8 @@ class Migrator(Looking, Auditing):
         self._tracked.read(lambda c: workspace.demand_unchanged(c, name, row), None)
 
     def _status_of(self, name: str) -> MigrationStatus:
-        return overview.status_of(self.registry, self._snapshot(), name)
+        snapshot = self._snapshot()
+        return overview.status_of(self.registry, snapshot, name, self._waits_for_schema(snapshot))
 
     def prune(self, name: str, *, allow_environment: bool = False) -> Pruned:
         """Delete the journal of a finished migration: it takes no room any more, and cannot be rolled back any more."""
@@ -424,7 +443,8 @@ class Migrator(Looking, Auditing):
             environment=self.environment,
             actor=self._actor,
             lease_seconds=self.settings.lease_seconds,
-            progress=Voice(self._progress),
+            progress=Voice(self._progress, self._announcer.tell),
+            schema=self._history_of_schema,
             ask=self._ask,
             clock=self._clock,
             stop_signal=lambda: self._stop.number,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 from system_migration import code
 from system_migration.migration import Migration
@@ -13,11 +14,16 @@ from system_migration.store.migrations import PRUNED_PIN, MigrationRow, Snapshot
 
 _SETTLED = (Status.COMPLETED, Status.SKIPPED)
 _UNFINISHED = (Status.RUNNING, Status.PAUSED, Status.FAILED)
+_MAY_START = (Status.PENDING, *_UNFINISHED)
+_NO_SCHEMA: Mapping[str, str] = MappingProxyType({})
 
 
-def report(registry: Registry, snapshot: Snapshot, environment: str) -> StatusReport:
+def report(
+    registry: Registry, snapshot: Snapshot, environment: str, schema: Mapping[str, str] = _NO_SCHEMA
+) -> StatusReport:
     """Every migration in order, then those whose code is gone; and what a plain run would take.
 
+    `schema` says of those that wait for a schema revision what they wait for.
     Whether one whose code is gone is newer than all here, or an old one whose file was deleted, only numbers tell.
     """
     gone = sorted(name for name in snapshot.rows if name not in registry)
@@ -26,7 +32,7 @@ def report(registry: Registry, snapshot: Snapshot, environment: str) -> StatusRe
     settled = _settled_or(coming, snapshot)
     return StatusReport(
         environment,
-        [_status(registry, snapshot, name, settled) for name in (*registry.names, *gone)],
+        [_status(registry, snapshot, name, settled, schema) for name in (*registry.names, *gone)],
         pending=coming,
         warnings=_warnings(snapshot, environment),
         in_line=to_do(registry, snapshot, in_hand=True),
@@ -34,9 +40,25 @@ def report(registry: Registry, snapshot: Snapshot, environment: str) -> StatusRe
     )
 
 
-def status_of(registry: Registry, snapshot: Snapshot, name: str) -> MigrationStatus:
+def waiting_for_schema(registry: Registry, snapshot: Snapshot) -> list[type[Migration]]:
+    """Those that a schema revision may keep from starting: they declare one, and have not ended."""
+    standing = ((migration, snapshot.rows.get(migration.name)) for migration in registry)
+    return [
+        migration
+        for migration, row in standing
+        if migration.requires_schema is not None and (row is None or row.status in _MAY_START) and not _is_going(row)
+    ]
+
+
+def _is_going(row: MigrationRow | None) -> bool:
+    return row is not None and row.status is Status.RUNNING and not row.stale
+
+
+def status_of(
+    registry: Registry, snapshot: Snapshot, name: str, schema: Mapping[str, str] = _NO_SCHEMA
+) -> MigrationStatus:
     """One migration's status. Raises `UnknownMigration` for a name with neither code nor record."""
-    return _status(registry, snapshot, name, _settled_or(to_do(registry, snapshot), snapshot))
+    return _status(registry, snapshot, name, _settled_or(to_do(registry, snapshot), snapshot), schema)
 
 
 def _settled_or(coming: Collection[str], snapshot: Snapshot) -> set[str]:
@@ -44,7 +66,9 @@ def _settled_or(coming: Collection[str], snapshot: Snapshot) -> set[str]:
     return {*coming, *(name for name, row in snapshot.rows.items() if row.status in _SETTLED)}
 
 
-def _status(registry: Registry, snapshot: Snapshot, name: str, settled: Collection[str]) -> MigrationStatus:
+def _status(
+    registry: Registry, snapshot: Snapshot, name: str, settled: Collection[str], schema: Mapping[str, str]
+) -> MigrationStatus:
     row = snapshot.rows.get(name)
     migration = registry[name] if row is None or name in registry else None
     pruned = row is not None and PRUNED_PIN in row.pins
@@ -64,6 +88,7 @@ def _status(registry: Registry, snapshot: Snapshot, name: str, settled: Collecti
         error=row.error if row else None,
         code_changed=_code_changed(migration, row),
         held_by=row.held_by if row else None,
+        waits_for_schema=schema.get(name),
         interrupted=bool(row and row.stale and row.interrupted),
         manual=migration.manual if migration else False,
         blocks_startup=migration.blocks_startup if migration else False,

@@ -64,7 +64,8 @@ class MigrationStatus:
 
     `request` is what `requested_by` asks of the run that is going: "pause" or "cancel". Of a `cancelled` one,
     `requested_by` is who cancelled it. `waits_for` are those of its `requires` that are not done, and that no plain run
-    would do. `pulse` is what the runner last said, of a run that goes on or that its runner left unfinished. `revision`
+    would do; `waits_for_schema` is the schema revision that is not applied yet, and where the database is. `pulse` is
+    what the runner last said, of a run that goes on or that its runner left unfinished. `revision`
     is another one after every change of status, of the runner and of `request`; 0 before the first. A pause that is
     taken back leads back to the one from before it. Who acts by what it saw says so with it:
     `Migrator.acting_as(..., seen=revision)`; with an `origin` too, a pause that is sent again acts once all the same.
@@ -86,6 +87,7 @@ class MigrationStatus:
     error: str | None
     code_changed: bool
     held_by: str | None
+    waits_for_schema: str | None = None
     interrupted: bool = field(default=False, metadata={"json": False})
     manual: bool = field(default=False, metadata={"json": False})
     blocks_startup: bool = field(default=False, metadata={"json": False})
@@ -128,6 +130,7 @@ class Listed:
     manual: bool
     requires: tuple[str, ...]
     file: str | None
+    requires_schema: str | None = None
 
 
 @dataclass(frozen=True)

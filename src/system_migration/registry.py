@@ -15,6 +15,9 @@ from system_migration.migration import Migration
 from system_migration.records import Listed
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_REVISION = re.compile(r"[^\s@:+-]+")
+"""What Alembic takes for the name of one revision; the others are for reckoning with several."""
+_SEVERAL = ("head", "heads", "base", "current")
 
 
 class Registry:
@@ -62,6 +65,7 @@ class Registry:
                 manual=migration.manual,
                 requires=tuple(migration.requires),
                 file=file_of(migration),
+                requires_schema=migration.requires_schema,
             )
             for migration in self
         ]
@@ -87,6 +91,8 @@ def _contract_problems(migration: type[Migration]) -> list[str]:
         problems.append(f"{label}: name must be letters, digits, '.', '_' and '-', such as '002-normalize-phones'.")
     if isinstance(migration.requires, str):
         problems.append(f'{label}: requires must be a tuple of names, such as ("001-first",).')
+    if migration.requires_schema is not None and not _is_revision(migration.requires_schema):
+        problems.append(f'{label}: requires_schema must be one whole Alembic revision, such as "ae1027a6acf1".')
     if migration.rollbackable and not migration.defines("down") and not issubclass(migration, BatchMigration):
         problems.append(f"{label}: rollbackable = True needs a down() method.")
     if migration.manual and migration.blocks_startup:
@@ -108,6 +114,10 @@ def _contract_problems(migration: type[Migration]) -> list[str]:
     elif not migration.defines("up"):
         problems.append(f"{label}: a Migration needs an up() method.")
     return problems
+
+
+def _is_revision(value: object) -> bool:
+    return isinstance(value, str) and value not in _SEVERAL and _REVISION.fullmatch(value) is not None
 
 
 def _declaration_problems(migration: type[BatchMigration], label: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from system_migration.signing import AuditKey
 DEVELOPMENT = "development"
 PRODUCTION = "production"
 DEVELOPMENT_DATABASE = "sqlite:///development.db"
+ALEMBIC_CONFIG = "alembic.ini"
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,21 @@ FIELDS = (
         "development, staging, production, ...: a migration runs once in each.",
     ),
     Field("migrations", ("MIGRATIONS",), "migrations", "Package, or path of the folder, of the migrations."),
+    Field(
+        "alembic_config",
+        ("ALEMBIC_CONFIG",),
+        ALEMBIC_CONFIG,
+        "The alembic.ini by which requires_schema is judged, as Alembic itself reads it.",
+    ),
     Field("lease_seconds", ("MIGRATION_LEASE_SECONDS",), "30", "How long a silent runner keeps its lease."),
     Field("log_format", ("LOG_FORMAT",), "text", "Log lines as text or json."),
-    Field("run_on_startup", ("RUN_MIGRATIONS_ON_STARTUP",), "false", "A start of the application looks for work."),
-    Field("auto_migrate", ("AUTO_MIGRATE",), "false", "... and runs it, in the background."),
+    Field(
+        "run_on_startup",
+        ("RUN_MIGRATIONS_ON_STARTUP",),
+        "false",
+        "A start of the application looks what is pending, and tells.",
+    ),
+    Field("auto_migrate", ("AUTO_MIGRATE",), "false", "With RUN_MIGRATIONS_ON_STARTUP: what is pending is run, too."),
     Field(
         "allow_production_auto_migrate",
         ("ALLOW_PRODUCTION_AUTO_MIGRATE",),
@@ -69,6 +81,8 @@ FIELDS = (
         None,
         "Earlier keys of the audit chain, separated by commas, to check it with.",
     ),
+    Field("webhook_url", ("MIGRATION_WEBHOOK_URL",), None, "Where to post that a run began, and how it ended."),
+    Field("webhook_secret", ("MIGRATION_WEBHOOK_SECRET",), None, "The key that signs it: whsec_ and base64."),
 )
 SECRETS = ("audit_key", "audit_keys_old")
 """What no file of the project may hold."""
@@ -85,6 +99,7 @@ class Settings:
     database_url: str | None = None
     environment: str | None = None
     migrations: str = "migrations"
+    alembic_config: str = ALEMBIC_CONFIG
     lease_seconds: float = 30.0
     log_format: str = "text"
     run_on_startup: bool = False
@@ -94,6 +109,8 @@ class Settings:
     startup_seconds: float = 300.0
     audit_key: AuditKey | None = None
     audit_keys_old: tuple[AuditKey, ...] = ()
+    webhook_url: str | None = field(default=None, repr=False)  # the address of some services is a secret
+    webhook_secret: str | None = field(default=None, repr=False)
 
     @property
     def is_development(self) -> bool:
@@ -125,6 +142,7 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
         database_url=values["database_url"],
         environment=_environment_name(values["environment"]),
         migrations=values["migrations"] or "migrations",
+        alembic_config=values["alembic_config"] or ALEMBIC_CONFIG,
         lease_seconds=_seconds("MIGRATION_LEASE_SECONDS", values["lease_seconds"] or "30", 3600),
         log_format=_log_format(values["log_format"] or "text"),
         run_on_startup=_switch("RUN_MIGRATIONS_ON_STARTUP", values["run_on_startup"]),
@@ -134,6 +152,8 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
         startup_seconds=_seconds("MIGRATION_STARTUP_SECONDS", values["startup_seconds"] or "300", 86_400),
         audit_key=next(_keys("MIGRATION_AUDIT_KEY", [values["audit_key"]]), None),
         audit_keys_old=tuple(_keys("MIGRATION_AUDIT_KEYS_OLD", (values["audit_keys_old"] or "").split(","))),
+        webhook_url=values["webhook_url"],
+        webhook_secret=values["webhook_secret"],
     )
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from system_migration.errors import ConfigurationError, HeldElsewhere, MigrationSystemError
+from system_migration.errors import ConfigurationError, HeldElsewhere, MigrationSystemError, WaitsForSchema
 from system_migration.records import MigrationStatus, StatusReport
 from system_migration.settings import PRODUCTION, Settings
 from system_migration.states import Status
@@ -116,6 +116,12 @@ def _of_line(
             "no code for that. Deploy the newer program, or run what is pending by hand."
         )
         return Stage.REFUSED, first, sentence
+    if first.waits_for_schema:
+        sentence = (
+            f"{first.name} waits for {first.waits_for_schema}. Nothing after it is started; when `alembic upgrade` has "
+            "applied the revision, it goes on."
+        )
+        return Stage.PENDING, first, sentence
     if not settings.auto_migrate:
         sentence = f"Pending: {names}. `migration run` runs it; with AUTO_MIGRATE=true a start does."
         return Stage.PENDING, first, sentence
@@ -146,7 +152,7 @@ _AWAY = (OperationalError, InterfaceError)
 
 def passes(error: BaseException) -> bool:
     """Whether a run that ended like this may be started again by the same process."""
-    return isinstance(error, (HeldElsewhere, *_AWAY))
+    return isinstance(error, (HeldElsewhere, WaitsForSchema, *_AWAY))
 
 
 def after_failed_look(error: Exception) -> Plan:

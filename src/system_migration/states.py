@@ -11,30 +11,45 @@ class Status(StrEnum):
     """The stored statuses of a migration in an environment. *Stale* is derived, never stored."""
 
     PENDING = "PENDING"
+    """Not begun here, or made pending again by a reset."""
     RUNNING = "RUNNING"
+    """A runner works on it, forwards or back. It is stale when that runner stopped or died: the next start goes on."""
     PAUSED = "PAUSED"
+    """It stands at a clean checkpoint and waits for a person to resume, cancel or roll it back."""
     COMPLETED = "COMPLETED"
+    """Done, and not denied by its verification; a status says beside it whether it was verified at all."""
     FAILED = "FAILED"
+    """It, its rollback or its verification failed, or somebody cancelled it. What is committed stays."""
     SKIPPED = "SKIPPED"
+    """An operator said that it is not to be run here; it runs only when it is named."""
     ROLLED_BACK = "ROLLED_BACK"
+    """Undone; it runs again only when it is named."""
 
 
 class RunKind(StrEnum):
     """What an attempt does."""
 
     RUN = "run"
+    """Does the work, or goes on with it."""
     DRY_RUN = "dry-run"
+    """Executes the real code, changes no data, and reports."""
     VERIFY = "verify"
+    """Checks a completed migration again."""
     ROLLBACK = "rollback"
+    """Undoes it."""
 
 
 class Outcome(StrEnum):
     """How an attempt ended. An attempt without an outcome is going, or died."""
 
     SUCCEEDED = "succeeded"
+    """It did all that it was to do."""
     FAILED = "failed"
+    """It did not; its error says why."""
     REFUSED = "refused"
+    """It was refused before any write to the data."""
     PAUSED = "paused"
+    """It stopped at a clean checkpoint and waits for a person."""
 
 
 ARROWS: dict[tuple[Status, Status], str] = {

@@ -91,6 +91,7 @@ def notes(m: MigrationStatus) -> list[str]:
         (m.cancelled, f"cancelled by {m.requested_by}"),
         (m.held_by and not m.stale, f"worked on by {m.held_by}"),
         (waits := waits_for(m), waits),
+        (schema := waits_for_schema(m), schema),
         (m.status == Status.COMPLETED and not m.verified, "not verified"),
         (m.issues, f"{m.issues:,} {left(m.status)}"),
         (m.unjournalled, "cannot be rolled back, its journal was pruned"),
@@ -107,6 +108,11 @@ def waits_for(m: MigrationStatus) -> str:
         return ""
     reason = m.pulse.waiting
     return f"waits: {reason if len(reason) <= _FEW_WORDS else reason[: _FEW_WORDS - 1] + '…'}"
+
+
+def waits_for_schema(m: MigrationStatus) -> str:
+    """Which schema revision it waits for, in a few words. Where the database is, `m.waits_for_schema` says too."""
+    return f"waits for {m.waits_for_schema.partition(',')[0]}" if m.waits_for_schema else ""
 
 
 def left(status: str) -> str:
@@ -131,13 +137,24 @@ def next_step(report: StatusReport, most: int | None = None) -> str:
     `most` names of each kind at the most: the others are counted.
     """
     standing = {m.name: m for m in report.migrations}
-    blocked = {name: m.waits_for for name in report.pending if (m := standing.get(name)) and m.waits_for}
-    steps = [step(standing.get(name), name) for name in report.pending if name not in blocked]
+    coming, stop = _until_a_schema_is_missing(report, standing)
+    blocked = {name: m.waits_for for name in coming if (m := standing.get(name)) and m.waits_for}
+    steps = [step(standing.get(name), name) for name in coming if name not in blocked]
     told = [f"`migration run` would {', then '.join(_first(steps, most))}"] if steps else []
     waits = [f"{shown(name)} waits for {', '.join(map(shown, others))}" for name, others in blocked.items()]
-    told = [*told, *_first(waits, most)] or ["nothing; `migration run` has no work"]
+    told = [*told, *_first(waits, most), *stop] or ["nothing; `migration run` has no work"]
     waiting = ", ".join(_first([shown(name) for name in needs_a_person(report)], most))
     return f"{'; '.join(told)}." + (f" Half-done, and waiting for you to name it: {waiting}." if waiting else "")
+
+
+def _until_a_schema_is_missing(
+    report: StatusReport, standing: Mapping[str, MigrationStatus]
+) -> tuple[Sequence[str], Sequence[str]]:
+    """What a plain run comes to before it stops for want of a schema revision, and where it does."""
+    for number, name in enumerate(report.pending):
+        if (m := standing.get(name)) is not None and m.waits_for_schema:
+            return report.pending[:number], [f"{shown(name)} {waits_for_schema(m)}"]
+    return report.pending, []
 
 
 def _first(texts: Sequence[str], most: int | None) -> Sequence[str]:

@@ -38,7 +38,7 @@ class Fill(BatchMigration):
 
 STATUS_FIELDS = [
     *("name", "version", "description", "status", "stale", "verified", "rollbackable", "executedAt", "executedBy"),
-    *("finishedAt", "recordsProcessed", "issues", "error", "codeChanged", "heldBy"),
+    *("finishedAt", "recordsProcessed", "issues", "error", "codeChanged", "heldBy", "waitsForSchema"),
 ]
 REPORT_FIELDS = {
     *("name", "kind", "status", "verified", "recordsProcessed", "issues", "unchanged", "vanished"),
@@ -91,6 +91,7 @@ def test_a_life_from_pending_to_rolled_back(project: Project) -> None:
         "error": None,
         "codeChanged": False,
         "heldBy": None,
+        "waitsForSchema": None,
     }
 
     ran = project.run("run", "--executed-by", "the operator")
@@ -500,7 +501,7 @@ def test_list_pending_and_show(sqlite_project: Project) -> None:
     prepare(project, MARK_FILE, INCREMENT_FILE)
     listed = project.json("list", env={"DATABASE_URL": "sqlite:////nowhere/needed.db"})
     assert [set(m) for m in listed] == [
-        {"name", "version", "description", "rollbackable", "manual", "requires", "file"}
+        {"name", "version", "description", "rollbackable", "manual", "requires", "file", "requiresSchema"}
     ] * 2
     assert [m["name"] for m in listed] == ["001-mark", "002-increment"]
     assert "Add one to every item" in project.run("list").out

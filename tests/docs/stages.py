@@ -22,6 +22,7 @@ from tests.support.databases import MakeDatabaseUrl, application_engine
 from tests.support.workload import GATE
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
 EXAMPLE = re.compile(r"<!-- example: (?P<file>\S+) -->\n```python\n(?P<code>.*?)```", re.DOTALL)
 
 QUICK = """
@@ -83,6 +84,23 @@ def _age(project: Project, days: int) -> None:
         then=then.strftime("%Y-%m-%d %H:%M:%S.000"),
         name=NAME,
     )
+
+
+def tutorial(_: pytest.FixtureRequest, folder: Path) -> tuple[Project, Events]:
+    """An empty folder, and whoever follows the tutorial, who saves its files and adds its lines."""
+    project = _project(folder, "shop.db")
+    (project.folder / "shop.db").unlink()
+    examples = {each["file"]: each["code"] for each in EXAMPLE.finditer(TUTORIAL)}
+    lines = examples.pop("the-way-back")
+    for name, code in examples.items():
+        (project.folder / name).write_text(code, encoding="utf-8")
+
+    def add_lines(project: Project) -> None:
+        (file,) = (project.folder / "migrations").glob("001_*.py")
+        before, line, after = re.split(r"(    max_issues = .*\n)", file.read_text(encoding="utf-8"))
+        file.write_text(before + line + lines + after, encoding="utf-8")
+
+    return project, {"you add the way back": add_lines}
 
 
 def phones(_: pytest.FixtureRequest, folder: Path) -> tuple[Project, Events]:

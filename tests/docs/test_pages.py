@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs import stages
+from tests.docs import adoption, stages
 from tests.docs.pages import ROOT, Events, Step, check_said, follow, perform, steps_of
 from tests.support.command import Project
 from tests.support.host import BinaryMissing, program
@@ -27,6 +27,7 @@ PAGES: dict[str, Stage] = {
     "docs/how-to/when-verification-failed.md": stages.tampered_phones,
     "docs/explanation/security.md": stages.phones,
     "docs/reference/rest-api.md": stages.phones,
+    "docs/tutorial.md": stages.tutorial,
 }
 
 
@@ -64,7 +65,7 @@ def test_every_page_with_commands_is_followed() -> None:
         for path in ROOT.glob("docs/**/*.md")
         if any(step.event is None for step in steps_of(path.read_text(encoding="utf-8")))
     }
-    assert written == {*PAGES}
+    assert written == {*PAGES, *adoption.PAGES}
 
 
 PAGE = """

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from system_migration import facts
 from system_migration.records import Pulse
 from system_migration.running.pulse import Voice
+from system_migration.states import RunKind
 from system_migration.store import pulses
 from system_migration.store.pulses import LONGEST_REASON, NOTHING, Said
 
@@ -44,6 +46,20 @@ def watcher() -> Watcher:
 @pytest.fixture
 def voice(watcher: Watcher) -> Voice:
     return Voice(watcher)
+
+
+def test_what_happens_to_a_run_is_announced_from_its_beginning_to_its_end(watcher: Watcher) -> None:
+    told: list[facts.Fact] = []
+    voice, run = Voice(watcher, told.append), facts.WhichRun(NAME, "test", "r1", RunKind.RUN, 1, "ada", "here")
+    voice.waiting("nobody knows which run")
+    voice.began(run)
+    voice.waiting("the replicas lag")
+    voice.waiting("the replicas lag")
+    voice.ended(facts.SUCCEEDED, 7, 1)
+    voice.ended(facts.FAILED)  # what comes after the end is of no run
+    voice.waiting("the database is away")
+    assert [type(each) for each in told] == [facts.Began, facts.Waits, facts.Ended]
+    assert {each.run for each in told} == {run}
 
 
 def test_all_that_a_progress_is_told_goes_on_to_the_watcher_as_it_is(voice: Voice, watcher: Watcher) -> None:

@@ -93,6 +93,7 @@ def test_a_status_report_has_exactly_the_agreed_keys() -> None:
                 "error": None,
                 "codeChanged": False,
                 "heldBy": None,
+                "waitsForSchema": None,
             }
         ],
         "pending": ["002-b"],

@@ -23,6 +23,8 @@ auto_migrate = true
 allow_production_auto_migrate = 1
 startup_wait = true
 startup_seconds = 60
+webhook_url = "https://project.example"
+webhook_secret = "p"
 """
 
 
@@ -45,6 +47,8 @@ def test_the_defaults() -> None:
         allow_production_auto_migrate=False,
         startup_wait=False,
         startup_seconds=300.0,
+        webhook_url=None,
+        webhook_secret=None,
     )
 
 
@@ -63,6 +67,9 @@ def test_the_defaults() -> None:
         ("allow_production_auto_migrate", "ALLOW_PRODUCTION_AUTO_MIGRATE", True, "false", True, False, True, False),
         ("startup_wait", "MIGRATION_STARTUP_WAIT", True, "0", True, False, True, False),
         ("startup_seconds", "MIGRATION_STARTUP_SECONDS", 1, "2", 1.0, 2.0, 60.0, 300.0),
+        ("webhook_url", "MIGRATION_WEBHOOK_URL", "https://f", "https://v", "https://f", "https://v",
+         "https://project.example", None),
+        ("webhook_secret", "MIGRATION_WEBHOOK_SECRET", "f", "v", "f", "v", "p", None),
     ],
 )  # fmt: skip
 def test_a_flag_beats_the_environment_beats_the_project_beats_the_default(
@@ -152,8 +159,8 @@ def test_an_unknown_key_of_the_project_is_named_with_the_known_ones(project: Pat
         read_settings({}, {}, project)
     assert str(error.value) == (
         f"{project}: [tool.system_migration] has no setting 'migration'. "
-        "Known: database_url, environment, migrations, lease_seconds, log_format, run_on_startup, auto_migrate, "
-        "allow_production_auto_migrate, startup_wait, startup_seconds."
+        "Known: database_url, environment, migrations, alembic_config, lease_seconds, log_format, run_on_startup, "
+        "auto_migrate, allow_production_auto_migrate, startup_wait, startup_seconds, webhook_url, webhook_secret."
     )
 
 
@@ -208,3 +215,8 @@ def test_no_file_of_the_project_holds_an_audit_key(name: str, project: Path) -> 
     project.write_text(PROJECT_TEXT + f'{name} = "{"k" * 32}"\n', encoding="utf-8")
     with pytest.raises(ConfigurationError, match=f"{name} is a secret and belongs in the environment"):
         read_settings({}, {}, project)
+
+
+def test_what_may_be_a_secret_is_not_in_the_settings_text() -> None:
+    settings = Settings(webhook_url="https://hooks.example/services/T0/B0/hush", webhook_secret="whsec_hush")
+    assert "hush" not in repr(settings)

@@ -81,6 +81,8 @@ def test_a_start_that_was_asked_to_look_looks(settings: Settings) -> None:
         (HALF_UNDONE, Stage.DONE, Stage.DONE),
         (PENDING, Stage.RUNNING, Stage.PENDING),
         (STALE, Stage.RUNNING, Stage.PENDING),
+        (PENDING | {"waits_for_schema": "schema revision b, ..."}, Stage.PENDING, Stage.PENDING),
+        (STALE | {"waits_for_schema": "schema revision b, ..."}, Stage.PENDING, Stage.PENDING),
         (ELSEWHERE, Stage.FOLLOWING, Stage.FOLLOWING),
         (FAILED, Stage.ATTENTION, Stage.ATTENTION),
         (PAUSED, Stage.ATTENTION, Stage.ATTENTION),

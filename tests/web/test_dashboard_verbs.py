@@ -91,6 +91,10 @@ class Dependent(Sweeping):
     requires = (Base.name,)
 
 
+class Ahead(Sweeping):
+    requires_schema = "ae10"
+
+
 class Follower(InPlace):
     name = "002-follower"
     requires = (NAME,)
@@ -122,6 +126,10 @@ def nothing_recorded(engine: Engine) -> Any:
 
 def waiting_for_another(engine: Engine) -> Any:
     return (Base, Dependent)
+
+
+def waiting_for_a_schema(engine: Engine) -> Any:
+    return (Ahead,)
 
 
 def completed(engine: Engine) -> Any:
@@ -291,6 +299,7 @@ STATES: list[State] = [
     nothing_recorded,
     pending,
     waiting_for_another,
+    waiting_for_a_schema,
     completed,
     completed_in_place,
     completed_and_required,
@@ -417,6 +426,7 @@ def test_what_is_not_offered_is_explained(engine: Engine) -> None:
         return found
 
     assert "requires 000-base, which is PENDING" in why(waiting_for_another)
+    assert "It cannot start: it waits for schema revision ae10, the database has no" in why(waiting_for_a_schema)
     assert "It cannot be rolled back: it declares rollbackable = False." in why(completed_for_good)
     assert "002-follower requires 001-it and is COMPLETED" in why(completed_and_required)
     assert "nothing tells which rows it missed" in why(completed_in_place)

@@ -15,6 +15,7 @@ ROUTES = {
     ("GET", "/list"): 200,
     ("GET", "/pending"): 200,
     ("GET", "/issues/{name}"): 200,
+    ("GET", "/metrics"): 200,
     ("GET", "/runs"): 200,
     ("GET", "/runs/{id}"): 404,
     ("GET", "/runs/{id}/logs"): 404,
@@ -70,6 +71,7 @@ def test_every_route_answers_a_developer(api: Served) -> None:
     for (_, path), answer in answers.items():
         good = "application/x-ndjson" if path == "/audit/export" else "application/json"
         kind = "application/problem+json" if answer.status_code >= 400 else good
+        kind = "text/plain; version=0.0.4; charset=utf-8" if path == "/metrics" else kind
         assert answer.headers["content-type"] == kind
 
 

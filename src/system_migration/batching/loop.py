@@ -97,6 +97,7 @@ class BatchLoop:
     after_batch: Callable[[Entry], None] = lambda entry: None
     notice: Callable[[str], None] = lambda text: None
     sized: Callable[[int, int], None] = lambda batch_size, workers: None
+    committed: Callable[[Entry], None] = lambda entry: None
     _crew: Crew[Settled] = field(init=False)
     _held_before: bool = field(default=False, init=False)
     _began_with: int = field(init=False)
@@ -317,6 +318,7 @@ class BatchLoop:
             self._in_hand -= settled.advanced
         for entry in settled.entries:
             self.finished.add(entry)
+            self.committed(entry)
             if entry.numbers.first >= NAMED_ROWS:
                 self._put_off += entry.deferred
         self.progress.rows(self.finished.rows + self._in_hand, self.total, self.finished.held)

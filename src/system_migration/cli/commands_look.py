@@ -81,7 +81,7 @@ def show_command(session: Session, name: str) -> None:
 
 @command("issues")
 @click.argument("name")
-@click.option("--key", help="Only the row with this key; of several columns, as a JSON list.")
+@click.option("--key", metavar="KEY", help="Only the row with this key; of several columns, as a JSON list.")
 def issues_command(session: Session, name: str, key: str | None) -> None:
     """List the rows that a migration could not change and holds.
 
@@ -113,7 +113,9 @@ def _issue_of(migrator: Migrator, name: str, key: str) -> list[Issue]:
     show_default=True,
     help="Only lines of this level or above.",
 )
-@click.option("--limit", type=click.IntRange(1, 100_000), default=200, show_default=True, help="The newest N lines.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), metavar="N", default=200, show_default=True, help="The newest N lines."
+)
 def logs_command(session: Session, name: str, run_id: str | None, level: str, limit: int) -> None:
     """Print the stored log of a migration's runs, oldest line first.
 
@@ -131,7 +133,9 @@ def logs_command(session: Session, name: str, run_id: str | None, level: str, li
 @click.argument("name", required=False)
 @click.option("--batches", is_flag=True, help="The committed batches of the migration NAME instead.")
 @click.option("--run", "run_id", metavar="ID", help="With --batches: only those of this run.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most N of them.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), metavar="N", default=100, show_default=True, help="At most N of them."
+)
 def history_command(session: Session, name: str | None, batches: bool, run_id: str | None, limit: int) -> None:
     """List past runs, or the batches of a migration, newest first.
 

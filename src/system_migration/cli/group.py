@@ -45,7 +45,9 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": list(catalog.HELP_FLAGS)})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
 @click.pass_context
 def group(context: click.Context, /, **flags: object) -> None:
     """One-time data migrations."""

@@ -153,8 +153,12 @@ def run_options(function: Handler) -> Handler:
 
 def window_options(function: Handler) -> Handler:
     """Add the options that keep a named run to a part of its table."""
-    to_key = click.option("--to-key", metavar="KEY", help="... and to end with it. Several columns: a JSON list.")
-    from_key = click.option("--from-key", metavar="KEY", help="With a NAME: the first key to work on ...")
+    to_key = click.option(
+        "--to-key", metavar="KEY", help="With a NAME: the last key to work on. Several columns: a JSON list."
+    )
+    from_key = click.option(
+        "--from-key", metavar="KEY", help="With a NAME: the first key to work on. Several columns: a JSON list."
+    )
     return from_key(to_key(function))
 
 

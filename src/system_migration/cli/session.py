@@ -41,6 +41,8 @@ class Session:
         """
         self._configure_logging(tells_endings=watched and not self.json)
         watcher = _watcher() if watched else None
+        from system_migration.cli.news import wait_for_news
+
         with contextlib.redirect_stdout(sys.stderr):
             migrator = open_migrator(self, watcher, create=create, files=files)
             gc.freeze()  # what was loaded stays: no collection needs to look at it again
@@ -50,7 +52,8 @@ class Session:
             finally:
                 if watcher is not None:
                     watcher.close()
-                migrator.close()
+                wait_for_news(migrator)
+                migrator.close(wait=0)
 
     def registry(self) -> Registry:
         """The migrations that the files declare, for commands that need no database."""

@@ -34,6 +34,7 @@ def status_lines(report: StatusReport) -> list[str]:
         for m in report.migrations
     ]
     reasons = [f"{shown(m.name)}: {paragraph(m.error)}" for m in report.migrations if m.error]
+    reasons += [f"{shown(m.name)} waits for {m.waits_for_schema}." for m in report.migrations if m.waits_for_schema]
     return [
         heading,
         "",
@@ -60,6 +61,7 @@ def listed_lines(listed: Sequence[Listed]) -> list[str]:
 
 def _remark(m: Listed) -> str:
     notes = [f"after {', '.join(m.requires)}"] if m.requires else []
+    notes += [f"after schema revision {shown(m.requires_schema)}"] if m.requires_schema else []
     notes += ["only when named"] if m.manual else []
     return f"{m.description} ({'; '.join(notes)})" if notes else m.description
 
@@ -178,10 +180,14 @@ def shown_lines(found: Shown) -> list[str]:
         ("finished (UTC)", moment(m.finished_at)),
     ]
     if found.listed is not None:
-        facts += [("requires", ", ".join(found.listed.requires) or "-"), ("file", found.listed.file or "-")]
+        facts += [("requires", ", ".join(found.listed.requires) or "-")]
+        facts += [("schema", found.listed.requires_schema)] if found.listed.requires_schema else []
+        facts += [("file", found.listed.file or "-")]
     lines = table_without_heading(facts)
     if m.error:
         lines += ["", f"Error: {paragraph(m.error)}"]
+    if m.waits_for_schema:
+        lines += ["", f"It waits for {m.waits_for_schema}."]
     if found.report is not None:
         lines += ["", f"A dry run was made: `migration show {shown(m.name)} --json` has its report."]
     if found.runs:

@@ -178,6 +178,7 @@ class BatchRun:
             after_batch=self._after_batch,
             notice=self._notice,
             sized=workspace.progress.sized,
+            committed=workspace.progress.committed,
         )
 
     def _stop_after_issues(self, finished: Finished) -> int | None:

@@ -8,11 +8,12 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from system_migration.errors import Cancelled, Refused
+from system_migration.facts import CANCELLED, PAUSED, WhichRun
 from system_migration.records import RunOptions
 from system_migration.running.claim import what_was_asked
 from system_migration.running.requests import pause_reason
 from system_migration.running.workspace import Workspace
-from system_migration.states import Outcome, Status
+from system_migration.states import Outcome, RunKind, Status
 from system_migration.store import control, issues, leases, meanwhile, migrations, runs
 from system_migration.store.control import Request
 from system_migration.store.migrations import MigrationRow
@@ -29,11 +30,14 @@ def ask(workspace: Workspace, name: str, request: Request) -> None:
         _demand_target(connection, workspace, name, request)
     asked, at_once = f"{request}_asked", f"{request}_at_once"
 
+    ended: MigrationRow | None = None
+
     def act(connection: Connection) -> bool:
+        nonlocal ended
         checked = _demand_target(connection, workspace, name, request)
         lease = _lease_of_the_dead(connection, workspace, name)
         if lease is not None:
-            _end_at_once(connection, workspace, checked, request, lease.fence)
+            ended = _end_at_once(connection, workspace, checked, request, lease.fence)
             leases.release(connection, lease)
         elif checked.status is not Status.RUNNING:
             raise Refused(f"Migration {name} is just being started by {checked.held_by}. Ask again in a moment.")
@@ -44,6 +48,19 @@ def ask(workspace: Workspace, name: str, request: Request) -> None:
         return True
 
     workspace.act(name, [asked, at_once], act)
+    if ended is not None:
+        _tell_end(workspace, ended, request)
+
+
+def _tell_end(workspace: Workspace, row: MigrationRow, request: Request) -> None:
+    """What the runner would have told, if it lived."""
+    what = row.name, row.environment, str(row.run_id), row.run_kind or RunKind.RUN, row.generation
+    run, done = WhichRun(*what, workspace.actor.name, workspace.actor.host), (row.records_processed, row.issues)
+    if request is Request.PAUSE:
+        workspace.progress.ended(PAUSED, *done, error=pause_reason(workspace.actor.name), of=run)
+    else:
+        end = Cancelled(row.name, workspace.actor.name)
+        workspace.progress.ended(CANCELLED, *done, error=end.reason, error_type=type(end).__name__, of=run)
 
 
 def withdraw(workspace: Workspace, name: str, options: RunOptions) -> bool:
@@ -88,8 +105,8 @@ def _lease_of_the_dead(connection: Connection, workspace: Workspace, name: str) 
 
 def _end_at_once(
     connection: Connection, workspace: Workspace, seen: MigrationRow, request: Request, fence: int
-) -> None:
-    """Write what the runner would have written, once it can commit nothing any more."""
+) -> MigrationRow:
+    """Write what the runner would have written, once it can commit nothing any more. The row as it was before."""
     by = workspace.actor.name
     attempt = _shut_out(connection, seen, fence)
     row = migrations.read(connection, seen.environment, seen.name)  # again: its last batch may have been waited for
@@ -107,6 +124,7 @@ def _end_at_once(
         migrations.transition(connection, row, Status.PAUSED, **values)
     else:
         migrations.transition(connection, row, Status.FAILED, cancelled_by=by, **values)
+    return row
 
 
 def _shut_out(connection: Connection, row: MigrationRow, fence: int) -> Attempt | None:

@@ -28,6 +28,7 @@ from system_migration.running.claim import check_code
 from system_migration.running.contexts import batch_context, call, describe, heed_stop, plain_context
 from system_migration.running.preflight import unexpected_rows
 from system_migration.running.run_log import RunLog
+from system_migration.running.schema_wait import demand_schema
 from system_migration.running.workspace import Workspace
 from system_migration.schema_changes import SchemaChanges
 from system_migration.states import RunKind, Status
@@ -89,6 +90,8 @@ class DryRun:
         instance = self.migration()
         try:
             with rights.needed(self.workspace.database.dialect):
+                with self.workspace.database.read() as connection:
+                    demand_schema(connection, self.migration, self.workspace.schema)
                 return self._of_batches(instance) if isinstance(instance, BatchMigration) else self._of_up(instance)
         except Refused as refusal:
             return self._empty(refusal=str(refusal))

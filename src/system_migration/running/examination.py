@@ -18,12 +18,15 @@ from system_migration.store import tables, tracking
 from system_migration.store.database import Database
 from system_migration.store.migrations import Snapshot
 
+_Coming = tuple[type[Migration], str | None]
+"""A migration that `run` would come to, and the schema revision that it waits for, if any."""
+
 
 def examine(
     database: Database,
     environment: str | None,
     snapshot: Callable[[], Snapshot],
-    to_do: Callable[[Snapshot], Sequence[type[Migration]]] = lambda snapshot: (),
+    to_do: Callable[[Snapshot], Sequence[_Coming]] = lambda snapshot: (),
 ) -> list[Finding]:
     """Connection, settings, rights, binding, stuck runs, and the tables of the migrations that `run` would take next.
 
@@ -40,7 +43,7 @@ def _examine(
     database: Database,
     environment: str | None,
     snapshot: Callable[[], Snapshot],
-    to_do: Callable[[Snapshot], Sequence[type[Migration]]],
+    to_do: Callable[[Snapshot], Sequence[_Coming]],
 ) -> Iterator[Finding]:
     dialect = database.dialect
     with database.read() as connection:
@@ -68,8 +71,10 @@ def _examine(
         elif row.status is Status.FAILED:
             yield Finding("warning", row.name, f"FAILED: {row.error} `migration run` tries again.")
 
-    for migration in to_do(standing):
-        if issubclass(migration, BatchMigration):
+    for migration, waits in to_do(standing):
+        if waits is not None:  # its table is not yet what it will be
+            yield Finding("warning", migration.name, f"Waits for {waits}. `alembic upgrade` applies it.")
+        elif issubclass(migration, BatchMigration):
             yield from _table(database, migration)
 
 

@@ -1,11 +1,23 @@
-"""What a run says of itself: passed on to who watches, and remembered for the heartbeat, which writes it down.
+"""What a run says of itself: passed on to who watches, announced, and remembered for the heartbeat to write down.
 
 The running side only replaces values in memory: a watcher in another process never slows a batch.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+from system_migration.facts import (
+    Announce,
+    BatchCommitted,
+    Began,
+    Ended,
+    Waits,
+    WhichRun,
+    tell_nobody,
+)
 from system_migration.migration import Progress
+from system_migration.store.ledger import Entry
 from system_migration.store.pulses import LONGEST_PHASE, LONGEST_REASON, Said, number, shortened
 
 
@@ -13,11 +25,12 @@ class Voice:
     """The `Progress` of one run. It passes on all that it is told, and knows what was said last.
 
     Told from several threads, so each fact is one value that is replaced, never changed. Rows that move, and a phase
-    that begins, end a wait.
+    that begins, end a wait. What happens to the run is announced once it is told which run that is.
     """
 
-    def __init__(self, watcher: Progress) -> None:
-        self._watcher = watcher
+    def __init__(self, watcher: Progress, announce: Announce = tell_nobody) -> None:
+        self._watcher, self._announce = watcher, announce
+        self._run: WhichRun | None = None
         self._phase: str | None = None
         self._rows: tuple[int | None, int | None] = None, None
         self._waiting: str | None = None
@@ -42,8 +55,10 @@ class Voice:
         self._watcher.rows(done, total, held)
 
     def waiting(self, reason: str) -> None:
-        self._waiting = shortened(str(reason), LONGEST_REASON)
+        before, self._waiting = self._waiting, shortened(str(reason), LONGEST_REASON)
         self._watcher.waiting(reason)
+        if self._run is not None and self._waiting != before:
+            self._announce(Waits(self._run, datetime.now(UTC), self._waiting))
 
     # --- beyond what a `Progress` is told ------------------------------------------------------------------------
 
@@ -58,3 +73,33 @@ class Voice:
     def sized(self, batch_size: int, workers: int) -> None:
         """How many rows a batch takes from now on, and how many write at once."""
         self._size = batch_size, workers
+
+    # --- what happens to the run ---------------------------------------------------------------------------------
+
+    def began(self, run: WhichRun, *, taken_over: bool = False) -> None:
+        """From here on the run is this one, and it is on the record."""
+        self._run = run
+        self._announce(Began(run, datetime.now(UTC), taken_over))
+
+    def committed(self, entry: Entry, seconds: float | None = None) -> None:
+        """A batch is in the ledger. `seconds` where the entry does not know how long it took."""
+        if self._run is not None:
+            took = entry.seconds if seconds is None else seconds
+            done = entry.rows_read, entry.changed, entry.held, entry.vanished
+            self._announce(BatchCommitted(self._run, datetime.now(UTC), *done, took))
+
+    def ended(
+        self,
+        outcome: str,
+        rows: int = 0,
+        held: int = 0,
+        *,
+        error: str | None = None,
+        error_type: str | None = None,
+        of: WhichRun | None = None,
+    ) -> None:
+        """The run is over for this process, and so it is on the record. `of` a run that never began here."""
+        run = of or self._run
+        if run is not None:
+            self._run = None
+            self._announce(Ended(run, datetime.now(UTC), outcome, rows, held, error, error_type))

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from system_migration import code
+from system_migration import code, facts
 from system_migration.errors import Interrupted, Refused, Withdrawn
 from system_migration.lease import HeldLease
 from system_migration.migration import Migration
@@ -99,6 +99,7 @@ def kept(
             runs.finish(connection, attempt, outcome, error=report.refusal or report.error, report=as_json(report))
             if log is not None:
                 log.store(connection, attempt.id)
+        _tell_end(workspace, outcome, report.refusal or report.error, rows=report.examined, held=report.would_hold)
     return report
 
 
@@ -129,6 +130,12 @@ def _record_verdict(workspace: Workspace, row: MigrationRow, attempt: Attempt, v
         log.store(connection, attempt.id)
         detail = {"verified": verdict.passed, "reason": error}
         audit.add_event(connection, attempt.environment, row.name, "verified", workspace.actor, detail, attempt.id)
+    _tell_end(workspace, outcome, error, held=row.issues)
+
+
+def _tell_end(workspace: Workspace, outcome: Outcome, error: str | None, *, rows: int = 0, held: int = 0) -> None:
+    cause = {Outcome.SUCCEEDED: None, Outcome.REFUSED: "Refused"}.get(outcome, "MigrationFailed")
+    workspace.progress.ended(outcome.value, rows, held, error=error, error_type=cause)
 
 
 def _failure(verdict: Verdict) -> str | None:
@@ -159,6 +166,7 @@ def _begin(
             )
     assert claim is not None  # nobody else knows of it
     workspace.progress.started(migration.name, attempt.id)
+    workspace.progress.began(workspace.which_run(attempt))
     says = workspace.progress.said
     return attempt, HeldLease(workspace.database, claim, workspace.clock, anchor, let_go=leases.forget, says=says)
 
@@ -169,7 +177,11 @@ def _with_an_end(workspace: Workspace, migration: type[Migration], attempt: Atte
     try:
         yield
     except BaseException as error:
-        _end_early(workspace, attempt, error, describe(error, workspace.database.dialect, migration))
+        reason = describe(error, workspace.database.dialect, migration)
+        _end_early(workspace, attempt, error, reason)
+        outcome = facts.REFUSED if isinstance(error, Refused) else facts.FAILED
+        outcome = facts.INTERRUPTED if isinstance(error, Interrupted) else outcome
+        workspace.progress.ended(outcome, error=reason, error_type=type(error).__name__)
         raise
 
 

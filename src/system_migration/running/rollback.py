@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from system_migration import facts
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching.target import Target
 from system_migration.batching.throttle import RateLimit
@@ -68,6 +69,7 @@ class Rollback(Undertaking):
             if self._journalled:
                 return self._undo_batches(claimed, attempt, target, requests)
             result = imperative.undo(self.workspace, self.instance, attempt, self.options, self.log)
+            self.workspace.progress.ended(facts.SUCCEEDED, result.records_processed)
             return dict(result.metadata)
 
         return self._report(attempt, began, self._recorded(attempt, work))
@@ -110,4 +112,5 @@ class Rollback(Undertaking):
             return True
 
         self._transact(record, landed=self._succeeded(attempt))
+        self.workspace.progress.ended(facts.SUCCEEDED, restored, listed)
         return {}

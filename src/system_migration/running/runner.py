@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from system_migration import facts
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching.resolution import resolve
 from system_migration.errors import (
@@ -24,6 +25,7 @@ from system_migration.running.decisions import check_window, decide_held, decide
 from system_migration.running.preflight import Preflight, Ready
 from system_migration.running.requests import Requests
 from system_migration.running.rollback import Rollback
+from system_migration.running.schema_wait import after_schema
 from system_migration.running.undertaking import Undertaking
 from system_migration.running.window import check_inherited, window_text
 from system_migration.states import Outcome, RunKind, Status
@@ -58,6 +60,7 @@ class Runner(Undertaking):
 
     def _with_lease(self, decide: Decision) -> RunReport | None:
         check_window(self.migration, self.options)
+        decide = after_schema(self.migration, self.workspace.schema, decide)
         claimed = claim(self.workspace, self.migration, self.options, decide)
         if claimed is None:
             return None
@@ -201,7 +204,10 @@ class Runner(Undertaking):
         return verdict
 
     def _complete(self, attempt: Attempt, verdict: verification.Verdict) -> None:
+        processed = held = 0
+
         def complete(connection: Connection) -> bool:
+            nonlocal processed, held
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
             row = self._row(connection)
             held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
@@ -225,3 +231,4 @@ class Runner(Undertaking):
             return True
 
         self._transact(complete, landed=self._succeeded(attempt))
+        self.workspace.progress.ended(facts.SUCCEEDED, processed, held)

@@ -11,7 +11,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from system_migration import code
+from system_migration import code, facts
 from system_migration.batch_migration import BatchMigration
 from system_migration.errors import RUN_ENDED, Cancelled, Interrupted, LeaseLost, MigrationFailed, Paused
 from system_migration.migration import Migration
@@ -70,6 +70,8 @@ class Undertaking:
         except DBAPIError as error:
             # Nothing began, so nothing is missing but the note; why nothing began must still be told.
             self.log.error("not recorded: %s", self.workspace.database.dialect.describe(error))
+        which, cause = self.workspace.which_run(attempt), "Refused" if outcome is Outcome.REFUSED else "MigrationFailed"
+        self.workspace.progress.ended(outcome.value, error=reason, error_type=cause, of=which)
 
     def _new_attempt(self, claimed: Claimed, kind: RunKind, run_id: str, window: Window = NO_WINDOW) -> Attempt:
         """One that is not recorded yet. Its id, made first, tells afterwards whether the record arrived."""
@@ -87,6 +89,7 @@ class Undertaking:
         session = f"system_migration:{attempt.id[:8]}:{attempt.fence}"
         self.workspace = replace(self.workspace, database=self.workspace.database.named(session))
         self.workspace.progress.started(self.name, attempt.id)
+        self.workspace.progress.began(self.workspace.which_run(attempt), taken_over=claimed.inherited is not None)
         return attempt
 
     def _start(self, claimed: Claimed, kind: RunKind, ready: Ready | None) -> Attempt:
@@ -137,7 +140,8 @@ class Undertaking:
         """Do the work; if it fails, say so in the record before the error goes on."""
         try:
             return work()
-        except LeaseLost:
+        except LeaseLost as lost:
+            self.workspace.progress.ended(facts.SUPERSEDED, error=str(lost), error_type=type(lost).__name__)
             raise
         except Interrupted as stop:
             self._end(attempt, None, None, "interrupted", str(stop))
@@ -146,14 +150,18 @@ class Undertaking:
             self._end(attempt, Status.PAUSED, Outcome.PAUSED, "paused", pause.reason)
             raise
         except Cancelled as end:
-            self._end(attempt, Status.FAILED, Outcome.FAILED, "cancelled", end.reason, cancelled_by=end.by)
+            cause = type(end).__name__
+            self._end(
+                attempt, Status.FAILED, Outcome.FAILED, "cancelled", end.reason, cancelled_by=end.by, error_type=cause
+            )
             raise
         except MigrationFailed as failure:
-            self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", failure.reason)
+            cause = type(failure).__name__
+            self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", failure.reason, error_type=cause)
             raise
         except Exception as error:
             reason = describe(error, self.workspace.database.dialect, self.migration)
-            self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", reason)
+            self._end(attempt, Status.FAILED, Outcome.FAILED, "failed", reason, error_type="MigrationFailed")
             raise MigrationFailed(self.name, reason) from error
 
     def _end(
@@ -165,12 +173,15 @@ class Undertaking:
         reason: str,
         *,
         cancelled_by: str | None = None,
+        error_type: str | None = None,
     ) -> None:
+        processed = held = 0
         failed = status is Status.FAILED and cancelled_by is None
         level = logging.ERROR if failed else logging.INFO
         self.log.log(level, "%s: %s", action, reason, extra={"action": RUN_ENDED})
 
         def end(connection: Connection) -> bool:
+            nonlocal processed, held
             runs.check_fence(connection, self.workspace.database.dialect, attempt)
             row = self._row(connection)
             held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
@@ -192,6 +203,7 @@ class Undertaking:
             # The run stays RUNNING and becomes stale: the next one takes over. What happened must still be told.
             why = describe(error, self.workspace.database.dialect, self.migration)
             self.log.error("%s, but not recorded: %s", action, why)
+        self.workspace.progress.ended(action, processed, held, error=reason, error_type=error_type)
 
     def _succeeded(self, attempt: Attempt) -> Callable[[Connection], bool | None]:
         """Whether the record that ends the attempt arrived."""

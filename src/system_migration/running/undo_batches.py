@@ -77,7 +77,9 @@ class UndoBatches:
         )
         while (part := self._next(below)) is not None:
             self._between_parts()
+            began = self.workspace.clock.monotonic()
             entry = self._commit_surely(part)
+            self.workspace.progress.committed(entry, self.workspace.clock.monotonic() - began)
             done, below = done + entry.rows_read, part.id
             self._report(done, total)
             self._rest(self.rate.wait_after(part.rows, self.workspace.clock.monotonic()))

@@ -11,13 +11,16 @@ from sqlalchemy.exc import DBAPIError
 
 from system_migration.clock import Clock
 from system_migration.errors import HeldElsewhere, MigrationSystemError, Refused
+from system_migration.facts import WhichRun
 from system_migration.records import Origin
 from system_migration.running.pulse import Voice
+from system_migration.schema_history import SchemaHistory
 from system_migration.store import audit, meanwhile
 from system_migration.store.audit import Actor
 from system_migration.store.database import Database
 from system_migration.store.dialects import Fault
 from system_migration.store.migrations import MigrationRow
+from system_migration.store.runs import Attempt
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,14 @@ class Workspace:
     clock: Clock
     stop_signal: Callable[[], int | None]
     run_ids: Iterator[str]
+    schema: SchemaHistory
     origin: Origin | None = None
     seen: int | None = None
+
+    def which_run(self, attempt: Attempt) -> WhichRun:
+        """Which run it is, for who is told of it."""
+        what = attempt.name, attempt.environment, attempt.id, attempt.kind, attempt.generation
+        return WhichRun(*what, self.actor.name, self.actor.host)
 
     def demand_unchanged(self, connection: Connection, name: str, row: MigrationRow | None) -> None:
         """Raise `ChangedMeanwhile` where the actor decided by another state than `row`, as it is now.

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request
 
 from system_migration.background import Background
 from system_migration.migrator import Migrator
+from system_migration.web.metrics import add_metrics
 from system_migration.web.problems import ProblemRoute
 from system_migration.web.queries import refuse_unknown
 from system_migration.web.routes_audit import add_audit
@@ -44,6 +45,7 @@ def create_router(
     )
     add_looks(router, migrator, serving.poller)
     add_audit(router, migrator)
+    add_metrics(router, migrator)
     add_starts(router, migrator, serving.starts)
     add_controls(router, migrator, serving.starts)
     return router

@@ -135,8 +135,11 @@ class StubMigrator:
     def verbs(self) -> list[str]:
         return [verb for verb, *_ in self.calls]
 
-    def close(self) -> None:
+    def close(self, wait: float = 0) -> None:
         pass
+
+    def flush(self, seconds: float) -> bool:
+        return True
 
     def request_stop(self, signal_number: int) -> None:
         self.calls.append(("request_stop", signal_number))

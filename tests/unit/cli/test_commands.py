@@ -17,7 +17,7 @@ from tests.unit.cli.stub import AT, DRY_RUN, LISTED, NAME, PULSE, REPORT, STATUS
 
 STATUS_KEYS = [
     *("name", "version", "description", "status", "stale", "verified", "rollbackable", "executedAt", "executedBy"),
-    *("finishedAt", "recordsProcessed", "issues", "error", "codeChanged", "heldBy"),
+    *("finishedAt", "recordsProcessed", "issues", "error", "codeChanged", "heldBy", "waitsForSchema"),
 ]
 
 

@@ -33,6 +33,7 @@ EXPECTED = {
     "AuditKeyError": 2,
     "NotHeld": 5,
     "ChangedMeanwhile": 5,
+    "WaitsForSchema": 5,
 }
 ARGUMENTS = {
     "UnknownMigration": ("002-x", ("001-a",)),
@@ -45,6 +46,7 @@ ARGUMENTS = {
     "Interrupted": (15,),
     "InvalidKey": ("from_key", "account", "why"),
     "NotHeld": ("001-a", 1, 2, "7"),
+    "WaitsForSchema": ("001-a", "schema revision b, the database is at a"),
     "ChangedMeanwhile": ("001-a", "Migration 001-a is RUNNING now."),
 }
 

@@ -83,6 +83,12 @@ def test_one_that_waits_for_others_names_them() -> None:
     ]
 
 
+def test_one_that_waits_for_a_schema_revision_says_so_once() -> None:
+    waiting = {"standing": Status.PENDING, "waits_for_schema": "schema revision b, the database is at a"}
+    assert words(**waiting) == ["Waits for schema revision b, the database is at a."]
+    assert Standing(status(**waiting), None).notes == []
+
+
 def test_what_somebody_works_on_is_waited_for_until_it_is_done() -> None:
     waiting = status("009-z", Status.PENDING, waits_for=("001-a", "002-b", "007-c"))
     found = report(status("001-a"), status("002-b", Status.PAUSED), status("007-c", stale=True), waiting)
@@ -159,6 +165,13 @@ def test_the_button_passes_over_what_waits_for_others() -> None:
     assert first(report(waiting, ready, pending=("001-a", "002-a"))) == First("002-a", "Start 002-a")
     assert first(report(waiting, pending=("001-a",))) is None
     assert first(report()) is None
+
+
+def test_the_button_stops_where_a_run_would_for_want_of_a_schema_revision() -> None:
+    waiting = status("001-a", Status.PENDING, waits_for_schema="schema revision b, the database is at a")
+    ready = status("002-a", Status.PENDING)
+    assert first(report(waiting, ready, pending=("001-a", "002-a"))) is None
+    assert first(report(ready, waiting, pending=("002-a", "001-a"))) == First("002-a", "Start 002-a")
 
 
 def test_a_killed_runner_had_done_what_is_committed() -> None:

@@ -102,7 +102,7 @@ def first(report: StatusReport) -> First | None:
     """What a plain run would take first, of those that wait for no other."""
     standing = {m.name: m for m in report.migrations}
     name = next((name for name in report.pending if not standing[name].waits_for), None)
-    if name is None:
+    if name is None or standing[name].waits_for_schema:
         return None
     step = wording.step(standing[name], name)
     return First(name, step[0].upper() + step[1:])

@@ -66,7 +66,11 @@ class Standing:
     @property
     def notes(self) -> list[str]:
         """What a person should know beside the status: without what other columns say."""
-        elsewhere = (f"{self.m.issues:,} {wording.left(self.m.status)}", wording.waits_for(self.m))
+        elsewhere = (
+            f"{self.m.issues:,} {wording.left(self.m.status)}",
+            wording.waits_for(self.m),
+            wording.waits_for_schema(self.m),
+        )
         return [note for note in notes(self.m) if note not in elsewhere]
 
     @property
@@ -106,6 +110,8 @@ def _reasons(m: MigrationStatus) -> Iterator[Reason]:
 
 def _waiting(m: MigrationStatus, in_hand: Mapping[str, str]) -> Iterator[Reason]:
     """What it waits for: those that are worked on stand in the way for a while, others until a person names them."""
+    if m.waits_for_schema:
+        yield Reason(f"Waits for {m.waits_for_schema}.")
     found: dict[str, list[str]] = {}
     for name in m.waits_for:
         found.setdefault(f"is {in_hand[name]}" if name in in_hand else "no run would do by itself", []).append(name)

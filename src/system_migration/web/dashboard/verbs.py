@@ -122,7 +122,7 @@ def _while_it_goes(m: MigrationStatus) -> Iterator[Verb]:
 
 def _going_on(s: Standing) -> Iterator[Verb]:
     m = s.status
-    if not s.unmet:
+    if not s.unmet and (m.undoing or not m.waits_for_schema):
         yield from _starting(s)
     if not m.undoing and (m.status is not Status.COMPLETED or s.sweeps):
         yield Verb("dry-run", "Dry run", "Changes no data and reports what a run would do.")
@@ -186,6 +186,8 @@ def _reasons(s: Standing) -> Iterator[str]:
         yield f"{m.held_by} is just starting it."
     if s.unmet and m.status is not Status.COMPLETED:
         yield f"It cannot start: it requires {' and '.join(s.unmet)}."
+    if m.waits_for_schema and not m.undoing:
+        yield f"It cannot start: it waits for {m.waits_for_schema}."
     if m.request == "cancel":
         yield f"{m.requested_by} has cancelled it; the runner obeys within a batch."
     if m.status is Status.COMPLETED and not s.sweeps:

@@ -1,0 +1,135 @@
+"""Telling one listener of what happens, in a thread of its own: slow or broken, no run feels it.
+
+What is told is at most once: a process that is killed takes with it what it had not told yet.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
+
+from system_migration.facts import BatchCommitted, Fact, Waits, WhichRun
+
+T = TypeVar("T")
+LIMIT = 1_000
+"""So many facts wait for a slow listener. Of batches more are dropped; beginnings and ends have as much room again."""
+FLUSH_SECONDS = 10.0
+"""How long the end of a process waits for what is not told yet."""
+_MANY_RUNS = 1_000
+
+Complain = Callable[[WhichRun, str], None]
+
+
+class NotTold(Exception):
+    """What a listener raises whose sentence may stand in the log. Of any other error only the class may."""
+
+
+class Teller(Generic[T]):
+    """Tells `deliver` what `wants` makes of each fact; None of it means that this one is not for it.
+
+    `wants` is asked in the run's own thread, so it only looks. `deliver` has a thread, which lives while there is
+    something to tell, and the context (`contextvars`) in which it happened. `complain` hears of the
+    first failure in each run.
+    """
+
+    def __init__(
+        self, name: str, wants: Callable[[Fact], T | None], deliver: Callable[[T], object], complain: Complain
+    ) -> None:
+        self.name = name
+        self._wants, self._deliver, self._complain = wants, deliver, complain
+        self._waiting: deque[tuple[contextvars.Context, WhichRun, T]] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._dropped = 0
+        self._complained: set[str] = set()
+        _all.add(self)
+
+    def tell(self, fact: Fact) -> None:
+        """Put it in line. Returns at once and raises nothing."""
+        wanted = self._wants(fact)
+        if wanted is None:
+            return
+        minor = isinstance(fact, BatchCommitted | Waits)
+        with self._changed:
+            if len(self._waiting) >= (LIMIT if minor else 2 * LIMIT):
+                self._dropped += 1
+                return
+            self._waiting.append((contextvars.copy_context(), fact.run, wanted))
+            self._see_to_a_thread()
+
+    def _see_to_a_thread(self) -> None:
+        if self._thread is not None and self._thread.is_alive():  # a fork has left it behind, then it is not
+            return
+        thread = threading.Thread(target=self._tell_all, name=f"migration tells {self.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be started any more: the interpreter ends
+            return
+        self._thread = thread
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all is told, for at most so long; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._thread is None or not self._thread.is_alive(), seconds)
+
+    def give_up(self) -> int:
+        """Forget what is not told yet. How many facts that is; the one that is being told may still arrive."""
+        with self._changed:
+            left = len(self._waiting) + self._dropped + (self._thread is not None)
+            self._waiting.clear()
+            _all.discard(self)  # the end of the process does not wait for it once more
+            return left
+
+    def _tell_all(self) -> None:
+        while (next_one := self._next()) is not None:
+            context, run, wanted = next_one
+            try:
+                context.run(self._deliver, wanted)
+            except NotTold as failure:
+                self._complain_once(run, str(failure))
+            except BaseException as error:  # whatever a hook raises, even what ends a program
+                self._complain_once(run, f"{self.name} raised {type(error).__name__}.")
+
+    def _next(self) -> tuple[contextvars.Context, WhichRun, T] | None:
+        """The next in line; None, when there is none, is the end of this thread."""
+        with self._changed:
+            if self._waiting:
+                next_one = self._waiting.popleft()
+                if self._waiting or not self._dropped:
+                    return next_one
+                dropped, self._dropped = self._dropped, 0
+            else:
+                self._thread = None
+                self._changed.notify_all()
+                return None
+        self._complain_once(next_one[1], f"{self.name} is too slow: {dropped:,} batches were not told to it.")
+        return next_one
+
+    def _complain_once(self, run: WhichRun, sentence: str) -> None:
+        if run.run_id in self._complained:
+            return
+        if len(self._complained) >= _MANY_RUNS:
+            self._complained.clear()
+        self._complained.add(run.run_id)
+        self._complain(run, sentence)
+
+
+_all: WeakSet[Teller[Any]] = WeakSet()
+
+
+def flush_all(tellers: Sequence[Teller[Any]], seconds: float) -> bool:
+    """Wait until all of these have told all, for at most so long together; whether they have."""
+    until = time.monotonic() + seconds
+    return all(teller.flush(max(0.0, until - time.monotonic())) for teller in tellers)
+
+
+@atexit.register
+def _flush_at_exit() -> None:
+    """A process that ends without `Migrator.close()` still tells how its last run ended."""
+    flush_all(list(_all), FLUSH_SECONDS)
