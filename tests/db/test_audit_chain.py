@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
-from system_migration import ConfigurationError, MigrationSystemError, Refused, Settings
+from system_migration import ConfigurationError, MigrationSystemError, Refused, RunOptions, Settings
 from system_migration.auditing import verify_file
 from system_migration.records import Unsigned
 from system_migration.store import audit, chain_pages
@@ -451,6 +451,15 @@ def test_the_head_is_the_last_that_a_transaction_locks(engine: Engine) -> None:
         acting.skip("001-increment", "no")
         acting.reset("001-increment", "again")
         acting.dry_run()
+
+
+def test_a_takeover_that_counts_deaths_locks_the_head_last(engine: Engine) -> None:
+    make_numbers(engine, 8)
+    make_older(quick(engine), 3)
+    begin(engine)
+    with head_last():
+        migrator(engine, Increment).run(options=RunOptions(accept_code_change=True))
+    assert rows_of(engine, "SELECT COUNT(*) FROM system_migration_death") != [(0,)]
 
 
 def test_a_time_is_signed_to_the_microsecond(chained: Engine) -> None:

@@ -14,15 +14,8 @@ from system_migration.store.database import Database
 from system_migration.store.deaths import count_deaths, deaths_of, died_at
 from system_migration.store.runs import Attempt
 from tests.db.test_workbench import quick
-from tests.support.chains import head_last
 
 RUN = Attempt("00000000-0000-0000-0000-000000000001", "test", "001-x", 1, RunKind.RUN, 1)
-
-
-@pytest.fixture(autouse=True)
-def _with_the_head_locked_last() -> Iterator[None]:
-    with head_last():
-        yield
 
 
 @pytest.fixture

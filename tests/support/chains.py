@@ -19,6 +19,7 @@ from system_migration.signing import AuditKey
 from system_migration.store import audit, tables
 from system_migration.store.audit import Actor
 from system_migration.store.database import Database
+from system_migration.store.dialects.base import WRITES
 
 KEY = AuditKey(b"k" * 32)
 OTHER = AuditKey(b"o" * 32)
@@ -78,6 +79,8 @@ def head_last() -> Iterator[None]:
     late: list[str] = []
 
     def hear(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if not connection.get_execution_options().get(WRITES):
+            return  # it holds no locks
         ours = any(table.name in statement for table in (event, link, head))
         if id(connection) in holding and not ours and not statement.startswith(("SET", "COMMIT", "ROLLBACK")):
             late.append(statement)
