@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from system_migration import Registry, Settings
+from system_migration import MigrationContext, MigrationResult, Registry, Settings
 from system_migration.rehearsal.filled import FilledFiles
 from system_migration.rehearsal.rehearsing import PROMISES
 from system_migration.rehearsal.rehearsing import rehearse as run_rehearsal
 from system_migration.testing import Rehearse
 from tests.rehearsal import right, wrong
 from tests.rehearsal.tables import BOOKINGS, PEOPLE, fill, metadata, person
+from tests.support.databases import application_engine
 
 
 def test_rows_of_a_declared_table_are_enough(rehearse: Rehearse) -> None:
@@ -92,6 +93,23 @@ def test_the_page_names_every_promise() -> None:
     page = (Path(__file__).parents[2] / "docs/how-to/test-a-migration.md").read_text(encoding="utf-8")
     rows = [line.split(" | ")[0].removeprefix("| ") for line in page.partition("## What it promises")[2].splitlines()]
     assert [row for row in rows if row in dict(PROMISES)] == [name for name, _ in PROMISES]
+
+
+@pytest.mark.databases("postgresql", "mariadb")
+def test_a_connection_to_the_real_server_is_refused_before_it_is_open(rehearse: Rehearse, database_url: str) -> None:
+    real = application_engine(database_url)
+
+    class AsksTheRealOne(right.Touch):
+        def up(self, context: MigrationContext) -> MigrationResult:
+            with real.connect() as connection:
+                connection.execute(sa.text("CREATE TABLE got_through (id INTEGER)"))
+                connection.commit()
+            return super().up(context)
+
+    with pytest.raises(pytest.fail.Exception, match="It opens a connection of its own"):
+        rehearse(AsksTheRealOne, rows={}, tables=metadata, database_url=database_url)
+    with real.connect() as connection:
+        assert sa.inspect(connection).get_table_names() == []
 
 
 def test_nobody_is_told_of_rehearsed_runs(tmp_path: Path) -> None:
