@@ -64,8 +64,9 @@ def _tables(catalogue: Any) -> list[str]:
 
 
 def _rows(connection: Connection, table: str, key: tuple[str, ...]) -> dict[Key, Cells]:
-    quoted = connection.dialect.identifier_preparer.quote(table)
-    result = connection.exec_driver_sql(f"SELECT * FROM {quoted}")
+    quote = connection.dialect.identifier_preparer.quote
+    order = f" ORDER BY {', '.join(map(quote, key))}" if key else ""  # as batches walk, whatever lies first on the disk
+    result = connection.exec_driver_sql(f"SELECT * FROM {quote(table)}{order}")
     columns = list(result.keys())
     rows: dict[Key, Cells] = {}
     for values in result:
