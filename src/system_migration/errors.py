@@ -9,6 +9,7 @@
     │   └── UnreadableKey       a text that can be the key of none of the held rows
     ├── Refused                 the start was refused; the data is as it was
     │   ├── NotHeld             ... because a row to be retried is not held
+    │   ├── NotApproved         ... because nobody else approved it as it would run
     │   ├── WaitsForSchema      ... because a schema revision is not applied yet
     │   └── ChangedMeanwhile    ... because the migration is no longer as whoever acts has seen it
     ├── HeldElsewhere           another runner holds the lease
@@ -108,6 +109,14 @@ class NotHeld(Refused):
     def next_step(self) -> str:
         """What to do."""
         return f"Nothing was tried; `migration issues {self.name}` lists the held ones."
+
+
+class NotApproved(Refused):
+    """A run needs the approval of another developer, and has none that fits it; nothing was started."""
+
+    def __init__(self, name: str, reason: str, next_step: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(f"Migration {name} is not approved for this start: {reason}. {next_step}")
 
 
 class WaitsForSchema(Refused):

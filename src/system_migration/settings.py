@@ -43,6 +43,8 @@ FIELDS = (
     ),
     Field("lease_seconds", ("MIGRATION_LEASE_SECONDS",), "30", "How long a silent runner keeps its lease."),
     Field("log_format", ("LOG_FORMAT",), "text", "Log lines as text or json."),
+    Field("dask_scheduler", ("DASK_SCHEDULER",), None, "The Dask scheduler whose workers transform: tcp://host:8786."),
+    Field("dask_fallback", ("DASK_FALLBACK",), "false", "Where the cluster is lost, this machine goes on."),
     Field(
         "run_on_startup",
         ("RUN_MIGRATIONS_ON_STARTUP",),
@@ -56,6 +58,13 @@ FIELDS = (
         "false",
         "AUTO_MIGRATE holds in production too.",
     ),
+    Field(
+        "require_approval",
+        ("REQUIRE_APPROVAL",),
+        "false",
+        "In production a run needs a dry run that another developer has approved.",
+    ),
+    Field("tokens", ("MIGRATION_TOKENS",), None, "The file that says whose token is whose, one developer a line."),
     Field(
         "startup_wait",
         ("MIGRATION_STARTUP_WAIT",),
@@ -73,6 +82,11 @@ FIELDS = (
 )
 
 
+TOKEN = "MIGRATION_TOKEN"
+SECRETS = (TOKEN,)
+"""Variables of the environment that no flag, no file of settings and no `Settings` has."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a `Migrator` and the command line need to know.
@@ -87,9 +101,13 @@ class Settings:
     alembic_config: str = ALEMBIC_CONFIG
     lease_seconds: float = 30.0
     log_format: str = "text"
+    dask_scheduler: str | None = None
+    dask_fallback: bool = False
     run_on_startup: bool = False
     auto_migrate: bool = False
     allow_production_auto_migrate: bool = False
+    require_approval: bool = False
+    tokens: str | None = None
     startup_wait: bool = False
     startup_seconds: float = 300.0
     webhook_url: str | None = field(default=None, repr=False)  # the address of some services is a secret
@@ -128,14 +146,23 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
         alembic_config=values["alembic_config"] or ALEMBIC_CONFIG,
         lease_seconds=_seconds("MIGRATION_LEASE_SECONDS", values["lease_seconds"] or "30", 3600),
         log_format=_log_format(values["log_format"] or "text"),
+        dask_scheduler=values["dask_scheduler"],
+        dask_fallback=_switch("DASK_FALLBACK", values["dask_fallback"]),
         run_on_startup=_switch("RUN_MIGRATIONS_ON_STARTUP", values["run_on_startup"]),
         auto_migrate=_switch("AUTO_MIGRATE", values["auto_migrate"]),
         allow_production_auto_migrate=_switch("ALLOW_PRODUCTION_AUTO_MIGRATE", values["allow_production_auto_migrate"]),
+        require_approval=_switch("REQUIRE_APPROVAL", values["require_approval"]),
+        tokens=values["tokens"],
         startup_wait=_switch("MIGRATION_STARTUP_WAIT", values["startup_wait"]),
         startup_seconds=_seconds("MIGRATION_STARTUP_SECONDS", values["startup_seconds"] or "300", 86_400),
         webhook_url=values["webhook_url"],
         webhook_secret=values["webhook_secret"],
     )
+
+
+def given_token(environ: Mapping[str, str]) -> str | None:
+    """The token that proves who acts, if the environment has one."""
+    return environ.get(TOKEN) or None
 
 
 def _first_given(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from system_migration.states import Status
 
 if TYPE_CHECKING:
-    from system_migration.records import MigrationStatus, Run, StatusReport
+    from system_migration.records import ApprovalState, MigrationStatus, Run, StatusReport
 
 _FEW_WORDS = 60
 
@@ -100,6 +100,16 @@ def notes(m: MigrationStatus) -> list[str]:
         (m.manual, "manual"),
     )
     return [note for applies, note in possible if applies]
+
+
+def approval(state: ApprovalState | None) -> str:
+    """Whether somebody has approved a run; nothing where none is needed, and nobody has."""
+    if state is None or (state.approval is None and not state.required):
+        return ""
+    if (given := state.approval) is None:
+        return "needed, and not given"
+    told = f"by {shown(given.approved_by)} at {moment(given.approved_at)} for report {given.report[:12]}"
+    return told if given.void is None else f"{told}; it holds no more, as {shown(given.void)}"
 
 
 def waits_for(m: MigrationStatus) -> str:

@@ -17,6 +17,8 @@ environment = "project"
 migrations = "project.migrations"
 lease_seconds = 3
 log_format = "json"
+dask_scheduler = "tcp://p:1"
+dask_fallback = true
 run_on_startup = true
 auto_migrate = true
 allow_production_auto_migrate = 1
@@ -41,6 +43,8 @@ def test_the_defaults() -> None:
         migrations="migrations",
         lease_seconds=30.0,
         log_format="text",
+        dask_scheduler=None,
+        dask_fallback=False,
         run_on_startup=False,
         auto_migrate=False,
         allow_production_auto_migrate=False,
@@ -61,6 +65,8 @@ def test_the_defaults() -> None:
         ("migrations", "MIGRATIONS", "f", "v", "f", "v", "project.migrations", "migrations"),
         ("lease_seconds", "MIGRATION_LEASE_SECONDS", 1, "2", 1.0, 2.0, 3.0, 30.0),
         ("log_format", "LOG_FORMAT", "json", "text", "json", "text", "json", "text"),
+        ("dask_scheduler", "DASK_SCHEDULER", "tcp://f:1", "tcp://v:1", "tcp://f:1", "tcp://v:1", "tcp://p:1", None),
+        ("dask_fallback", "DASK_FALLBACK", "1", "0", True, False, True, False),
         ("run_on_startup", "RUN_MIGRATIONS_ON_STARTUP", "1", "0", True, False, True, False),
         ("auto_migrate", "AUTO_MIGRATE", True, "FALSE", True, False, True, False),
         ("allow_production_auto_migrate", "ALLOW_PRODUCTION_AUTO_MIGRATE", True, "false", True, False, True, False),
@@ -158,8 +164,10 @@ def test_an_unknown_key_of_the_project_is_named_with_the_known_ones(project: Pat
         read_settings({}, {}, project)
     assert str(error.value) == (
         f"{project}: [tool.system_migration] has no setting 'migration'. "
-        "Known: database_url, environment, migrations, alembic_config, lease_seconds, log_format, run_on_startup, "
-        "auto_migrate, allow_production_auto_migrate, startup_wait, startup_seconds, webhook_url, webhook_secret."
+        "Known: database_url, environment, migrations, alembic_config, lease_seconds, log_format, dask_scheduler, "
+        "dask_fallback, run_on_startup, auto_migrate, allow_production_auto_migrate, require_approval, tokens, "
+        "startup_wait, startup_seconds, "
+        "webhook_url, webhook_secret."
     )
 
 

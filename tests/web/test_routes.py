@@ -30,6 +30,9 @@ ROUTES = {
     ("POST", "/runs/{id}/cancel"): 404,
     ("POST", "/skip/{name}"): 422,
     ("POST", "/reset/{name}"): 422,
+    ("GET", "/approve/{name}"): 200,
+    ("POST", "/approve/{name}"): 422,
+    ("POST", "/withdraw-approval/{name}"): 409,
 }
 """Each, with what a developer is answered who asks about a pending migration and a run that is not there."""
 

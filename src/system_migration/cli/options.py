@@ -109,6 +109,16 @@ _RUN_OPTIONS = (
         metavar="N",
         help="Transform rows in N processes, where limits on one row's time and memory hold (default: in threads).",
     ),
+    click.option(
+        "--dask",
+        metavar="ADDRESS",
+        help="Transform rows on the workers of the Dask scheduler at this address. [env: DASK_SCHEDULER]",
+    ),
+    click.option(
+        "--dask-fallback",
+        is_flag=True,
+        help="Where the cluster is lost, go on with the threads of this machine. [env: DASK_FALLBACK]",
+    ),
     _MAX_RATE,
     _MAX_ISSUES,
     click.option(

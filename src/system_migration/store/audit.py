@@ -21,10 +21,11 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acts, and from which host."""
+    """Who acts, and from which host. `identity` is what proved it: an "account" or a "token"; None of a mere word."""
 
     name: str
     host: str
+    identity: str | None = None
 
 
 def add_event(
