@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from system_migration import BatchMigration, Migrator, Registry, RunOptions, Settings
-from system_migration.batching import cluster_couriers, cluster_staff
+from system_migration.batching import cluster_couriers, cluster_link, cluster_staff
 from system_migration.batching.cluster_link import Link
 from system_migration.errors import ConfigurationError, Interrupted, MigrationFailed, Refused
 from system_migration.migration import SilentProgress
@@ -71,10 +73,21 @@ class Job:
             connection.execute(item.insert(), [{"id": n, "origin": n, "y": n} for n in range(1, rows + 1)])
         settings = Settings(environment="crash")
         self.migrator = Migrator(self.engine, Registry([migration]), settings, progress=self.watching)
-        self._thread = ThreadPoolExecutor(1)
+        self._going: list[Future[list[RunReport]]] = []
 
     def start(self, **options: Any) -> Future[list[RunReport]]:
-        return self._thread.submit(self.migrator.run, None, RunOptions(**options))
+        """In a thread that keeps nobody: where a defence is missing it may never end."""
+        going: Future[list[RunReport]] = Future()
+
+        def run() -> None:
+            try:
+                going.set_result(self.migrator.run(None, RunOptions(**options)))
+            except BaseException as error:
+                going.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        self._going.append(going)
+        return going
 
     def run(self, **options: Any) -> RunReport:
         (report,) = self.start(**options).result(PATIENCE)
@@ -99,7 +112,7 @@ class Job:
         return [line.message for line in self.migrator.logs(self.name)]
 
     def close(self) -> None:
-        self._thread.shutdown()
+        assert not wait(self._going, PATIENCE).not_done, "a run does not end"
         self.migrator.close()
         self.engine.dispose()
 
@@ -138,6 +151,15 @@ def own_cluster(folder: Path, *workers: str) -> Iterator[Cluster]:
         for name in workers:
             made.worker(name)
         yield made
+
+
+@contextmanager
+def suspended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 # Workers that are killed
@@ -179,8 +201,9 @@ def test_a_row_that_ends_its_process_or_its_worker_is_held_and_no_other(
     job = new_job(sqlite_url, Deadly, rows=4)
     names = iter(f"d{number}" for number in range(99))
     shared.worker(next(names))
-    going = job.start(dask=shared.address, max_issues=2)
+    going, end = job.start(dask=shared.address, max_issues=2), time.monotonic() + PATIENCE
     while not going.done():
+        assert time.monotonic() < end, f"the row that ends its worker was not found: {job.watching.staffs}"
         for name, worker in list(shared.workers.items()):
             if worker.poll() is not None:
                 shared.kill(name)
@@ -342,6 +365,30 @@ def test_a_scheduler_that_does_not_answer_is_refused(
     with pytest.raises(error, match=re.escape(words)):
         job.run(dask=address)
     assert job.untouched
+
+
+def test_what_accepts_connections_and_says_nothing_keeps_no_start(
+    shared: Cluster, sqlite_url: str, new_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that swaps, or is suspended: first the scheduler, then one worker of two."""
+    job = new_job(sqlite_url, Plus, rows=10)
+    monkeypatch.setattr(cluster_link, "CONNECT_SECONDS", 0.5)
+    with (
+        suspended(shared.scheduler),
+        pytest.raises(Refused, match=r"No Dask scheduler .* \(TimeoutError\), so nothing"),
+    ):
+        job.run(dask=shared.address)
+    monkeypatch.undo()
+    shared.worker("good")
+    shared.worker("silent")
+    wait_for_workers(shared, 2)
+    monkeypatch.setattr(cluster_link, "EXAMINE_SECONDS", 2.0)
+    with suspended(shared.workers["silent"]), pytest.raises(Refused) as refused:
+        job.run(dask=shared.address)
+    assert str(refused.value).count("cannot work for this run: ") == 1
+    assert "it does not answer" in str(refused.value)
+    assert job.untouched
+    shared.kill_all()
 
 
 def test_processes_and_a_cluster_exclude_each_other(sqlite_url: str, new_job: Callable[..., Job]) -> None:

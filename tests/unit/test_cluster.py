@@ -5,6 +5,7 @@ The workers here are threads that the test steers; real ones are in `tests/crash
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import sys
 import threading
@@ -20,7 +21,7 @@ from system_migration.batching import cluster_staff, cluster_worker, roll_call
 from system_migration.batching.cluster import Cluster
 from system_migration.batching.cluster_couriers import IN_HAND
 from system_migration.batching.cluster_desk import Desk, Errand
-from system_migration.batching.cluster_link import Link, SchedulerLost
+from system_migration.batching.cluster_link import Link, SchedulerLost, Silent
 from system_migration.batching.cluster_staff import Listeners
 from system_migration.batching.cluster_worker import Orders, versions
 from system_migration.batching.processes import Work
@@ -103,7 +104,10 @@ def opened(monkeypatch: pytest.MonkeyPatch, told: list[str]) -> Iterator[Cluster
     monkeypatch.setattr(cluster_staff, "LOOK_SECONDS", 0.01)
     made = Cluster("tcp://x:1", Hazard.name, Work.of(Hazard), Listeners(warn=told.append))
     yield made
-    made.close()
+    closing = threading.Thread(target=made.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE)
+    assert not closing.is_alive(), "the cluster does not close"
     assert made._link.left  # type: ignore[attr-defined]
 
 
@@ -227,6 +231,28 @@ def test_a_lost_scheduler_fails_every_slice(opened: Cluster) -> None:
         opened.submit(Task(("value",), [(1,)])).result(PATIENCE)
 
 
+def test_a_watcher_that_fails_fails_every_slice(opened: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or nobody would see any more who is lost, and the run would wait for ever."""
+    (future,) = submit(opened, 1)
+    link_of(opened).under_way(1)
+    monkeypatch.setattr(FakeLink, "workers", lambda self: {}["s3cr3t"])
+    with pytest.raises(MigrationFailed, match=r"tcp://x:1 can be watched no more \(KeyError raised at \S+\)\."):
+        future.result(PATIENCE)
+
+
+def test_what_was_lost_with_a_worker_is_cancelled_when_it_is_closed(opened: Cluster) -> None:
+    link, (future,) = link_of(opened), submit(opened, 1)
+    link.under_way(1)
+    link.there = {}
+    end = time.monotonic() + PATIENCE
+    while not opened._desk._waiting:
+        assert time.monotonic() < end, "the slice was not put back"
+        time.sleep(0.002)
+    opened.close()
+    with pytest.raises(CancelledError):
+        future.result(PATIENCE)
+
+
 # Who may work
 
 
@@ -242,6 +268,7 @@ def answer(**other: Any) -> dict[str, Any]:
         (answer(versions=versions() | {"Python": "3.8"}), "it has Python 3.8, and here is "),
         (answer(versions=versions() | {"system-migration": "0.0.1"}), "it has system-migration 0.0.1, and here is "),
         (ModuleNotFoundError(name="system_migration"), "it has no package system_migration: install the same as here."),
+        (Silent(), "it does not answer: stop it, or see whether its machine or setup_worker hangs."),
         (ValueError("s3cr3t"), "it could not be asked (ValueError): install the same there as here."),
     ],
 )
@@ -273,7 +300,7 @@ def test_a_worker_tells_no_text_of_an_error_and_never_raises() -> None:
         assert (kind, outcomes[0]) == ("done", {"result": "X"})
         assert outcomes[1].code == "worker_died"
     finally:
-        cluster_worker.leave("run")
+        cluster_worker.end("run")
     assert not cluster_worker._kept
 
 
@@ -284,6 +311,28 @@ def test_processes_for_which_nothing_comes_are_ended(monkeypatch: pytest.MonkeyP
     timer = cluster_worker._kept["forgotten"].idle
     timer.join(PATIENCE)
     assert not cluster_worker._kept
+
+
+def test_processes_that_are_in_use_are_not_ended_for_being_idle() -> None:
+    orders = Orders("busy", Work.of(Hazard))
+    with cluster_worker._processes(orders, 1):
+        cluster_worker.end("busy", unless_busy=True)
+        assert cluster_worker._kept
+    cluster_worker.end("busy", unless_busy=True)
+    assert not cluster_worker._kept
+
+
+def test_a_worker_answers_its_scheduler_while_it_ends_the_processes_of_a_run() -> None:
+    async def watched() -> bool:
+        threading.Timer(1, cluster_worker._lock.release).start()
+        leaving = asyncio.create_task(cluster_worker.leave("run"))
+        await asyncio.sleep(0.01)
+        answers = cluster_worker._lock.locked()
+        await leaving
+        return answers
+
+    cluster_worker._lock.acquire()  # as if other processes were being prepared
+    assert asyncio.run(watched()), "the loop of the worker stood still"
 
 
 def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

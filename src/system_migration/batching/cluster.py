@@ -85,7 +85,8 @@ class Cluster:
     def close(self) -> None:
         """Let the workers go. Slices that are not done are cancelled; what a worker still computes is forgotten."""
         for errand in self._desk.close():
-            errand.future.cancel()
+            if not errand.future.cancel():  # a worker was lost with it
+                errand.future.set_exception(CancelledError())
         self._leave()
         if self._instead is not None:
             self._instead.close()
@@ -100,16 +101,19 @@ class Cluster:
 
         Where somebody wishes to stop it fails with that wish: a run that waits for nobody must not keep them.
         """
+        if self._desk.closed:
+            return
         self._lost = partial(self._failure, reason) if stop is None else lambda: stop
         if stop is None and self._locally is not None:
             self._instead = self._locally()
-            here = f"{self._instead.size} threads of this machine"
-            self._listeners.warn(f"{reason}; the run goes on with {here} (--dask-fallback)")
-            self._listeners.staff(f"{here}, as {self.address} is lost")
         left = self._desk.close()
         self._staff.close()
         for errand in left:
             self._give_up(errand)
+        if self._instead is not None:
+            here = f"{self._instead.size} threads of this machine"
+            self._listeners.warn(f"{reason}; the run goes on with {here} (--dask-fallback)")
+            self._listeners.staff(f"{here}, as {self.address} is lost")
 
     def _give_up(self, errand: Errand) -> None:
         if not errand.begin():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,12 +19,18 @@ from system_migration.errors import ConfigurationError, Refused
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 20.0
 """A scheduler that is silent for so long is as good as lost."""
+EXAMINE_SECONDS = 60.0
+"""How long a worker may take to load and to prepare a migration; one that takes longer hangs."""
 _LOOK_SECONDS = 0.5
 _LEAVE_SECONDS = 5.0
 
 
 class SchedulerLost(Exception):
     """The scheduler does not answer any more."""
+
+
+class Silent(Exception):
+    """A worker is there, and does not answer."""
 
 
 class Sent:
@@ -84,15 +91,25 @@ class Link:
         return dict(found)
 
     def examine(self, orders: Orders, workers: Mapping[str, int]) -> dict[str, dict[str, Any] | BaseException]:
-        """What each of these workers answers to `cluster_worker.examine`, or the error that kept it from answering."""
-        answers: dict[str, dict[str, Any] | BaseException] = {}
-        for threads in set(workers.values()):
-            alike = [address for address, own in workers.items() if own == threads]
+        """What each of these workers answers to `cluster_worker.examine`, or the error that kept it from answering.
+
+        Each is asked by itself, so that one that hangs delays the others and takes no answer from them.
+        """
+
+        async def ask(worker: str, threads: int) -> dict[str, Any] | BaseException:
+            asked = self._client._run(cluster_worker.examine, orders, threads, workers=[worker], on_error="return")
             try:
-                answers |= self._client.run(cluster_worker.examine, orders, threads, workers=alike, on_error="return")
+                answers: dict[str, dict[str, Any] | BaseException] = await asyncio.wait_for(asked, EXAMINE_SECONDS)
+                return answers[worker]
+            except TimeoutError:
+                return Silent()
             except Exception as error:
-                answers |= dict.fromkeys(alike, error)
-        return answers
+                return error
+
+        async def ask_all() -> list[dict[str, Any] | BaseException]:
+            return await asyncio.gather(*(ask(worker, threads) for worker, threads in workers.items()))
+
+        return dict(zip(workers, self._client.sync(ask_all), strict=True))
 
     def send(self, worker: str, orders: Orders, threads: int, task: bytes) -> Sent:
         """Have one worker, and no other, compute a slice."""
@@ -125,8 +142,26 @@ def _knock(address: str) -> None:
         )
     try:
         socket.create_connection((parts[1], int(parts[2])), CONNECT_SECONDS).close()
+        _in_a_thread(_greet(address))
     except OSError as error:
         raise _no_scheduler(address, error.strerror or type(error).__name__) from None
+
+
+async def _greet(address: str) -> None:
+    """Raise `TimeoutError` when it accepts connections and says nothing: a client waits for that without a bound."""
+    from distributed import Security, rpc
+
+    scheduler: Any = rpc(address, connection_args=Security().get_connection_args("client"), timeout=CONNECT_SECONDS)
+    try:
+        await asyncio.wait_for(scheduler.identity(), CONNECT_SECONDS)
+    finally:
+        await scheduler.close_rpc()
+
+
+def _in_a_thread(call: Coroutine[Any, Any, None]) -> None:
+    """Wait for it. Whoever calls may have an event loop of their own."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, call).result()
 
 
 def _no_scheduler(address: str, reason: str) -> Refused:

@@ -11,6 +11,7 @@ from system_migration.batching import roll_call
 from system_migration.batching.cluster_link import Link, SchedulerLost, Sent
 from system_migration.batching.cluster_worker import Orders
 from system_migration.batching.roll_call import Examined
+from system_migration.batching.transform import where
 from system_migration.errors import MigrationSystemError, Refused
 from system_migration.wording import counted
 
@@ -137,6 +138,12 @@ class Staff:
     # From then on
 
     def _watch(self) -> None:
+        try:
+            self._look_on()
+        except BaseException as error:  # whatever it is, nobody else would see that a worker or the scheduler is lost
+            self.alone(f"{self._link.address} can be watched no more ({where(error)})", None)
+
+    def _look_on(self) -> None:
         since = time.monotonic()
         while not self._stopped.wait(LOOK_SECONDS):
             try:

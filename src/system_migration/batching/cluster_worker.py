@@ -78,9 +78,16 @@ def compute(orders: Orders, threads: int, task: bytes) -> bytes:
         return pickle.dumps(("unfit", _reason(error)))
 
 
-def leave(run: str) -> None:
+async def leave(run: str) -> None:
+    """End the processes of a run; in a thread, like `examine`."""
+    await asyncio.to_thread(end, run)
+
+
+def end(run: str, *, unless_busy: bool = False) -> None:
     """End the processes of a run."""
     with _lock:
+        if unless_busy and run in _kept and _kept[run].users:
+            return
         kept = _kept.pop(run, None)
     if kept is not None:
         kept.idle.cancel()
@@ -115,13 +122,6 @@ def _processes(orders: Orders, threads: int) -> Iterator[ProcessPool]:
         with _lock:
             kept.users -= 1
             if not kept.users:
-                kept.idle = threading.Timer(IDLE_SECONDS, _expire, [orders.run])
+                kept.idle = threading.Timer(IDLE_SECONDS, end, [orders.run], {"unless_busy": True})
                 kept.idle.daemon = True
                 kept.idle.start()
-
-
-def _expire(run: str) -> None:
-    with _lock:
-        busy = run in _kept and _kept[run].users > 0
-    if not busy:
-        leave(run)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from system_migration.batching.cluster_link import Silent
 from system_migration.batching.cluster_worker import versions
 
 _NAMED = 5
@@ -38,6 +39,8 @@ def trouble(answer: Mapping[str, Any] | BaseException) -> str | None:
     """Why the worker that gave this answer cannot work, as a sentence; None when it can."""
     if isinstance(answer, ImportError):
         return f"it has no package {answer.name or 'system_migration'}: install the same as here."
+    if isinstance(answer, Silent):
+        return "it does not answer: stop it, or see whether its machine or setup_worker hangs."
     if isinstance(answer, BaseException):
         return f"it could not be asked ({type(answer).__name__}): install the same there as here."
     for what, ours in versions().items():
