@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 
 from system_migration import BatchMigration, Migrator, Registry, RunOptions, Settings
 from system_migration.batching import cluster_couriers, cluster_link, cluster_staff
-from system_migration.batching.cluster_link import Link
+from system_migration.batching.cluster_link import Link, Sent
 from system_migration.errors import ConfigurationError, Interrupted, MigrationFailed, Refused
 from system_migration.migration import SilentProgress
 from system_migration.records import RunReport
@@ -26,7 +27,7 @@ from system_migration.states import Status
 from tests.crash.harness import engine_for
 from tests.crash.subjects import item, metadata
 from tests.support import clustered
-from tests.support.clustered import SECRET, SEEN, Deadly, Keyed, Plus, SlowKeyed
+from tests.support.clustered import SECRET, SEEN, Counted, Deadly, Keyed, Plus, SlowKeyed
 from tests.support.clusters import PATIENCE, Cluster
 
 ROWS = 300
@@ -190,6 +191,48 @@ def test_three_workers_killed_lose_nothing_and_double_nothing(
     publish(
         f"cluster on {sa.make_url(database_url).get_backend_name()}: 3 workers killed, {ROWS} rows, 0 lost, 0 doubled"
     )
+
+
+class Thrice:
+    """A slice that three workers compute at once. The last answer counts, so that each of them was given."""
+
+    def __init__(self, sent: list[Sent]) -> None:
+        self._sent, self.arrived = sent, sent[-1].arrived
+
+    def reply(self, wanted: Callable[[], bool]) -> bytes | None:
+        return [each.reply(wanted) for each in self._sent][-1]
+
+
+def test_slices_that_are_computed_three_times_at_once_change_each_row_once(
+    shared: Cluster, sqlite_url: str, new_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As Dask may do it with any task. What the database saw, a trigger tells; each worker writes what it computed."""
+    job, computed = new_job(sqlite_url, Counted, rows=120), tmp_path / "computed"
+    with job.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE seen (origin INTEGER)")
+        connection.exec_driver_sql(
+            "CREATE TRIGGER seeing AFTER UPDATE ON item BEGIN INSERT INTO seen VALUES (NEW.origin); END"
+        )
+    names = ("a", "b", "c")
+    for name in names:
+        shared.worker(name, {SEEN: str(computed)})
+    wait_for_workers(shared, len(names))
+    send = Link.send
+
+    def thrice(self: Link, worker: str, *more: Any) -> Any:
+        others = [each for each in self.workers() if each != worker]
+        return Thrice([send(self, each, *more) for each in (*others, worker)])
+
+    monkeypatch.setattr(Link, "send", thrice)
+    report = job.run(dask=shared.address, batch_size=40)
+    shared.kill_all()
+    assert (report.status, report.issues) == (Status.COMPLETED, 0)
+    times = Counter(int(line) for line in computed.read_text().split())
+    assert (len(times), set(times.values())) == (120, {3})
+    with job.engine.connect() as connection:
+        changed = Counter(connection.exec_driver_sql("SELECT origin FROM seen").scalars())
+    assert (len(changed), set(changed.values())) == (120, {1})
+    assert job.wrong() == []
 
 
 def test_a_row_that_ends_its_process_or_its_worker_is_held_and_no_other(

@@ -54,6 +54,17 @@ class SlowKeyed(Keyed):
         return super().transform(row)
 
 
+class Counted(Plus):
+    """Notes each row that it computes."""
+
+    name = "001-counted"
+
+    def transform(self, row: Row) -> Mapping[str, Any]:
+        with Path(os.environ[SEEN]).open("a") as file:
+            file.write(f"{row.origin}\n")
+        return {"y": row.y + 1}
+
+
 class Deadly(Plus):
     """Its rows end their process, or the worker that the process belongs to."""
 

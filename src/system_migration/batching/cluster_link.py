@@ -149,9 +149,11 @@ def _knock(address: str) -> None:
 
 async def _greet(address: str) -> None:
     """Raise `TimeoutError` when it accepts connections and says nothing: a client waits for that without a bound."""
-    from distributed import Security, rpc
+    import distributed
 
-    scheduler: Any = rpc(address, connection_args=Security().get_connection_args("client"), timeout=CONNECT_SECONDS)
+    dask: Any = distributed  # without types
+    own = dask.Security().get_connection_args("client")
+    scheduler = dask.rpc(address, connection_args=own, timeout=CONNECT_SECONDS)
     try:
         await asyncio.wait_for(scheduler.identity(), CONNECT_SECONDS)
     finally:
