@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from ante_backend.seed import create_legacy_table, insert_accounts, make_account
 from benchmarks.harness import Phases, Timing, heading, judged, note, row
 from benchmarks.plan import Plan
 from system_migration import BatchMigration, Migrator, Registry, Row, RunOptions, Settings, connect, discover
+from tests.support.servers import TETHERED
 
 ACCOUNTS = 900
 WAITS = 600
@@ -132,7 +134,8 @@ def _cluster(number: int) -> Iterator[str]:
 def _started(command: str, *words: str) -> Iterator[None]:
     environ = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"} | {"ENCRYPTION_KEY": _KEY}
     arguments = (sys.executable, "-m", f"distributed.cli.{command}", *words, "--no-dashboard", "--host=127.0.0.1")
-    process = subprocess.Popen(arguments, env=environ, stderr=subprocess.DEVNULL)
+    tether = (sys.executable, str(TETHERED), str(int(signal.SIGKILL)), str(os.getpid()), "")  # a killed benchmark, too
+    process = subprocess.Popen((*tether, *arguments), env=environ, stderr=subprocess.DEVNULL)
     try:
         yield
     finally:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
+
+from tests.support.servers import TETHERED
 
 PATIENCE = 60.0
 """Seconds that no test waits for, unless it is about to fail."""
@@ -59,7 +62,8 @@ class Cluster:
     ) -> subprocess.Popen[bytes]:
         places = [str(folder), *sys.path] if folder else sys.path
         own = {"PATH": os.environ["PATH"], "HOME": str(self._folder), "PYTHONPATH": os.pathsep.join(places)}
-        arguments: Sequence[str] = (sys.executable, "-m", f"distributed.cli.{command}", *words, *_QUIET)
+        tether = (sys.executable, "-I", "-S", str(TETHERED), str(int(signal.SIGKILL)), str(os.getpid()), "")
+        arguments: Sequence[str] = (*tether, sys.executable, "-m", f"distributed.cli.{command}", *words, *_QUIET)
         with (self._folder / "said.log").open("ab") as said:
             process = subprocess.Popen(
                 arguments, env={**own, **(environ or {})}, cwd=self._folder, stdin=subprocess.DEVNULL, stderr=said
