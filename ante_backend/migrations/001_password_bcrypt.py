@@ -45,6 +45,7 @@ class PasswordBcrypt(BatchMigration):
     reads = ("password", "key", "passwordHash")
     writes = ("passwordHash",)
     sensitive = ("password", "key", "passwordHash")
+    worker_settings = ("BCRYPT_COST", "PASSWORD_OVER_72_BYTES")
 
     def settings(self) -> HostSettings:
         """The host's settings; raises Refused when a variable cannot be used."""

@@ -127,6 +127,8 @@ class BatchMigration(Migration):
     columns in `sensitive` are journalled only with `journal_sensitive = True`. `row_seconds` (60 unless it says
     otherwise) and `row_memory` (bytes) limit what one row may take with `--processes` or `--dask`; a row that takes
     more is held.
+    `worker_settings` names environment variables that decide what `transform` returns and are no secrets: with `--dask`
+    a worker where one of them is not as here gets no row.
     In threads a row that takes longer than a declared `row_seconds` is reported, and nothing else can be done.
     """
 
@@ -140,6 +142,7 @@ class BatchMigration(Migration):
     journal_sensitive: ClassVar[bool] = False
     row_seconds: ClassVar[float | None] = None
     row_memory: ClassVar[int | None] = None
+    worker_settings: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self, schema: SchemaChanges) -> None:
         """Change the schema first, through idempotent helpers."""

@@ -27,7 +27,7 @@ from system_migration.states import Status
 from tests.crash.harness import engine_for
 from tests.crash.subjects import item, metadata
 from tests.support import clustered
-from tests.support.clustered import SECRET, SEEN, Counted, Deadly, Keyed, Plus, SlowKeyed
+from tests.support.clustered import SECRET, SEEN, STEP, Counted, Deadly, Keyed, Plus, SlowKeyed, Tuned
 from tests.support.clusters import PATIENCE, Cluster
 
 ROWS = 300
@@ -342,6 +342,22 @@ def test_a_worker_needs_its_key_and_no_database(
     prepared = [line.split() for line in seen.read_text().splitlines()]
     assert len(prepared) == 1  # once in each process, and there is one for each thread
     assert not [name for name in prepared[0] if "DATABASE" in name]
+    shared.kill_all()
+
+
+def test_a_worker_with_another_setting_is_refused(
+    shared: Cluster, sqlite_url: str, new_job: Callable[..., Job]
+) -> None:
+    job = new_job(sqlite_url, Tuned, rows=10)
+    shared.worker("other", {STEP: "271828"})
+    with pytest.raises(Refused, match=f"Worker other cannot .*: {STEP} must be set as where the run was") as refused:
+        job.run(dask=shared.address)
+    assert "271828" not in str(refused.value)
+    assert job.untouched
+    shared.kill_all()
+    shared.worker("same")
+    assert job.run(dask=shared.address).status is Status.COMPLETED
+    assert job.wrong() == []
     shared.kill_all()
 
 

@@ -13,6 +13,7 @@ from system_migration import BatchMigration, Refused, Row
 
 SECRET = "CLUSTER_SECRET"
 SEEN = "CLUSTER_SEEN"
+STEP = "CLUSTER_STEP"
 
 
 class Plus(BatchMigration):
@@ -42,6 +43,16 @@ class Keyed(Plus):
 
     def transform(self, row: Row) -> Mapping[str, Any]:
         return {"y": row.y + len(os.environ[SECRET])}
+
+
+class Tuned(Plus):
+    """What it computes depends on a setting."""
+
+    name = "001-tuned"
+    worker_settings = (STEP,)
+
+    def transform(self, row: Row) -> Mapping[str, Any]:
+        return {"y": row.y + int(os.environ.get(STEP, "1"))}
 
 
 class SlowKeyed(Keyed):

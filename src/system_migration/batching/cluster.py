@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Protocol
-from uuid import uuid4
 
 from system_migration.batching.cluster_couriers import Couriers
 from system_migration.batching.cluster_desk import Desk, Errand
@@ -53,7 +52,7 @@ class Cluster:
         self.address, self._migration, self._listeners, self._locally = address, migration, listeners, locally
         self._instead: Locally | None = None
         self._lost: Callable[[], MigrationSystemError | CancelledError] = CancelledError
-        self._orders = Orders(str(uuid4()), work)
+        self._orders = Orders.of(work)
         self._link, self._desk = Link(address), Desk()
         self._staff = Staff(self._link, self._orders, listeners)
         couriers = Couriers(self._link, self._orders, self._desk, self._staff.turn_away, self._give_up)

@@ -10,14 +10,17 @@ Nothing here raises: a worker logs an error together with what it was given, and
 from __future__ import annotations
 
 import asyncio
+import hmac
+import os
 import pickle
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Literal
+from uuid import uuid4
 
 from system_migration.batching.processes import ProcessPool, Work
 from system_migration.batching.transform import where
@@ -32,10 +35,20 @@ _ERRORS = (Exception, SystemExit)
 
 @dataclass(frozen=True)
 class Orders:
-    """What a worker is told with every slice: for which run, and how to load its migration. Nothing secret."""
+    """What a worker is told with every slice: for which run, and how to load its migration. Nothing secret.
+
+    `settings` has a fingerprint of each variable that must be here what it is where the run was started.
+    """
 
     run: str
     work: Work
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, work: Work) -> Orders:
+        """For a new run that is started in this environment."""
+        run = str(uuid4())
+        return cls(run, work, {name: fingerprint(run, name) for name in work.settings})
 
 
 @dataclass
@@ -57,6 +70,11 @@ def versions() -> dict[str, str]:
     except metadata.PackageNotFoundError:
         library = "unknown"
     return {"Python": ".".join(platform.python_version_tuple()[:2]), "system-migration": library}
+
+
+def fingerprint(run: str, name: str) -> str:
+    """Tells equal values of an environment variable within a run, and of the value no more than a guess confirms."""
+    return hmac.new(run.encode(), repr(os.environ.get(name)).encode(), "sha256").hexdigest()
 
 
 async def examine(orders: Orders, threads: int, dask_worker: Any = None) -> dict[str, Any]:
@@ -95,6 +113,8 @@ def end(run: str, *, unless_busy: bool = False) -> None:
 
 
 def _trouble(orders: Orders, threads: int) -> str | None:
+    if other := [name for name, there in orders.settings.items() if fingerprint(orders.run, name) != there]:
+        return f"{', '.join(other)} must be set as where the run was started, or in neither place."
     try:
         with _processes(orders, threads):
             return None

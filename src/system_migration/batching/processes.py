@@ -31,16 +31,22 @@ Slice = tuple[Future[list[Outcome]], Task]
 
 @dataclass(frozen=True)
 class Work:
-    """What processes are told of a migration: where its class is, and what one row may take."""
+    """What processes are told of a migration: where its class is, what one row may take, what settings it reads."""
 
     reference: Reference
     row_seconds: float
     row_memory: int | None
+    settings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, migration: type[BatchMigration]) -> Work:
         """Raises `LoadError` when no other process could load the class."""
-        return cls(reference_to(migration), migration.row_seconds or ROW_SECONDS, migration.row_memory)
+        return cls(
+            reference_to(migration),
+            migration.row_seconds or ROW_SECONDS,
+            migration.row_memory,
+            migration.worker_settings,
+        )
 
 
 class ProcessPool:
