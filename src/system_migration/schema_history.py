@@ -16,7 +16,7 @@ from system_migration.settings import ALEMBIC_CONFIG
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-_TOML = Path("pyproject.toml")
+_TOML = "pyproject.toml"
 
 
 class SchemaHistory:
@@ -63,16 +63,19 @@ class SchemaHistory:
 
     def _scripts_at(self, current: tuple[str, ...]) -> ScriptDirectory:
         """The scripts as they were when the database was first seen at `current`."""
-        if self._read_at is None or self._read_at[0] != current:
-            self._read_at = current, self._scripts()
-        return self._read_at[1]
+        read_at = self._read_at  # another thread may replace it
+        if read_at is None or read_at[0] != current:
+            self._read_at = read_at = current, self._scripts()
+        return read_at[1]
 
     def _scripts(self) -> ScriptDirectory:
         from alembic.config import Config
         from alembic.script import ScriptDirectory
 
+        config = Config(self._config)
+        config.toml_file_name = _TOML  # no argument of Config: before 1.16 the second one means something else
         try:
-            scripts = ScriptDirectory.from_config(Config(self._config, _TOML))
+            scripts = ScriptDirectory.from_config(config)
             scripts.get_heads()  # reads all of them now
         except Exception as error:  # the scripts are code, which may raise anything
             raise ConfigurationError(

@@ -133,3 +133,13 @@ def test_while_a_migration_waits_the_scripts_are_read_once(tmp_path: Path, monke
     assert path.count(str(tmp_path)) == 1
     assert history.missing(requiring("first"), ("second",)) is None  # another state of the database, another look
     assert (tmp_path / "read").read_text() == "xx"
+
+
+def test_what_alembic_finds_in_the_projects_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Schema(tmp_path)
+    made.add("first")
+    made.add("second", "first")
+    (tmp_path / "pyproject.toml").write_text(f"[tool.alembic]\nscript_location = '{tmp_path / 'alembic'}'\n")
+    made.ini.write_text("[alembic]\n")
+    monkeypatch.chdir(tmp_path)
+    assert SchemaHistory().missing(requiring("first"), ("second",)) is None
