@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from pathlib import Path
 
-from benchmarks import latency, memory, passwords, processes, start_up, writers
+from benchmarks import cluster, latency, memory, passwords, processes, start_up, writers
 from benchmarks.harness import machine, note, sentence
 from benchmarks.plan import DATABASES, Plan
 
@@ -20,6 +20,7 @@ FIGURES: dict[str, Figure] = {
     "latency": latency.measure,
     "passwords": passwords.measure,
     "processes": processes.measure,
+    "cluster": cluster.measure,
     "memory": memory.measure,
     "start-up": start_up.measure,
 }

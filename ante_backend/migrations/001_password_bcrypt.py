@@ -40,6 +40,7 @@ class PasswordBcrypt(BatchMigration):
     version = "1.0.0"
     description = "Migrates passwords from AES-256-CTR encryption to bcrypt hashing"
     rollbackable = False
+    deterministic = False  # each hash has a salt of its own
     table = "Account"
     reads = ("password", "key", "passwordHash")
     writes = ("passwordHash",)

@@ -125,7 +125,8 @@ class BatchMigration(Migration):
     It defines `transform(row)`, or `assign(t)` for changes that SQL can express. `expected_rows` bounds how many rows
     a run may change. With `rollbackable = True` and no `down` every change is journalled, so that it can be undone;
     columns in `sensitive` are journalled only with `journal_sensitive = True`. `row_seconds` (60 unless it says
-    otherwise) and `row_memory` (bytes) limit what one row may take with `--processes`; a row that takes more is held.
+    otherwise) and `row_memory` (bytes) limit what one row may take with `--processes` or `--dask`; a row that takes
+    more is held.
     In threads a row that takes longer than a declared `row_seconds` is reported, and nothing else can be done.
     """
 

@@ -5,10 +5,12 @@
     │   ├── LoadError           migration files that do not load or contradict each other
     │   ├── UnknownMigration    a name that no migration file carries
     │   ├── UnknownRun          an id that no recorded run has
+    │   ├── AuditKeyError       the key of the audit chain is missing, or another one
     │   ├── InvalidKey          a first or last key that no row of the table can have
     │   └── UnreadableKey       a text that can be the key of none of the held rows
     ├── Refused                 the start was refused; the data is as it was
     │   ├── NotHeld             ... because a row to be retried is not held
+    │   ├── NotApproved         ... because nobody else approved it as it would run
     │   ├── WaitsForSchema      ... because a schema revision is not applied yet
     │   └── ChangedMeanwhile    ... because the migration is no longer as whoever acts has seen it
     ├── HeldElsewhere           another runner holds the lease
@@ -70,6 +72,10 @@ class UnknownRun(ConfigurationError):
         super().__init__("No run has this id in this environment. `migration history` lists the runs.")
 
 
+class AuditKeyError(ConfigurationError):
+    """The audit chain cannot be judged: its key is missing, or another one."""
+
+
 class InvalidKey(ConfigurationError):
     """A first or last key that cannot be one of the table; nothing was started. `option` is a field of `RunOptions`."""
 
@@ -108,6 +114,14 @@ class NotHeld(Refused):
     def next_step(self) -> str:
         """What to do."""
         return f"Nothing was tried; `migration issues {self.name}` lists the held ones."
+
+
+class NotApproved(Refused):
+    """A run needs the approval of another developer, and has none that fits it; nothing was started."""
+
+    def __init__(self, name: str, reason: str, next_step: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(f"Migration {name} is not approved for this start: {reason}. {next_step}")
 
 
 class WaitsForSchema(Refused):

@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from system_migration import approvals, overview, undoing
 from system_migration import code as sources
-from system_migration import overview, undoing
 from system_migration.errors import UnknownRun
 from system_migration.migration import Migration
 from system_migration.records import (
+    ApprovalState,
     Batch,
     Event,
     Finding,
@@ -29,7 +30,7 @@ from system_migration.records import (
 )
 from system_migration.registry import Registry
 from system_migration.schema_history import SchemaHistory
-from system_migration.settings import Settings
+from system_migration.settings import PRODUCTION, Settings
 from system_migration.states import Status
 from system_migration.store import audit, batches, following, issues, rates, runs, schema_revision, starts
 from system_migration.store.database import Database
@@ -84,7 +85,27 @@ class Looking:
             events=self._tracked.read(lambda c: audit.trail(c, self.environment, name, None, 20), []),
             report=self._tracked.read(lambda c: runs.latest_report(c, self.environment, name), None),
             rollback=self._tracked.read(lambda c: undoing.sentence(c, self.registry, snapshot.rows, name), ""),
+            approval=self._approval(name, row) if name in self.registry else None,
         )
+
+    @property
+    def needs_approval(self) -> bool:
+        """Whether a run here needs the approval of another developer: REQUIRE_APPROVAL is set, and it is production."""
+        if not self.settings.require_approval:
+            return False
+        return self._tracked.read(lambda c: approvals.is_required(c, self.environment), self.environment == PRODUCTION)
+
+    def approval(self, name: str) -> ApprovalState:
+        """Whether a run of a migration needs an approval here, the newest one, and what could be approved now."""
+        return self._approval(self.registry[name].name, self._row_of(name))
+
+    def _approval(self, name: str, row: MigrationRow | None) -> ApprovalState:
+        migration, needed = self.registry[name], self.settings.require_approval
+
+        def ask(connection: Connection) -> ApprovalState:
+            return approvals.state(connection, self.environment, migration, row, setting=needed)
+
+        return self._tracked.read(ask, ApprovalState(needed and self.environment == PRODUCTION, None, None, None))
 
     def history(self, name: str | None = None, limit: int = 100, *, before: str | None = None) -> builtins.list[Run]:
         """Attempts, newest first; those older than the run `before`, if one is named: the last of the page before."""

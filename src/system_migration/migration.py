@@ -103,6 +103,8 @@ class Migration:
     `up` runs at most once in a generation: once its transaction has committed, only verification follows.
     With `transactional = False` the library opens no transaction, and `applied(context)` must tell, after a crash,
     whether the work was done. Without `verify` a migration completes with `verified: false`.
+    `deterministic = False` says that the same rows may become other values each time, as salted hashes do: a rehearsal
+    then judges by verification alone.
     `requires_schema` names the Alembic revision without which it does not start.
     """
 
@@ -115,6 +117,7 @@ class Migration:
     manual: ClassVar[bool] = False
     blocks_startup: ClassVar[bool] = False
     transactional: ClassVar[bool] = True
+    deterministic: ClassVar[bool] = True
 
     def preflight(self, context: MigrationContext) -> Awaitable[None] | None:
         """Raise `Refused` when the migration must not start. It may read, never write."""

@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 
 from system_migration import overview, undoing
 from system_migration.announcing import Announcer, Notify
+from system_migration.auditing import Auditing, keys_of
 from system_migration.clock import Clock, SystemClock
 from system_migration.errors import (
     HeldElsewhere,
@@ -32,6 +33,7 @@ from system_migration.lease import host_name
 from system_migration.looking import Looking
 from system_migration.migration import Progress, SilentProgress
 from system_migration.records import (
+    Approval,
     DryRunReport,
     MigrationStatus,
     Origin,
@@ -64,7 +66,7 @@ class _StopSignal:
     number: int | None = None
 
 
-class Migrator(Looking):
+class Migrator(Looking, Auditing):
     """Runs the migrations of a registry against the database of an engine.
 
     It connects the way `engine` does, through connections of its own, which `close()` gives back (or use it as a
@@ -88,7 +90,8 @@ class Migrator(Looking):
     ) -> None:
         self.registry = registry
         self.settings = settings or Settings()
-        self._database = Database(engine, self._heed, min(IDLE_SECONDS, max(1.0, self.settings.lease_seconds)))
+        idle_seconds = min(IDLE_SECONDS, max(1.0, self.settings.lease_seconds))
+        self._database = Database(engine, self._heed, idle_seconds, signer=self.settings.audit_key)
         self._actor = Actor(executed_by or f"{_user()}@{host_name()}", host_name())
         self._progress = progress or SilentProgress()
         self._announcer = Announcer(self._database, self.settings, notify)
@@ -135,15 +138,17 @@ class Migrator(Looking):
         *,
         origin: Origin | None = None,
         seen: int | None = None,
+        identity: str | None = None,
     ) -> Migrator:
         """The same migrator, its connections and its stop shared, that acts and records in another one's name.
 
         With an `origin` it is good for one start: the record tells where it came from, and its run bears that id.
         With `seen` it is good for one act on one migration, whose `revision` that is: what writes raises
         `ChangedMeanwhile` where the record has moved on. A dry run writes nothing, and looks at what is there.
+        `identity` is for a door that knows who it is: "account" or "token" says what proved it to the door.
         """
         other = copy.copy(self)
-        other._actor = Actor(executed_by, self._actor.host)
+        other._actor = Actor(executed_by, self._actor.host, identity)
         other._progress = progress or self._progress
         other._seen = seen
         if origin is not None:
@@ -214,8 +219,10 @@ class Migrator(Looking):
             raise Refused(f"Only held rows can be chosen by their keys. `retry` works on them; {what} is of all rows.")
 
     def _run_one(self, name: str, options: RunOptions, *, named: bool) -> RunReport | None:
+        from system_migration.running.clustering import chosen
         from system_migration.running.runner import Runner
 
+        options = chosen(options, self.settings)
         while True:
             try:
                 return Runner(self._workspace(), self.registry[name], options).run(named=named)
@@ -248,9 +255,9 @@ class Migrator(Looking):
         self, name: str | None = None, options: RunOptions | None = None, *, full: bool = False
     ) -> builtins.list[DryRunReport]:
         """Preflight and transform for real, change nothing, report. A refusal is in the report, not raised."""
-        from system_migration.running import recording
+        from system_migration.running import clustering, recording
 
-        options = options or RunOptions()
+        options = clustering.chosen(options or RunOptions(), self.settings)
         if options.from_key is not None or options.to_key is not None:
             raise Refused("A dry run looks at the whole table. Leave out the range of keys.")
         self._refuse_keys(options, "a dry run")
@@ -287,10 +294,11 @@ class Migrator(Looking):
 
         With `keys` on those rows alone, however often the run is taken over; refused when one of them is not held.
         """
+        from system_migration.running.clustering import chosen
         from system_migration.running.runner import Runner
 
         migration = self.registry[name]
-        options = replace(options or RunOptions(), held_only=True)
+        options = chosen(replace(options or RunOptions(), held_only=True), self.settings)
         self._check_keys(options)
         self._tracked.ready_to_write(options.allow_environment)
         return Runner(self._workspace(), migration, options).retry()
@@ -338,6 +346,26 @@ class Migrator(Looking):
         from system_migration.running import decisions
 
         decisions.reset(self._deciding(name, allow_environment), self.registry[name], reason)
+        return self._status_of(name)
+
+    def approve(self, name: str, report: str, *, allow_environment: bool = False) -> Approval:
+        """Say that a run may do what the dry run with this hash, or a beginning of it, has shown.
+
+        Needs an actor whose identity is proven. Another developer starts it then, with the same options; a run that
+        completes uses it up, and whatever changes meanwhile voids it.
+        """
+        from system_migration.running import approving
+
+        approving.approve(self._deciding(name, allow_environment), self.registry[name], report)
+        approval = self.approval(name).approval
+        assert approval is not None
+        return approval
+
+    def withdraw_approval(self, name: str, *, allow_environment: bool = False) -> MigrationStatus:
+        """Take back the approval of a run that has not begun. A run that goes on is not touched by it."""
+        from system_migration.running import approving
+
+        approving.withdraw(self._deciding(name, allow_environment), self.registry[name])
         return self._status_of(name)
 
     def pause(self, name: str, *, allow_environment: bool = False) -> MigrationStatus:
@@ -421,6 +449,15 @@ class Migrator(Looking):
         """Rebind this database, with its history, to the environment. For a restored copy, or a renamed environment."""
         return self._tracked.adopt(self._actor)
 
+    def audit_rekey(self, *, allow_environment: bool = False) -> str:
+        """Let the audit chain go on under this process's key, or begin it; the key's id. Recorded as an event.
+
+        Raises `Refused` where it is the chain's key already. One transaction: dying half-way leaves the former key.
+        """
+        key = keys_of(self.settings)[0]
+        self._tracked.rekey(self._actor, key, allow_environment)
+        return key.id
+
     # --- pieces --------------------------------------------------------------------------------------------------
 
     def _workspace(self) -> Workspace:
@@ -440,6 +477,7 @@ class Migrator(Looking):
             run_ids=self._run_ids,
             origin=self._origin,
             seen=self._seen,
+            require_approval=self.settings.require_approval,
         )
 
     def _looking(self) -> Workspace:

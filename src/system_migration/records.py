@@ -45,7 +45,8 @@ def _camel(name: str) -> str:
 class Pulse:
     """What a runner last said of its own run, and `at` when it was last heard of, in the database's time.
 
-    `done` of `total` rows are finished (None: unknown). `waiting` is why the run waits, None while it works. Rows, size
+    `done` of `total` rows are finished (None: unknown). `waiting` is why the run waits, None while it works. `cluster`
+    names the workers of a cluster, and how many were lost; None where there is no cluster. Rows, size
     and number are as the runner sees them at the moment: committed work is counted in `Tally`.
     """
 
@@ -56,6 +57,7 @@ class Pulse:
     waiting: str | None
     batch_size: int | None
     workers: int | None
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class MigrationStatus:
     `requested_by` is who cancelled it. `waits_for` are those of its `requires` that are not done, and that no plain run
     would do; `waits_for_schema` is the schema revision that is not applied yet, and where the database is. `pulse` is
     what the runner last said, of a run that goes on or that its runner left unfinished. `revision`
-    is another one after every change of status, of the runner and of `request`; 0 before the first. A pause that is
-    taken back leads back to the one from before it. Who acts by what it saw says so with it:
+    is another one after every change of status, of the runner, of `request` and of the approval; 0 before the first. A
+    pause that is taken back leads back to the one from before it. Who acts by what it saw says so with it:
     `Migrator.acting_as(..., seen=revision)`; with an `origin` too, a pause that is sent again acts once all the same.
     `run_id` is the newest attempt that changed, or is changing, where it stands.
     """
@@ -285,10 +287,76 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Approval:
+    """A developer's word that a migration may run as a dry run has shown it.
+
+    `report` is the hash of that dry run, and `run_id` its run; a start must have the same `parameters`. `identity` is
+    what proved who approved it: an "account" or a "token". `void` says why nothing can be started on it any more.
+    """
+
+    migration: str
+    report: str
+    run_id: str
+    approved_by: str
+    identity: str
+    approved_at: datetime
+    generation: int
+    code: str
+    parameters: Mapping[str, Any]
+    void: str | None = None
+
+
+@dataclass(frozen=True)
+class ApprovalState:
+    """Whether a run of a migration is `required` to be approved here, and the newest approval there is.
+
+    `approvable` is the hash of the newest dry run that could be approved now, and `approvable_run` its run.
+    """
+
+    required: bool
+    approval: Approval | None
+    approvable: str | None
+    approvable_run: str | None
+
+
+@dataclass(frozen=True)
+class Unsigned:
+    """Events that were written without the key, from the place `first` to `last`.
+
+    They are `attested` where a later signed event vouches that they are as they were then.
+    """
+
+    first: int
+    last: int
+    attested: bool
+
+
+@dataclass(frozen=True)
+class AuditVerdict:
+    """What checking the audit chain came to: `broken` names the first link that does not hold, at the place `at`.
+
+    `position` is the last place found in order, `signed` how many events up to there bear the key's signature, `older`
+    how many from before the chain its first link vouches for. `head` is the place where the chain says it ends.
+    """
+
+    intact: bool
+    broken: str | None
+    at: int | None
+    position: int
+    head: int
+    signed: int
+    older: int
+    unsigned: list[Unsigned]
+    chain: str | None
+    key: str | None
+
+
+@dataclass(frozen=True)
 class Shown:
     """Everything about one migration on one page: newest runs and events first.
 
-    `rollback` is a sentence that says whether it can be rolled back now, and why not.
+    `rollback` is a sentence that says whether it can be rolled back now, and why not. `approval` is None where the
+    file is gone.
     """
 
     status: MigrationStatus
@@ -298,6 +366,7 @@ class Shown:
     events: list[Event]
     report: Mapping[str, Any] | None
     rollback: str = ""
+    approval: ApprovalState | None = None
 
 
 @dataclass(frozen=True)
@@ -346,6 +415,8 @@ class DryRunReport:
     `refusal` is the sentence with which a run would be refused; `warnings` would go to its log. `journal_bytes` is
     about what a run's journal takes, None for a migration that keeps none; `rollback` whether it could be undone.
     `undoing` tells that it is a rollback that was rehearsed: then all of it is about the journal's rows.
+    `hash` is over the counts and the `basis`: version, code, environment, generation and the parameters of the start.
+    Without a record, and of a report that can be approved for nothing, both are None.
     """
 
     name: str
@@ -369,6 +440,8 @@ class DryRunReport:
     journal_bytes: int | None = None
     rollback: str = ""
     undoing: bool = False
+    hash: str | None = None
+    basis: Mapping[str, Any] | None = None
 
 
 def empty_report(name: str, **values: Any) -> DryRunReport:
@@ -402,6 +475,8 @@ class RunOptions:
     """What an operator may say at a start. None leaves the choice to the library or the migration.
 
     `workers` write at once, each with a connection of its own; `processes` transform in processes of their own.
+    `dask` is the address of a scheduler whose workers transform; with `dask_fallback` this machine goes on where the
+    cluster is lost.
     `max_rows` stops a run that changes more. `from_key` and `to_key` are the first and the last key, as text, of the
     rows to work on; `held_only` works on the held rows alone, and `keys` on those of them that are named: by their key
     as text (of several columns, a JSON list), or by the `id` of their `Issue`, which is exact for keys of any type.
@@ -412,6 +487,8 @@ class RunOptions:
     batch_size: int | None = None
     workers: int | None = None
     processes: int | None = None
+    dask: str | None = None
+    dask_fallback: bool = False
     max_rate: float | None = None
     max_issues: int | None = None
     max_rows: int | None = None

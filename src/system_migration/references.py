@@ -52,12 +52,15 @@ def load(reference: Reference) -> type[Migration]:
     assert isinstance(found, type)
     assert issubclass(found, Migration)
     if checksum(found) != reference.checksum:
-        raise _not_loadable(reference.migration, "its code was changed while the run was going on")
+        raise LoadError(
+            f"Migration {reference.migration} cannot be loaded in a worker process: its code there is not the code "
+            "that the run began with. Put the same there and start again, or start without --processes and --dask."
+        )
     return found
 
 
 def _not_loadable(name: str, why: str) -> LoadError:
     return LoadError(
         f"Migration {name} cannot be loaded in a worker process: {why}. "
-        "Put it into a module that can be imported, or start without --processes."
+        "Put it into a module that can be imported, or start without --processes and --dask."
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from system_migration.errors import ConfigurationError
+from system_migration.signing import AuditKey
 
 DEVELOPMENT = "development"
 PRODUCTION = "production"
@@ -43,6 +44,8 @@ FIELDS = (
     ),
     Field("lease_seconds", ("MIGRATION_LEASE_SECONDS",), "30", "How long a silent runner keeps its lease."),
     Field("log_format", ("LOG_FORMAT",), "text", "Log lines as text or json."),
+    Field("dask_scheduler", ("DASK_SCHEDULER",), None, "The Dask scheduler whose workers transform: tcp://host:8786."),
+    Field("dask_fallback", ("DASK_FALLBACK",), "false", "Where the cluster is lost, this machine goes on."),
     Field(
         "run_on_startup",
         ("RUN_MIGRATIONS_ON_STARTUP",),
@@ -57,6 +60,13 @@ FIELDS = (
         "AUTO_MIGRATE holds in production too.",
     ),
     Field(
+        "require_approval",
+        ("REQUIRE_APPROVAL",),
+        "false",
+        "In production a run needs a dry run that another developer has approved.",
+    ),
+    Field("tokens", ("MIGRATION_TOKENS",), None, "The file that says whose token is whose, one developer a line."),
+    Field(
         "startup_wait",
         ("MIGRATION_STARTUP_WAIT",),
         "false",
@@ -68,9 +78,28 @@ FIELDS = (
         "300",
         "How long an application that must not serve yet waits before it exits with 75.",
     ),
+    Field(
+        "audit_key",
+        ("MIGRATION_AUDIT_KEY",),
+        None,
+        "Signs the audit chain: 32 bytes or more, from the environment only.",
+    ),
+    Field(
+        "audit_keys_old",
+        ("MIGRATION_AUDIT_KEYS_OLD",),
+        None,
+        "Earlier keys of the audit chain, separated by commas, to check it with.",
+    ),
     Field("webhook_url", ("MIGRATION_WEBHOOK_URL",), None, "Where to post that a run began, and how it ended."),
     Field("webhook_secret", ("MIGRATION_WEBHOOK_SECRET",), None, "The key that signs it: whsec_ and base64."),
 )
+OF_NO_FILE = ("audit_key", "audit_keys_old")
+"""What no file of the project may hold."""
+
+
+TOKEN = "MIGRATION_TOKEN"
+SECRETS = (TOKEN,)
+"""Variables of the environment that no flag, no file of settings and no `Settings` has."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +116,17 @@ class Settings:
     alembic_config: str = ALEMBIC_CONFIG
     lease_seconds: float = 30.0
     log_format: str = "text"
+    dask_scheduler: str | None = None
+    dask_fallback: bool = False
     run_on_startup: bool = False
     auto_migrate: bool = False
     allow_production_auto_migrate: bool = False
+    require_approval: bool = False
+    tokens: str | None = None
     startup_wait: bool = False
     startup_seconds: float = 300.0
+    audit_key: AuditKey | None = None
+    audit_keys_old: tuple[AuditKey, ...] = ()
     webhook_url: str | None = field(default=None, repr=False)  # the address of some services is a secret
     webhook_secret: str | None = field(default=None, repr=False)
 
@@ -128,14 +163,29 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
         alembic_config=values["alembic_config"] or ALEMBIC_CONFIG,
         lease_seconds=_seconds("MIGRATION_LEASE_SECONDS", values["lease_seconds"] or "30", 3600),
         log_format=_log_format(values["log_format"] or "text"),
+        dask_scheduler=values["dask_scheduler"],
+        dask_fallback=_switch("DASK_FALLBACK", values["dask_fallback"]),
         run_on_startup=_switch("RUN_MIGRATIONS_ON_STARTUP", values["run_on_startup"]),
         auto_migrate=_switch("AUTO_MIGRATE", values["auto_migrate"]),
         allow_production_auto_migrate=_switch("ALLOW_PRODUCTION_AUTO_MIGRATE", values["allow_production_auto_migrate"]),
+        require_approval=_switch("REQUIRE_APPROVAL", values["require_approval"]),
+        tokens=values["tokens"],
         startup_wait=_switch("MIGRATION_STARTUP_WAIT", values["startup_wait"]),
         startup_seconds=_seconds("MIGRATION_STARTUP_SECONDS", values["startup_seconds"] or "300", 86_400),
+        audit_key=next(_keys("MIGRATION_AUDIT_KEY", [values["audit_key"]]), None),
+        audit_keys_old=tuple(_keys("MIGRATION_AUDIT_KEYS_OLD", (values["audit_keys_old"] or "").split(","))),
         webhook_url=values["webhook_url"],
         webhook_secret=values["webhook_secret"],
     )
+
+
+def given_token(environ: Mapping[str, str]) -> str | None:
+    """The token that proves who acts, if the environment has one."""
+    return environ.get(TOKEN) or None
+
+
+def _keys(variable: str, texts: Iterable[str | None]) -> Iterator[AuditKey]:
+    return (AuditKey.parse(text.strip(), variable) for text in texts if text and text.strip())
 
 
 def _first_given(
@@ -162,8 +212,10 @@ def _project_table(project: Path | None) -> Mapping[str, Any]:
     if not isinstance(table, dict):
         raise ConfigurationError(f"{project}: [tool.system_migration] must be a table of settings.")
     unknown = sorted(set(table) - {field.name for field in FIELDS})
+    if secret := sorted(set(table) & set(OF_NO_FILE)):
+        raise ConfigurationError(f"{project}: {secret[0]} is a secret and belongs in the environment, not in a file.")
     if unknown:
-        known = ", ".join(field.name for field in FIELDS)
+        known = ", ".join(field.name for field in FIELDS if field.name not in OF_NO_FILE)
         raise ConfigurationError(f"{project}: [tool.system_migration] has no setting {unknown[0]!r}. Known: {known}.")
     return dict(table)
 

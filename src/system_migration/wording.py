@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from system_migration.states import Status
 
 if TYPE_CHECKING:
-    from system_migration.records import MigrationStatus, Run, StatusReport
+    from system_migration.records import ApprovalState, AuditVerdict, MigrationStatus, Run, StatusReport
 
 _FEW_WORDS = 60
 
@@ -102,6 +102,16 @@ def notes(m: MigrationStatus) -> list[str]:
     return [note for applies, note in possible if applies]
 
 
+def approval(state: ApprovalState | None) -> str:
+    """Whether somebody has approved a run; nothing where none is needed, and nobody has."""
+    if state is None or (state.approval is None and not state.required):
+        return ""
+    if (given := state.approval) is None:
+        return "needed, and not given"
+    told = f"by {shown(given.approved_by)} at {moment(given.approved_at)} for report {given.report[:12]}"
+    return told if given.void is None else f"{told}; it holds no more, as {shown(given.void)}"
+
+
 def waits_for(m: MigrationStatus) -> str:
     """Why a run that somebody works on does not get on, in a few words."""
     if m.status != Status.RUNNING or m.stale or m.pulse is None or m.pulse.waiting is None:
@@ -170,3 +180,20 @@ def step(m: MigrationStatus | None, name: str) -> str:
     return {Status.RUNNING: f"continue {shown(name)}", Status.FAILED: f"try {shown(name)} again"}.get(
         m.status, f"start {shown(name)}"
     )
+
+
+def audit_sentences(verdict: AuditVerdict) -> list[str]:
+    """What checking the audit chain came to: the broken link, or up to where it holds; and what is not signed."""
+    if verdict.broken is not None:
+        told = [f"The audit chain is broken. {shown(verdict.broken)}"]
+    elif verdict.position == 0:
+        told = ["The audit chain is empty: no event was recorded yet."]
+    else:
+        told = [f"The audit chain holds up to event {verdict.position:,}: {counted(verdict.signed, 'signed event')}."]
+    if verdict.older:
+        told.append(f"{counted(verdict.older, 'event')} from before the chain: covered by its first link.")
+    for span in verdict.unsigned:
+        places = f"Event {span.first:,}" if span.first == span.last else f"Events {span.first:,} to {span.last:,}"
+        vouched = "attested by the next signed event." if span.attested else "nothing attests them yet."
+        told.append(f"{places}: written without the key; {vouched}")
+    return told

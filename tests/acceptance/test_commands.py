@@ -508,7 +508,7 @@ def test_list_pending_and_show(sqlite_project: Project) -> None:
     assert project.run("pending").out == "001-mark\n002-increment\n"
 
     shown = project.json("show", "002-increment")
-    assert set(shown) == {"status", "listed", "generation", "runs", "events", "report", "rollback"}
+    assert set(shown) == {"status", "listed", "generation", "runs", "events", "report", "rollback", "approval"}
     assert list(shown["status"]) == STATUS_FIELDS
     project.run("run-one", "002-increment")
     shown = project.json("show", "002-increment")

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import yaml
+from distributed.cli import dask_scheduler, dask_worker
 
 from ante_backend.settings import Canary, HostSettings
 from tests.deploy.conftest import ROOT
@@ -15,6 +16,7 @@ FILE = ROOT / "deploy/compose.yaml"
 TEXT = FILE.read_text(encoding="utf-8")
 SERVICES: dict[str, Any] = yaml.safe_load(TEXT)["services"]
 BACKEND, DATABASE = SERVICES["backend"], SERVICES["database"]
+CLUSTER = {name: SERVICES[name] for name in ("scheduler", "worker")}
 SECRETS = {"POSTGRES_PASSWORD", "AUTH_SECRET"}
 LEGACY = {"ENCRYPTION_KEY", "ENCRYPTION_KEYS_OLD", "ENCRYPTION_CANARY"}
 WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text(encoding="utf-8"))
@@ -77,3 +79,37 @@ def test_it_builds_the_image_from_the_root_and_the_workflow_finds_the_container(
     assert BACKEND["container_name"] == "ante-backend"
     assert "entrypoint" not in BACKEND  # the image's own command: no shell comes between it and SIGTERM
     assert "command" not in BACKEND
+
+
+def test_the_cluster_is_started_only_when_asked_for_and_is_of_the_same_image() -> None:
+    assert [name for name, service in SERVICES.items() if service.get("profiles") == ["dask"]] == list(CLUSTER)
+    assert {service["image"] for service in CLUSTER.values()} == {BACKEND["image"]}
+    assert all(service["healthcheck"] == {"disable": True} for service in CLUSTER.values())
+    assert "container_name" not in CLUSTER["worker"]  # it has to scale
+
+
+def test_workers_get_the_keys_that_open_rows_and_nothing_of_the_database() -> None:
+    told = CLUSTER["worker"]["environment"]
+    assert set(told) == {"ENCRYPTION_KEY", "ENCRYPTION_KEYS_OLD"}
+    assert {name: BACKEND["environment"][name] for name in told} == told
+    assert "environment" not in CLUSTER["scheduler"]
+    networks = {name: service.get("networks", ["default"]) for name, service in SERVICES.items()}
+    assert networks["backend"] == ["default", "cluster"]
+    assert networks["database"] == ["default"]
+    assert all(networks[name] == ["cluster"] for name in CLUSTER)
+
+
+def test_scheduler_and_workers_are_started_as_the_program_takes_it() -> None:
+    """Each command line is read by the very commands of Dask, and confined as the backend is."""
+    scheduler, worker = (CLUSTER[name]["command"] for name in ("scheduler", "worker"))
+    assert scheduler[:3] == ["python", "-m", dask_scheduler.__name__]
+    assert worker[:3] == ["python", "-m", dask_worker.__name__]
+    ports = dask_scheduler.main.make_context("scheduler", scheduler[3:]).params
+    given = dask_worker.main.make_context("worker", worker[3:]).params
+    assert given["scheduler"] == f"tcp://scheduler:{ports['port']}"
+    assert (given["nthreads"], given["nanny"], given["dashboard"]) == (1, False, False)
+    for service in CLUSTER.values():
+        assert {name: service[name] for name in ("read_only", "cap_drop", "security_opt", "init", "tmpfs")} == {
+            name: BACKEND[name] for name in ("read_only", "cap_drop", "security_opt", "init", "tmpfs")
+        }
+        assert "ports" not in service

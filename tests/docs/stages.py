@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 import sys
+import textwrap
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -130,6 +131,23 @@ def tampered_phones(_: pytest.FixtureRequest, folder: Path) -> tuple[Project, Ev
     """Somebody spoils a migrated number."""
     spoil = "UPDATE account SET phone_e164 = '0300000007' WHERE id = 7"
     return _phones(folder), {"somebody edits account 7": lambda project: project.sql(spoil)}
+
+
+def weakly_checked_phones(_: pytest.FixtureRequest, folder: Path) -> tuple[Project, Events]:
+    """The example's check looks at the beginning of a number alone, until it becomes what the page says."""
+    page = (ROOT / "docs/how-to/rehearse-a-migration.md").read_text(encoding="utf-8")
+    [check] = re.findall(r"```python\n(def check.*?)```", page, re.DOTALL)
+
+    def strengthen(project: Project) -> None:
+        file = project.folder / "migrations" / "001_normalize_phones.py"
+        before, _, _ = file.read_text(encoding="utf-8").partition("    def check(")
+        file.write_text(before + textwrap.indent(check, "    "), encoding="utf-8")
+
+    project = _phones(folder)
+    file = project.folder / "migrations" / "001_normalize_phones.py"
+    weak = "    def check(self, row):\n        return row.phone_e164 is None or row.phone_e164.startswith('+')\n"
+    file.write_text(file.read_text(encoding="utf-8").partition("    def check(")[0] + weak, encoding="utf-8")
+    return project, {"check() compares the digits of both numbers": strengthen}
 
 
 def environments(_: pytest.FixtureRequest, folder: Path) -> tuple[Project, Events]:

@@ -18,7 +18,7 @@ from ante_backend.app import create_app
 from ante_backend.app_settings import OWN_MIGRATIONS, Configuration, read_app_settings
 from ante_backend.settings import HostSettings
 from system_migration import Migrator, Registry, Settings, connect
-from system_migration.settings import FIELDS
+from system_migration.settings import FIELDS, SECRETS
 from system_migration.states import Status
 from system_migration.web import create_dashboard
 from tests.docs.commands import EVERY_COMMAND, flags
@@ -96,7 +96,7 @@ def variables(text: str) -> set[str]:
 
 def unknown_variables(text: str) -> set[str]:
     """Whatever sounds like a setting of ours must be one. Other names may be another program's, or the page's own."""
-    ours = {variable for field in FIELDS for variable in field.variables} | {*variables_read(), *Status}
+    ours = {variable for field in FIELDS for variable in field.variables} | {*variables_read(), *SECRETS, *Status}
     own = re.findall(r"environ(?:\.get\(|\[)\"(\w+)\"", text)
     others = said_in_the_repository(_VARIABLE.pattern) | {*own, *OF_OTHER_PROGRAMS}
     return {name for name in variables(text) - ours if "MIGRAT" in name or name not in others}

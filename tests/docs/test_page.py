@@ -64,7 +64,9 @@ def test_every_parameter_of_a_screen_is_described_with_its_route(router: APIRout
 
 def test_every_field_of_a_form_is_described_and_no_other() -> None:
     table = dict(re.findall(r"^\| (`.*?) \| (.*) \|$", section("Fields").partition("fills in:")[2], re.MULTILINE))
-    described = {verb: set(re.findall(r"`(\w+)`", table[key])) for key in table for verb in re.findall(r"`(\w+)`", key)}
+    described = {
+        verb: set(re.findall(r"`(\w+)`", table[key])) for key in table for verb in re.findall(r"`([\w-]+)`", key)
+    }
     described["retry"] = described["resume"] | {"key", "rows"}
     assert {"as `resume`, and `key`"} <= {table["`retry`"].partition(" (")[0]}
     real = {verb: set(fields_of(verb)) for verb in MODELS} | {verb: set(DECISIONS[verb].fields) for verb in DECISIONS}

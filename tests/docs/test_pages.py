@@ -16,9 +16,12 @@ from tests.support.host import BinaryMissing, program
 Stage = Callable[[pytest.FixtureRequest, Path], tuple[Project, Events]]
 
 PAGES: dict[str, Stage] = {
+    "docs/how-to/approve-a-production-run.md": stages.phones,
     "docs/how-to/back-up-before-a-migration.md": stages.backups,
+    "docs/how-to/keep-evidence.md": stages.phones,
     "docs/how-to/monitor-a-run.md": stages.run_at_work,
     "docs/how-to/password-migration.md": stages.passwords,
+    "docs/how-to/rehearse-a-migration.md": stages.weakly_checked_phones,
     "docs/how-to/staged-roll-out.md": stages.environments,
     "docs/how-to/use-the-page.md": stages.run_to_pause,
     "docs/how-to/when-a-migration-failed.md": stages.bad_phones,

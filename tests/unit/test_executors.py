@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from system_migration.batch_migration import BatchMigration, Row
 from system_migration.batching import executors
-from system_migration.batching.executors import Transformer, slices
+from system_migration.batching.executors import Transformer
+from system_migration.batching.slicing import slices
 
 PATIENCE = 20
 """Seconds that no test waits for, unless it is about to fail."""

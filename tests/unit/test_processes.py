@@ -24,7 +24,7 @@ import pytest
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import processes, worker_main
 from system_migration.batching.executors import Transformer
-from system_migration.batching.processes import ProcessPool
+from system_migration.batching.processes import ProcessPool, Work
 from system_migration.batching.transform import TRANSFORM_ERROR, Held, Outcome, Task
 from system_migration.batching.worker import MEMORY_LIMIT, TIME_LIMIT, WORKER_DIED, WorkerDied
 from system_migration.errors import MigrationSystemError, Refused
@@ -52,7 +52,7 @@ def pool() -> Iterator[Open]:
     opened: list[ProcessPool] = []
 
     def open_pool(migration: type[BatchMigration] = Hazard, count: int = 1) -> ProcessPool:
-        opened.append(ProcessPool(migration, count))
+        opened.append(ProcessPool(Work.of(migration), count))
         return opened[-1]
 
     yield open_pool
@@ -243,7 +243,7 @@ def test_a_class_inside_a_function_is_refused(capfd: pytest.CaptureFixture[str])
 
     assert refusal(Local) == (
         "Migration 001-hazard cannot be loaded in a worker process: class Local is defined inside a function. "
-        "Put it into a module that can be imported, or start without --processes."
+        "Put it into a module that can be imported, or start without --processes and --dask."
     )
 
 

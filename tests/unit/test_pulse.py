@@ -88,6 +88,21 @@ def test_it_knows_what_was_said_last_of_each(voice: Voice) -> None:
     assert voice.said() == Said("migrating", 4, None, None, 500, 4)
 
 
+def test_who_works_in_a_cluster_is_kept_and_shown_to_who_wants_to_see_it(voice: Voice, watcher: Watcher) -> None:
+    class Seeing(Watcher):
+        def staff(self, text: str) -> None:
+            self.told.append(("staff", text))
+
+    voice.staff("2 workers: a, b")  # a host's own `Progress` need not know of clusters
+    assert (voice.said().cluster, watcher.told) == ("2 workers: a, b", [])
+    seeing = Seeing()
+    Voice(seeing).staff("1 worker: b; 1 lost")
+    assert seeing.told == [("staff", "1 worker: b; 1 lost")]
+    found = pulses.decode(pulses.encode(voice.said()), AT)
+    assert found is not None
+    assert found.cluster == "2 workers: a, b"
+
+
 def test_a_wait_is_over_as_soon_as_rows_move(voice: Voice) -> None:
     voice.rows(3, 10, 0)
     voice.waiting("the replicas lag")

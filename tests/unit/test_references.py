@@ -70,7 +70,7 @@ def test_code_that_was_changed_meanwhile_is_not_mixed_with_what_began(file: Path
     migration = discovered(file)
     reference_to(migration)
     file.write_text(FILE.replace("upper", "lower"))
-    with pytest.raises(LoadError, match="its code was changed while the run was going on"):
+    with pytest.raises(LoadError, match="its code there is not the code that the run began with"):
         Transformer(migration, threads=1, processes=1)
 
 

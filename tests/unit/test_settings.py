@@ -9,6 +9,7 @@ import pytest
 
 from system_migration.errors import ConfigurationError
 from system_migration.settings import DEVELOPMENT_DATABASE, Settings, read_settings
+from system_migration.signing import AuditKey
 
 PROJECT_TEXT = """\
 [tool.system_migration]
@@ -17,6 +18,8 @@ environment = "project"
 migrations = "project.migrations"
 lease_seconds = 3
 log_format = "json"
+dask_scheduler = "tcp://p:1"
+dask_fallback = true
 run_on_startup = true
 auto_migrate = true
 allow_production_auto_migrate = 1
@@ -41,6 +44,8 @@ def test_the_defaults() -> None:
         migrations="migrations",
         lease_seconds=30.0,
         log_format="text",
+        dask_scheduler=None,
+        dask_fallback=False,
         run_on_startup=False,
         auto_migrate=False,
         allow_production_auto_migrate=False,
@@ -61,6 +66,8 @@ def test_the_defaults() -> None:
         ("migrations", "MIGRATIONS", "f", "v", "f", "v", "project.migrations", "migrations"),
         ("lease_seconds", "MIGRATION_LEASE_SECONDS", 1, "2", 1.0, 2.0, 3.0, 30.0),
         ("log_format", "LOG_FORMAT", "json", "text", "json", "text", "json", "text"),
+        ("dask_scheduler", "DASK_SCHEDULER", "tcp://f:1", "tcp://v:1", "tcp://f:1", "tcp://v:1", "tcp://p:1", None),
+        ("dask_fallback", "DASK_FALLBACK", "1", "0", True, False, True, False),
         ("run_on_startup", "RUN_MIGRATIONS_ON_STARTUP", "1", "0", True, False, True, False),
         ("auto_migrate", "AUTO_MIGRATE", True, "FALSE", True, False, True, False),
         ("allow_production_auto_migrate", "ALLOW_PRODUCTION_AUTO_MIGRATE", True, "false", True, False, True, False),
@@ -158,8 +165,10 @@ def test_an_unknown_key_of_the_project_is_named_with_the_known_ones(project: Pat
         read_settings({}, {}, project)
     assert str(error.value) == (
         f"{project}: [tool.system_migration] has no setting 'migration'. "
-        "Known: database_url, environment, migrations, alembic_config, lease_seconds, log_format, run_on_startup, "
-        "auto_migrate, allow_production_auto_migrate, startup_wait, startup_seconds, webhook_url, webhook_secret."
+        "Known: database_url, environment, migrations, alembic_config, lease_seconds, log_format, dask_scheduler, "
+        "dask_fallback, run_on_startup, auto_migrate, allow_production_auto_migrate, require_approval, tokens, "
+        "startup_wait, startup_seconds, "
+        "webhook_url, webhook_secret."
     )
 
 
@@ -190,6 +199,30 @@ def test_elsewhere_a_missing_database_url_is_an_error(environment: str) -> None:
         f"DATABASE_URL is not set, and environment {environment!r} has no default database. "
         "Set DATABASE_URL or give --database-url."
     )
+
+
+def test_an_audit_key_is_its_characters_and_shows_nowhere() -> None:
+    secret, former = "k" * 32, ["ä" * 16, "0" * 64]
+    environ = {"MIGRATION_AUDIT_KEY": f" {secret}", "MIGRATION_AUDIT_KEYS_OLD": ", ".join(former)}
+    settings = read_settings({}, environ)
+    assert settings.audit_key == AuditKey(secret.encode())
+    assert [key.secret.decode() for key in settings.audit_keys_old] == former
+    assert secret not in repr(settings)
+    assert AuditKey(secret.encode()).id == AuditKey(secret.encode()).id != settings.audit_keys_old[0].id
+
+
+@pytest.mark.parametrize("variable", ["MIGRATION_AUDIT_KEY", "MIGRATION_AUDIT_KEYS_OLD"])
+def test_an_audit_key_that_is_too_short_is_refused_and_not_repeated(variable: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{variable} has 31 bytes; a key must have at least 32") as caught:
+        read_settings({}, {variable: "s" * 31})
+    assert "sss" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["audit_key", "audit_keys_old"])
+def test_no_file_of_the_project_holds_an_audit_key(name: str, project: Path) -> None:
+    project.write_text(PROJECT_TEXT + f'{name} = "{"k" * 32}"\n', encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=f"{name} is a secret and belongs in the environment"):
+        read_settings({}, {}, project)
 
 
 def test_what_may_be_a_secret_is_not_in_the_settings_text() -> None:

@@ -164,9 +164,10 @@ def served(
     *migrations: type[Migration],
     environment: str = "staging",
     make_background: type[Background] = Background,
+    require_approval: bool = False,
 ) -> Iterator[Served]:
     """Serve a migrator of these migrations until the block is left."""
-    settings = Settings(environment=environment)
+    settings = Settings(environment=environment, require_approval=require_approval)
     with Migrator(engine, Registry(list(migrations or (Mark, Increment))), settings, executed_by="server") as migrator:
         developers = Developers()
         app = FastAPI()

@@ -26,10 +26,8 @@ GETS = {
     "/m/{name}/{verb}",
     "/{elsewhere:path}",
 }
-POSTS = {
-    f"/m/{{name}}/{verb}"
-    for verb in ("run", "verify", "rollback", "retry", "resume", "pause", "cancel", "skip", "reset")
-}
+VERBS = ("run", "verify", "rollback", "retry", "resume", "pause", "cancel", "skip", "reset")
+POSTS = {f"/m/{{name}}/{verb}" for verb in (*VERBS, "approve", "withdraw-approval")}
 FORM = {"reason": "no"}
 ROUTES = {("GET", path) for path in GETS} | {("POST", path) for path in POSTS}
 

@@ -26,7 +26,9 @@ STATUS = {
     "UnreadableKey": 422,
     "Interrupted": 503,
     **dict.fromkeys(["Refused", "HeldElsewhere", "LeaseLost", "Paused", "Cancelled", "MigrationFailed"], 409),
-    **dict.fromkeys(["VerificationFailed", "Withdrawn", "NotHeld", "ChangedMeanwhile"], 409),
+    **dict.fromkeys(
+        ["VerificationFailed", "Withdrawn", "NotHeld", "ChangedMeanwhile", "NotApproved", "WaitsForSchema"], 409
+    ),
     **dict.fromkeys(["MigrationSystemError", "ConfigurationError", "LoadError"], 500),
 }
 

@@ -11,33 +11,19 @@ from typing import Any, Protocol
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching.leaving import submitted
-from system_migration.batching.processes import ProcessPool
+from system_migration.batching.processes import ProcessPool, Work
+from system_migration.batching.slicing import Slicing
 from system_migration.batching.slow_rows import SlowRows
 from system_migration.batching.transform import Outcome, Task, prepared, transform_rows
 
 INLINE_SECONDS = 0.02
 """How long the calling thread transforms by itself before others help. Shorter than one bcrypt at its lowest sensible
 cost: a second row here would leave the other cores waiting."""
-_LONGEST_SLICE = 0.1
-"""Seconds of work in a slice at the most: where a batch is cut, one worker waits for the slice of another."""
-_SLICE_SECONDS = 0.002
-"""A slice takes at least this long, or handing it over would cost more than the work."""
-
 _LOOK_EVERY = 16
 """Cheap rows between two looks at the clock, at most: a look costs as much as a cheap row."""
 
 Rows = Sequence[tuple[Any, ...]]
 Done = Callable[[int], None]
-
-
-def slices(count: int, workers: int, smallest: int = 1, largest: int | None = None) -> Iterator[slice]:
-    """Slices over `count` rows that shrink towards the end, so that all workers finish at about the same time."""
-    start = 0
-    while start < count:
-        wanted = max(1, smallest, (count - start) // (2 * workers))
-        size = min(count - start, wanted if largest is None else min(wanted, largest))
-        yield slice(start, start + size)
-        start += size
 
 
 def _for(seconds: float, rows: Rows) -> Iterator[tuple[Any, ...]]:
@@ -49,7 +35,17 @@ def _for(seconds: float, rows: Rows) -> Iterator[tuple[Any, ...]]:
 
 
 class Pool(Protocol):
-    """Whoever transforms slices besides the calling thread. A cluster would be another one."""
+    """Whoever transforms slices besides the calling thread."""
+
+    @property
+    def size(self) -> int:
+        """How many slices it can work on at once. It may change."""
+        ...
+
+    @property
+    def slicing(self) -> Slicing:
+        """Which slices are worth handing over."""
+        ...
 
     def submit(self, task: Task) -> Future[list[Outcome]]:
         """The outcomes of a slice, in time."""
@@ -90,7 +86,10 @@ class Inline:
 class ThreadPool:
     """`count` threads that transform, each on an instance of its own."""
 
+    slicing = Slicing()
+
     def __init__(self, inline: Inline, count: int) -> None:
+        self.size = count
         self._inline, self._executor = inline, ThreadPoolExecutor(count, thread_name_prefix="transform")
 
     def submit(self, task: Task) -> Future[list[Outcome]]:
@@ -105,18 +104,24 @@ class ThreadPool:
 class Transformer:
     """Transforms the rows of batches, for any number of threads at once.
 
-    With `processes` every row is transformed in one of so many processes, where `row_seconds` and `row_memory` hold.
-    Without, the calling thread works until `INLINE_SECONDS` are over; rows that are left then go to `threads`
-    threads, which all callers share: a transform that releases the interpreter lock so gets every core.
+    With `processes` every row is transformed in one of so many processes, where `row_seconds` and `row_memory` hold;
+    with a `cluster`, by its workers, and whoever opened the cluster closes it. Without either, the calling thread works
+    until `INLINE_SECONDS` are over; rows that are left then go to `threads` threads, which all callers share: a
+    transform that releases the interpreter lock so gets every core.
     Making it raises what keeps the migration from being loaded or prepared in a process. Close it in the end.
     """
 
-    def __init__(self, migration: type[BatchMigration], threads: int, processes: int | None = None) -> None:
-        self._workers = processes or threads
-        self._inline = None if processes else Inline(migration)
-        self._pool: Pool | None = None
-        if processes:
-            self._pool = ProcessPool(migration, processes)
+    def __init__(
+        self,
+        migration: type[BatchMigration],
+        threads: int,
+        processes: int | None = None,
+        cluster: Pool | None = None,
+    ) -> None:
+        self._inline = None if processes or cluster else Inline(migration)
+        self._pool, self._borrowed = cluster, cluster is not None
+        if processes and cluster is None:
+            self._pool = ProcessPool(Work.of(migration), processes)
         elif self._inline is not None and threads > 1:
             self._pool = ThreadPool(self._inline, threads)
         self._seconds_per_row = 0.0
@@ -141,30 +146,30 @@ class Transformer:
                 return outcomes
         if self._pool is not None and len(outcomes) < len(rows):
             per_row = (time.monotonic() - began) / len(outcomes) if outcomes else self._seconds_per_row
-            largest = max(1, int(_LONGEST_SLICE / per_row)) if per_row else len(rows)
-            futures = self._submitted(self._pool, columns, rows[len(outcomes) :], largest)
-            outcomes += self._awaited(futures, done, began + seconds)
+            futures = self._submitted(self._pool, columns, rows[len(outcomes) :], per_row)
+            outcomes += self._awaited(self._pool, futures, done, began + seconds)
         return outcomes
 
     def close(self) -> None:
         """Let the workers go. Threads end the slice they are at; processes are ended at once."""
         with self._submitting:
             self._closed = True
-        if self._pool is not None:
+        if self._pool is not None and not self._borrowed:
             self._pool.close()
         if self._inline is not None:
             self._inline.close()
 
-    def _submitted(self, pool: Pool, columns: tuple[str, ...], rows: Rows, largest: int) -> list[Future[list[Outcome]]]:
+    def _submitted(
+        self, pool: Pool, columns: tuple[str, ...], rows: Rows, per_row: float
+    ) -> list[Future[list[Outcome]]]:
         # Worth its way, by what a row took in the batch before; no longer than a wish to stop may wait.
-        smallest = int(_SLICE_SECONDS / self._seconds_per_row) if self._seconds_per_row else 1
-        parts = slices(len(rows), self._workers, min(smallest, largest), largest)
+        parts = pool.slicing.parts(len(rows), pool.size, self._seconds_per_row, per_row)
         with self._submitting:  # nothing is handed to a pool that is being closed: nobody would do it
             if self._closed:
                 raise CancelledError
             return [pool.submit(Task(columns, rows[part])) for part in parts]
 
-    def _awaited(self, futures: Sequence[Future[list[Outcome]]], done: Done, until: float) -> list[Outcome]:
+    def _awaited(self, pool: Pool, futures: Sequence[Future[list[Outcome]]], done: Done, until: float) -> list[Outcome]:
         """The outcomes by the pool; this thread only waits, so that the pool has the cores."""
         began = time.monotonic()
         outcomes: list[Outcome] = []
@@ -180,7 +185,7 @@ class Transformer:
                 done(len(found))
         finally:
             _cancel(futures)  # when one has failed, nobody asks for the others
-        self._seconds_per_row = (time.monotonic() - began) * self._workers / len(outcomes)
+        self._seconds_per_row = (time.monotonic() - began) * pool.size / len(outcomes)
         return outcomes
 
 

@@ -10,12 +10,14 @@ import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching.isolation import isolate
+from system_migration.batching.slicing import Slicing
 from system_migration.batching.transform import Outcome, Task
 from system_migration.batching.worker import Worker, WorkerDied
 from system_migration.references import Reference, reference_to
@@ -27,17 +29,33 @@ log = logging.getLogger(__name__)
 Slice = tuple[Future[list[Outcome]], Task]
 
 
+@dataclass(frozen=True)
+class Work:
+    """What processes are told of a migration: where its class is, and what one row may take."""
+
+    reference: Reference
+    row_seconds: float
+    row_memory: int | None
+
+    @classmethod
+    def of(cls, migration: type[BatchMigration]) -> Work:
+        """Raises `LoadError` when no other process could load the class."""
+        return cls(reference_to(migration), migration.row_seconds or ROW_SECONDS, migration.row_memory)
+
+
 class ProcessPool:
     """`count` processes, each with the migration prepared in it, behind `submit` and futures.
 
     Making it raises what keeps the migration from being loaded or prepared in a process.
     """
 
-    def __init__(self, migration: type[BatchMigration], count: int) -> None:
-        limits = migration.row_seconds or ROW_SECONDS, migration.row_memory
-        reference = reference_to(migration)
+    slicing = Slicing()
+
+    def __init__(self, work: Work, count: int) -> None:
+        self.size = count
         self._waiting: SimpleQueue[Slice | None] = SimpleQueue()
-        self._keepers = [Keeper(self._waiting, reference, *limits) for _ in range(count)]
+        limits = work.row_seconds, work.row_memory
+        self._keepers = [Keeper(self._waiting, work.reference, *limits) for _ in range(count)]
         try:
             for keeper in self._keepers:
                 keeper.prepared.result()

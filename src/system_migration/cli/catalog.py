@@ -9,6 +9,7 @@ _RUNNING = "system_migration.cli.commands_run"
 _LOOKING = "system_migration.cli.commands_look"
 _KEEPING = "system_migration.cli.commands_keep"
 _CONTROL = "system_migration.cli.commands_control"
+_APPROVING = "system_migration.cli.commands_approve"
 _SERVING = "system_migration.cli.commands_serve"
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -20,10 +21,16 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "issues": (_LOOKING, "List the rows that a migration could not change and holds."),
         "logs": (_LOOKING, "Print the stored log of a migration's runs, oldest line first."),
         "history": (_LOOKING, "List past runs, or the batches of a migration, newest first."),
+        "audit": ("system_migration.cli.commands_audit", "Check or export the record of who did what (audit --help)."),
         "doctor": ("system_migration.cli.doctor", "Check the set-up, and say what to do about each problem."),
     },
     "Run": {
         "dry-run": (_RUNNING, "Run the real code, change no data, and report what would happen."),
+        "rehearse": (
+            "system_migration.cli.commands_rehearse",
+            "Rehearse a migration on scratch copies: run, run again, kill, resume, damage, undo.",
+        ),
+        "approve": (_APPROVING, "Approve what a dry run has shown, for another developer to start in production."),
         "run": (_RUNNING, "Run every pending migration, or the one that is named."),
         "run-one": (_RUNNING, "Run one migration: another spelling of `run NAME`."),
         "retry": (_CONTROL, "Work on the held rows of a migration once more, and on no others."),
@@ -64,8 +71,8 @@ Usage: migration COMMAND [OPTIONS]
 _TAIL = """\
 Every command takes --database-url, --environment, --migrations and --json;
 `migration COMMAND --help` describes it. What no flag says is taken from the
-environment (DATABASE_URL, MIGRATION_ENVIRONMENT or APP_ENV, MIGRATIONS), then from
-[tool.system_migration] in pyproject.toml.
+environment (DATABASE_URL, MIGRATION_ENVIRONMENT or APP_ENV, MIGRATIONS, and for runs
+DASK_SCHEDULER, DASK_FALLBACK), then from [tool.system_migration] in pyproject.toml.
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 work pending (status --check),
 4 another runner holds the migration, 5 refused before any write, 75 the application

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from system_migration import wording
-from system_migration.cli import output, text
+from system_migration.cli import identity, output, text
 from system_migration.cli.commands_run import attempt, given_options
 from system_migration.cli.options import allow_environment, command, executed_by, run_options, yes
 from system_migration.cli.session import Session
@@ -53,8 +54,9 @@ def cancel_command(session: Session, name: str, allow_environment: bool) -> None
 @command("resume")
 @click.argument("name")
 @yes
+@identity.token_file
 @run_options
-def resume_command(session: Session, name: str, yes: bool, **options: Any) -> int:
+def resume_command(session: Session, name: str, yes: bool, token_file: Path | None, **options: Any) -> int:
     """Continue a paused migration here.
 
     The same as `run NAME`, but refused when it is not PAUSED. A pause that the runner has not obeyed yet is taken
@@ -63,8 +65,9 @@ def resume_command(session: Session, name: str, yes: bool, **options: Any) -> in
 
     def work(migrator: Migrator) -> list[RunReport]:
         confirm_start(f"resume {wording.shown(name)}", migrator.environment, yes=yes)
-        with stop_on_signals(migrator):
-            report = migrator.resume(name, given_options(session, options))
+        acting = identity.of_starter(session, migrator, token_file)
+        with stop_on_signals(acting):
+            report = acting.resume(name, given_options(session, options))
         return [] if report is None else [report]
 
     return attempt(session, work, text.run_lines, nothing=NOT_YET_PAUSED)
@@ -80,8 +83,11 @@ def resume_command(session: Session, name: str, yes: bool, **options: Any) -> in
     help="Only the held row with this key, as `issues` shows it; several columns: a JSON list. May be repeated.",
 )
 @yes
+@identity.token_file
 @run_options
-def retry_command(session: Session, name: str, keys: tuple[str, ...], yes: bool, **options: Any) -> int:
+def retry_command(
+    session: Session, name: str, keys: tuple[str, ...], yes: bool, token_file: Path | None, **options: Any
+) -> int:
     """Work on the held rows of a migration once more, and on no others.
 
     For rows that were mended, or code that now can take them; `migration issues NAME` lists them. --key, up to 1000
@@ -92,8 +98,9 @@ def retry_command(session: Session, name: str, keys: tuple[str, ...], yes: bool,
 
     def work(migrator: Migrator) -> list[RunReport]:
         confirm_start(f"retry {wording.shown(name)}", migrator.environment, yes=yes)
-        with stop_on_signals(migrator):
-            return [migrator.retry(name, given_options(session, options))]
+        acting = identity.of_starter(session, migrator, token_file)
+        with stop_on_signals(acting):
+            return [acting.retry(name, given_options(session, options))]
 
     return attempt(session, work, text.run_lines, nothing="")
 

@@ -6,12 +6,13 @@ With --json each prints {environment, reports: [...]}, and on failure also error
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 
 from system_migration import wording
-from system_migration.cli import exit_codes, failures, output, text
+from system_migration.cli import exit_codes, failures, identity, output, text
 from system_migration.cli.options import (
     command,
     executed_by,
@@ -41,34 +42,41 @@ NOTHING_COMPLETED = "Nothing to do: no migration is completed."
 @click.argument("name", required=False)
 @click.option("--dry-run", is_flag=True, help="Change no data: the same as `migration dry-run`.")
 @yes
+@identity.token_file
 @window_options
 @run_options
-def run_command(session: Session, name: str | None, dry_run: bool, yes: bool, **options: Any) -> int:
+def run_command(
+    session: Session, name: str | None, dry_run: bool, yes: bool, token_file: Path | None, **options: Any
+) -> int:
     """Run every pending migration, or the one that is named.
 
     Stops at the first failure; started again, it continues where it stopped. Naming a completed migration looks for
     rows it missed. In production it asks for the environment's name, or needs --yes. Ctrl-C and SIGTERM finish the
     batch in flight. With --from-key or --to-key it keeps to a part of the table; if rows outside of it remain, it ends
-    as PAUSED, with exit code 0. --json prints {environment, reports}, on failure with error: {code, message}.
+    as PAUSED, with exit code 0. With REQUIRE_APPROVAL in production another developer has to approve it first. --json
+    prints {environment, reports}, on failure with error: {code, message}.
     """
     if dry_run:
         _refuse_window(options)
         return _dry_run(session, name, given_options(session, options), full=False)
-    return _run(session, name, given_options(session, options), yes=yes)
+    return _run(session, name, given_options(session, options), token_file, yes=yes)
 
 
 @command("run-one")
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Change no data: the same as `migration dry-run NAME`.")
 @yes
+@identity.token_file
 @window_options
 @run_options
-def run_one_command(session: Session, name: str, dry_run: bool, yes: bool, **options: Any) -> int:
+def run_one_command(
+    session: Session, name: str, dry_run: bool, yes: bool, token_file: Path | None, **options: Any
+) -> int:
     """Run one migration: another spelling of `run NAME`."""
     if dry_run:
         _refuse_window(options)
         return _dry_run(session, name, given_options(session, options), full=False)
-    return _run(session, name, given_options(session, options), yes=yes)
+    return _run(session, name, given_options(session, options), token_file, yes=yes)
 
 
 @command("dry-run")
@@ -130,14 +138,15 @@ def rollback_command(session: Session, name: str | None, dry_run: bool, yes: boo
     return attempt(session, work, text.run_lines, nothing=NOTHING_COMPLETED)
 
 
-def _run(session: Session, name: str | None, options: RunOptions, *, yes: bool) -> int:
+def _run(session: Session, name: str | None, options: RunOptions, token_file: Path | None, *, yes: bool) -> int:
     def work(migrator: Migrator) -> list[RunReport]:
         if not yes and migrator.environment == PRODUCTION:
             if name is None and not migrator.pending():
                 return []
             confirm_start(_start_of(migrator, name), migrator.environment, yes=yes)
-        with stop_on_signals(migrator):
-            return migrator.run(name, options)
+        acting = identity.of_starter(session, migrator, token_file)
+        with stop_on_signals(acting):
+            return acting.run(name, options)
 
     return attempt(session, work, text.run_lines, nothing=NOTHING_PENDING)
 

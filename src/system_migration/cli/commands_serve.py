@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from system_migration import token_file
 from system_migration.cli import output
 from system_migration.cli.options import command, verbose
 from system_migration.cli.session import Session, see_project
@@ -21,7 +22,8 @@ from system_migration.errors import ConfigurationError
     "--tokens",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Who may act: one `name:sha256-of-the-token` a line, in a file that others cannot read.",
+    help="Who may act: one `name:sha256-of-the-token` a line, in a file that others cannot read"
+    " [env: MIGRATION_TOKENS].",
 )
 @click.option(
     "--developer",
@@ -40,10 +42,12 @@ def serve_command(
     SIGTERM and Ctrl-C end a run that is going at a clean checkpoint; the next start goes on with it. Needs the `api`
     extra. With --make-token, --json prints {token, line}.
     """
-    server, token_files = _web()
     if make_token is not None:
-        _print_token(session, *token_files.make_token(make_token))
+        _print_token(session, *token_file.make_token(make_token))  # without the extra: the command line has tokens too
         return
+    server, token_files = _web()
+    if tokens is None and developer is None and session.settings.tokens is not None:
+        tokens = Path(session.settings.tokens)
     if (tokens is None) == (developer is None):
         raise click.UsageError("Say who may act: either --tokens FILE or --developer PACKAGE.MODULE:FUNCTION.")
     file = token_files.TokenFile(tokens) if tokens is not None else None

@@ -77,6 +77,7 @@ class State:
         self.reason: str | None = None
         self.pace = Pace()
 
+    staff: str | None = None
     done: int
     total: int | None
     held: int
@@ -98,6 +99,8 @@ class State:
                 parts.append(f"{duration((self.total - self.done) / rate)} left")
         if self.held:
             parts.append(f"{self.held:,} held")
+        if self.staff:
+            parts.append(wording.shown(self.staff))
         if self.reason:
             parts.append(f"waiting: {wording.shown(self.reason)}")
         return "  ".join(parts)
@@ -133,6 +136,12 @@ class LineWatcher(SilentProgress):
                 self._state.reason = reason
                 self._write(f"{self._state.title()}  waiting: {wording.shown(reason)}".strip())
 
+    def staff(self, text: str) -> None:
+        """Which workers of a cluster work from now on: a line at once."""
+        with self._lock:
+            self._state.staff = text
+            self._write(f"{self._state.title()}  {wording.shown(text)}")
+
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         yield
@@ -167,6 +176,12 @@ class BarWatcher(SilentProgress):
     def waiting(self, reason: str) -> None:
         with self._lock:
             self._state.reason = reason
+            self._draw()
+
+    def staff(self, text: str) -> None:
+        """Which workers of a cluster work from now on."""
+        with self._lock:
+            self._state.staff = text
             self._draw()
 
     @contextlib.contextmanager

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from system_migration.cli.output import table
 from system_migration.states import Status
-from system_migration.wording import counted, duration, kind, left, moment, next_step, notes, paragraph, shown, value
+from system_migration.wording import (
+    approval,
+    counted,
+    duration,
+    kind,
+    left,
+    moment,
+    next_step,
+    notes,
+    paragraph,
+    shown,
+    value,
+)
 
 if TYPE_CHECKING:
     from system_migration.records import (
@@ -183,13 +195,16 @@ def shown_lines(found: Shown) -> list[str]:
         facts += [("requires", ", ".join(found.listed.requires) or "-")]
         facts += [("schema", found.listed.requires_schema)] if found.listed.requires_schema else []
         facts += [("file", found.listed.file or "-")]
+    if told := approval(found.approval):
+        facts.append(("approval", told))
     lines = table_without_heading(facts)
     if m.error:
         lines += ["", f"Error: {paragraph(m.error)}"]
     if m.waits_for_schema:
         lines += ["", f"It waits for {m.waits_for_schema}."]
     if found.report is not None:
-        lines += ["", f"A dry run was made: `migration show {shown(m.name)} --json` has its report."]
+        report = f" (report {found.report['hash']})" if found.report.get("hash") else ""
+        lines += ["", f"A dry run was made{report}: `migration show {shown(m.name)} --json` has its report."]
     if found.runs:
         lines += ["", *history_lines(found.runs)]
     if found.events:

@@ -76,6 +76,8 @@ def _figures(report: DryRunReport) -> list[str]:
         rows.append(("journal", f"about {size(report.journal_bytes)}, for an automatic rollback"))
     if report.rollback:
         rows.append(("afterwards", f"it {report.rollback}"))
+    if report.hash is not None:
+        rows.append(("report", report.hash))
     rows += [(name, value(item)) for name, item in report.metadata.items()]
     return table_without_heading(rows)
 

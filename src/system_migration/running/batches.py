@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys
 from system_migration.batching.crew import usable_cores
-from system_migration.batching.executors import Transformer
+from system_migration.batching.executors import Pool, Transformer
 from system_migration.batching.garbage import seldom_collected
 from system_migration.batching.limits import ChangeLimit
 from system_migration.batching.loop import BatchLoop, Finished
@@ -56,6 +56,7 @@ class BatchRun:
     allowed_issues: int | None
     max_changed: int | None
     again: bool
+    cluster: Pool | None = None
 
     def work(self) -> Finished:
         """Prepare the schema and work until nothing is left."""
@@ -66,7 +67,9 @@ class BatchRun:
         total = left + (finished.rows if target.pending is not None else 0)
         self.workspace.progress.phase(self.attempt.name, "migrating")
         self.workspace.progress.rows(finished.rows, total, finished.held)
-        transformer = Transformer(type(self.migration), worker_count(self.options), self.options.processes)
+        transformer = Transformer(
+            type(self.migration), worker_count(self.options), self.options.processes, self.cluster
+        )
         try:
             loop = self._loop(target, transformer, finished, total, heaviest)
             with loop.at_work(), seldom_collected():

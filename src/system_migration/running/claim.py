@@ -17,7 +17,7 @@ from system_migration.errors import Paused, Refused
 from system_migration.lease import HeldLease, ensure_row
 from system_migration.migration import Migration
 from system_migration.records import Origin, RunOptions
-from system_migration.running import rights
+from system_migration.running import approved, rights
 from system_migration.running.workspace import Workspace
 from system_migration.states import RunKind, Status
 from system_migration.store import audit, control, deaths, journal, leases, ledger, migrations, runs, starts
@@ -89,6 +89,7 @@ def _claim(workspace: Workspace, migration: type[Migration], options: RunOptions
             leases.release(connection, taken)
             return None
         begun = _as_begun(connection, workspace, options, row)
+        approved.demand(connection, workspace, migration, row, kind, begun[1], unattended=options.unattended)
         inherited = _inherit(connection, *begun, migration, row, taken, before)
         asked = _keeping_to_its_rows(connection, begun[1], inherited)
         lease = HeldLease(database, taken, workspace.clock, anchor, waiting, says=workspace.progress.said)
@@ -146,10 +147,10 @@ def _inherit(
     if before.holder == taken.holder:
         return attempt  # an earlier attempt of this very claim has noted the takeover
     migrations.take_over(connection, row)
-    detail = {"fence": attempt.fence, "died": not before.released} | what_was_asked(workspace, options)
-    audit.add_event(connection, attempt.environment, attempt.name, "takeover", workspace.actor, detail, attempt.id)
     if not before.released and attempt.kind is RunKind.RUN and issubclass(migration, BatchMigration):
         _count_deaths(connection, attempt)
+    detail = {"fence": attempt.fence, "died": not before.released} | what_was_asked(workspace, options)
+    audit.add_event(connection, attempt.environment, attempt.name, "takeover", workspace.actor, detail, attempt.id)
     return attempt
 
 

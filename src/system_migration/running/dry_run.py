@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from system_migration import undoing
 from system_migration.batch_migration import BatchMigration
 from system_migration.batching import keys, writes
-from system_migration.batching.executors import Transformer
+from system_migration.batching.executors import Pool, Transformer
 from system_migration.batching.keys import Key
 from system_migration.batching.target import Target
 from system_migration.batching.transform import Held, Outcome
@@ -25,6 +25,7 @@ from system_migration.records import ChangedSample, DryRunReport, HeldSample, Ru
 from system_migration.running import imperative, journalling, rights, table_guards
 from system_migration.running.batches import worker_count
 from system_migration.running.claim import check_code
+from system_migration.running.clustering import cluster
 from system_migration.running.contexts import batch_context, call, describe, heed_stop, plain_context
 from system_migration.running.preflight import unexpected_rows
 from system_migration.running.run_log import RunLog
@@ -84,6 +85,7 @@ class DryRun:
     log: RunLog
     row: MigrationRow | None
     full: bool = False
+    _cluster: Pool | None = None
 
     def report(self) -> DryRunReport:
         """Run it. A refusal and an error of the migration are part of the report; only a stop signal raises."""
@@ -92,6 +94,10 @@ class DryRun:
             with rights.needed(self.workspace.database.dialect):
                 with self.workspace.database.read() as connection:
                     demand_schema(connection, self.migration, self.workspace.schema)
+            with (
+                cluster(self.workspace, self.migration, self.options, self.log) as self._cluster,
+                rights.needed(self.workspace.database.dialect),
+            ):
                 return self._of_batches(instance) if isinstance(instance, BatchMigration) else self._of_up(instance)
         except Refused as refusal:
             return self._empty(refusal=str(refusal))
@@ -179,7 +185,7 @@ class DryRun:
         """Transform the rows in key order, all of them or as many as the sample's bounds allow."""
         findings, (lower, upper), size = _Findings(), left, 20
         wanted = total if self.full else min(total, SAMPLE_ROWS)
-        transformer = Transformer(type(instance), worker_count(self.options), self.options.processes)
+        transformer = Transformer(type(instance), worker_count(self.options), self.options.processes, self._cluster)
         try:
             while findings.examined < wanted and (self.full or findings.seconds < SAMPLE_SECONDS):
                 heed_stop(self.workspace)

@@ -6,6 +6,7 @@ The running side only replaces values in memory: a watcher in another process ne
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Protocol, runtime_checkable
 
 from system_migration.facts import (
     Announce,
@@ -19,6 +20,13 @@ from system_migration.facts import (
 from system_migration.migration import Progress
 from system_migration.store.ledger import Entry
 from system_migration.store.pulses import LONGEST_PHASE, LONGEST_REASON, Said, number, shortened
+
+
+@runtime_checkable
+class SeesStaff(Protocol):
+    """A `Progress` that also shows which workers of a cluster work."""
+
+    def staff(self, text: str) -> None: ...
 
 
 class Voice:
@@ -35,10 +43,11 @@ class Voice:
         self._rows: tuple[int | None, int | None] = None, None
         self._waiting: str | None = None
         self._size: tuple[int | None, int | None] = None, None
+        self._staff: str | None = None
 
     def said(self) -> Said:
         """What was said last of each."""
-        return Said(self._phase, *self._rows, self._waiting, *self._size)
+        return Said(self._phase, *self._rows, self._waiting, *self._size, self._staff)
 
     def started(self, migration: str, run_id: str) -> None:
         self._watcher.started(migration, run_id)
@@ -65,6 +74,12 @@ class Voice:
     def remark(self, text: str) -> None:
         """Something for who watches that is no reason to wait, though a `Progress` has no other word for it."""
         self._watcher.waiting(text)
+
+    def staff(self, text: str) -> None:
+        """Which workers of a cluster work from now on."""
+        self._staff = shortened(text, LONGEST_REASON)
+        if isinstance(self._watcher, SeesStaff):
+            self._watcher.staff(text)
 
     def goes_on(self) -> None:
         """A wait is over, though no rows move yet."""

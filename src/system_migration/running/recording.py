@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from system_migration import code, facts
 from system_migration.errors import Interrupted, Refused, Withdrawn
+from system_migration.evidence import sealed
 from system_migration.lease import HeldLease
 from system_migration.migration import Migration
 from system_migration.records import DryRunReport, RunOptions, RunReport, as_json, empty_report
@@ -45,9 +46,16 @@ def dry_run(
 ) -> DryRunReport:
     """Make a dry run and, where something may be `stored`, keep its report with its attempt."""
     log = RunLog(migration.name)
-    look = DryRun(workspace, migration, options, log, row, full=full)
+    trial = DryRun(workspace, migration, options, log, row, full=full)
+    generation = row.generation if row else 1
+
+    def look() -> DryRunReport:
+        report = trial.report()
+        # What is on no record cannot be approved, so it needs no hash.
+        return sealed(report, migration, workspace.environment, generation, options) if stored else report
+
     asked = what_was_asked(workspace, options) | {"look": "full" if full else "sample"}
-    return kept(workspace, migration, row, stored, look.report, log, asked=asked)
+    return kept(workspace, migration, row, stored, look, log, asked=asked)
 
 
 def dry_rollback(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from system_migration import facts
 from system_migration.batch_migration import BatchMigration
+from system_migration.batching.executors import Pool
 from system_migration.batching.resolution import resolve
 from system_migration.errors import (
     MigrationFailed,
@@ -20,6 +22,7 @@ from system_migration.records import RunReport
 from system_migration.running import imperative, verification
 from system_migration.running.batches import BatchRun
 from system_migration.running.claim import Claimed, Decision, claim, decide_run
+from system_migration.running.clustering import cluster
 from system_migration.running.contexts import describe, heed_stop
 from system_migration.running.decisions import check_window, decide_held, decide_retry
 from system_migration.running.preflight import Preflight, Ready
@@ -38,8 +41,11 @@ REPAIRS = 3
 """How often rows that verification finds still pending are worked on before it gives up."""
 
 
+@dataclass
 class Runner(Undertaking):
     """Runs one migration, or goes on with what a runner left unfinished."""
+
+    _cluster: Pool | None = None
 
     def run(self, *, named: bool) -> RunReport | None:
         """Run, resume or take over the migration; None when, seen with the lease, there is nothing to do.
@@ -71,8 +77,12 @@ class Runner(Undertaking):
             return self._run(claimed)
 
     def _run(self, claimed: Claimed) -> RunReport:
+        with ExitStack() as stack:
+            return self._run_with(stack, claimed)
+
+    def _run_with(self, stack: ExitStack, claimed: Claimed) -> RunReport:
         began = self.workspace.clock.monotonic()
-        ready = self._preflight(claimed)
+        ready = self._preflight(stack, claimed)
         heed_stop(self.workspace)
         if claimed.inherited is not None:
             check_inherited(claimed.inherited, ready.window)
@@ -83,10 +93,11 @@ class Runner(Undertaking):
         metadata = self._recorded(attempt, lambda: self._work(claimed, attempt, ready))
         return self._report(attempt, began, metadata)
 
-    def _preflight(self, claimed: Claimed) -> Ready:
-        """Everything that can refuse the start; a refusal and an error are recorded."""
+    def _preflight(self, stack: ExitStack, claimed: Claimed) -> Ready:
+        """Everything that can refuse the start; a refusal and an error are recorded. `stack` has what is then open."""
         preflight = Preflight(self.workspace, self.instance, self.options, self.log, claimed.row)
         try:
+            self._cluster = stack.enter_context(cluster(self.workspace, self.migration, self.options, self.log))
             return self._ask(preflight.settle)
         except Refused as refusal:
             self._record_no_start(claimed, Outcome.REFUSED, str(refusal))
@@ -170,6 +181,7 @@ class Runner(Undertaking):
             allowed_issues=ready.allowed_issues if ready.max_issues is None else ready.max_issues,
             max_changed=ready.max_changed,
             again=again,
+            cluster=self._cluster,
         )
 
     def _pending_left(self, attempt: Attempt) -> bool:
@@ -212,9 +224,6 @@ class Runner(Undertaking):
             row = self._row(connection)
             held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
             processed = self._processed(connection, attempt, row)
-            if row.request is not None:
-                asked = {"request": row.request, "by": row.requested_by}
-                self._event(connection, "request_came_too_late", attempt, asked)
             migrations.transition(
                 connection,
                 row,
@@ -227,6 +236,9 @@ class Runner(Undertaking):
             )
             runs.finish(connection, attempt, Outcome.SUCCEEDED, records_processed=processed, issues=held)
             self.log.store(connection, attempt.id)
+            if row.request is not None:
+                asked = {"request": row.request, "by": row.requested_by}
+                self._event(connection, "request_came_too_late", attempt, asked)
             self._event(connection, "completed", attempt, {"verified": verdict.passed, "issues": held})
             return True
 

@@ -29,7 +29,7 @@ class Workspace:
 
     `run_ids` has the ids that new attempts are to bear; `origin` says through which door the start came, if it was
     said. `seen` is the revision of the migration by which the actor decided, if that was said. `progress` is one run's
-    own: it remembers what it was told last.
+    own: it remembers what it was told last. With `require_approval` production is changed only as was approved.
     """
 
     database: Database
@@ -44,6 +44,7 @@ class Workspace:
     schema: SchemaHistory
     origin: Origin | None = None
     seen: int | None = None
+    require_approval: bool = False
 
     def which_run(self, attempt: Attempt) -> WhichRun:
         """Which run it is, for who is told of it."""

@@ -29,6 +29,8 @@ _DEEDS = {
     "pause_withdrawn": "{} took its pause back",
     "prune_started": "{} pruned its journal",
     "pruned": "{} pruned its journal",
+    "approve": "{} approved it",
+    "withdraw-approval": "{} withdrew its approval",
 }
 """What moves a migration on, by the action of its audit entry."""
 

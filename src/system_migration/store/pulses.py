@@ -25,6 +25,7 @@ class Said(NamedTuple):
     waiting: str | None = None
     batch_size: int | None = None
     workers: int | None = None
+    cluster: str | None = None
 
 
 NOTHING = Said()
@@ -57,7 +58,7 @@ def decode(text: str | None, at: datetime | None) -> Pulse | None:
         return None
     if not isinstance(found, dict) or at is None:
         return None
-    words = {name: _text(found.get(name)) for name in ("phase", "waiting")}
+    words = {name: _text(found.get(name)) for name in ("phase", "waiting", "cluster")}
     numbers = {name: _number(found.get(name)) for name in ("done", "total", "batch_size", "workers")}
     return Pulse(at=at, **words, **numbers)  # type: ignore[arg-type]
 

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from system_migration.errors import (
+    AuditKeyError,
     ChangedMeanwhile,
     ConfigurationError,
     HeldElsewhere,
@@ -27,6 +28,7 @@ from system_migration.errors import (
     InvalidKey,
     MigrationFailed,
     MigrationSystemError,
+    NotApproved,
     NotHeld,
     Paused,
     Refused,
@@ -59,6 +61,7 @@ KINDS: dict[type[BaseException], Kind] = {
     UnknownRun: Kind(404, "unknown-run", "No such run"),
     InvalidRequest: Kind(422, "invalid-request", "The request is not valid"),
     InvalidKey: Kind(422, "invalid-request", "The request is not valid"),
+    AuditKeyError: Kind(409, "audit-key", "The audit chain cannot be checked here"),
     UnreadableKey: Kind(422, "invalid-request", "The request is not valid"),
     RequestValidationError: Kind(422, "invalid-request", "The request is not valid"),
     ForgedForm: Kind(403, "forged-form", "The form was not accepted"),
@@ -66,6 +69,7 @@ KINDS: dict[type[BaseException], Kind] = {
     NotConfirmed: Kind(409, "not-confirmed", "The start was not confirmed"),
     RunGoing: Kind(409, "run-going", "A run is going"),
     HeldElsewhere: Kind(409, "run-going", "A run is going"),
+    NotApproved: Kind(409, "not-approved", "The run was not approved"),
     ChangedMeanwhile: Kind(409, "changed-meanwhile", "The migration changed meanwhile"),
     Refused: Kind(409, "refused", "Refused"),
     Paused: Kind(409, "paused", "The migration is paused"),

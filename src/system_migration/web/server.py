@@ -42,7 +42,8 @@ def create_app(migrator: Migrator, require_developer: Callable[..., Any], tokens
     app = FastAPI(title="system-migration", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     install_problem_handlers(app)
     background = Background(migrator)
-    api = create_router(migrator, require_developer=require_developer, background=background)
+    identity = "account" if tokens is None else "token"
+    api = create_router(migrator, require_developer=require_developer, background=background, identity=identity)
     app.include_router(api, prefix="/migration")
     if tokens is None:
         page = create_dashboard(migrator, require_developer=require_developer, background=background)
@@ -50,7 +51,12 @@ def create_app(migrator: Migrator, require_developer: Callable[..., Any], tokens
         door = TokenDoor(tokens, SessionCookie(_cookie_name(migrator.environment)))
         app.include_router(create_sign_in_router(door.cookie, TOKEN_FIELDS, door.enter, door.leave))
         page = create_dashboard(
-            migrator, require_developer=door.require, background=background, sign_in=SIGN_IN, sign_out=SIGN_OUT
+            migrator,
+            require_developer=door.require,
+            background=background,
+            sign_in=SIGN_IN,
+            sign_out=SIGN_OUT,
+            identity=identity,
         )
     app.include_router(page, prefix=PAGE)
     app.add_api_route("/", _to_the_page, methods=["GET"], include_in_schema=False)

@@ -23,19 +23,24 @@ class Serving:
 
     _all: ClassVar[WeakValueDictionary[Background, Serving]] = WeakValueDictionary()
 
-    def __init__(self, migrator: Migrator, background: Background) -> None:
+    def __init__(self, migrator: Migrator, background: Background, identity: str) -> None:
         self.migrator, self.background = migrator, background
-        self.starts, self.poller = Starts(migrator, background), Poller(migrator)
+        self.starts, self.poller = Starts(migrator, background, identity), Poller(migrator)
         self._users = 0
 
     @classmethod
-    def of(cls, migrator: Migrator, background: Background | None) -> Serving:
-        """The one of this worker; without a worker a new one, with a worker of its own."""
+    def of(cls, migrator: Migrator, background: Background | None, identity: str) -> Serving:
+        """The one of this worker; without a worker a new one, with a worker of its own.
+
+        `ValueError` where two doors of a worker know people by another `identity`: one person would be two there.
+        """
         if background is None:
-            return cls(migrator, Background(migrator))
+            return cls(migrator, Background(migrator), identity)
         serving = cls._all.get(background)
         if serving is None:
-            serving = cls._all[background] = cls(migrator, background)
+            serving = cls._all[background] = cls(migrator, background, identity)
+        if serving.starts.identity != identity:
+            raise ValueError("the doors of one worker have to know people by the same identity")
         return serving
 
     @contextlib.asynccontextmanager

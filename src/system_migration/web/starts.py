@@ -137,10 +137,13 @@ class Job(SilentProgress):
 
 
 class Starts:
-    """Starts one piece of work at a time in the background of this process."""
+    """Starts one piece of work at a time in the background of this process.
 
-    def __init__(self, migrator: Migrator, background: Background) -> None:
-        self._migrator, self._background = migrator, background
+    `identity` is what proves who acts: an "account" of the host, or a "token" of a file.
+    """
+
+    def __init__(self, migrator: Migrator, background: Background, identity: str = "account") -> None:
+        self._migrator, self._background, self.identity = migrator, background, identity
         self._door = threading.Lock()
         self._job: Job | None = None
 
@@ -151,7 +154,8 @@ class Starts:
         """
         job = Job(request_id or str(uuid4()), wanted)
         origin = Origin(door, job.request_id, named=wanted.name is not None)
-        job.migrator = migrator = self._migrator.acting_as(actor, job, origin=origin, seen=wanted.seen)
+        acting = self._migrator.acting_as(actor, job, origin=origin, seen=wanted.seen, identity=self.identity)
+        job.migrator = migrator = acting
         try:
             with self._door:
                 ended = self._background.start(lambda: wanted.carry_out(migrator), lambda: job.run_id)

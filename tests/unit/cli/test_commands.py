@@ -129,14 +129,23 @@ def test_run_passes_its_options_on(migrator, migration) -> None:
         "--batch-size=50",
         "--workers=4",
         "--processes=3",
+        "--dask=tcp://x:1",
         "--max-rate=9.5",
         "--max-issues=0",
         "--stop-after-issues=7",
     )
-    flags = ("--wait", "--accept-code-change", "--allow-environment", "--verbose")
+    flags = ("--dask-fallback", "--wait", "--accept-code-change", "--allow-environment", "--verbose")
     assert migration("run", NAME, *options, *flags, "--executed-by", "ada").code == 0
-    given = {"batch_size": 50, "workers": 4, "processes": 3, "max_rate": 9.5, "max_issues": 0, "stop_after_issues": 7}
-    said = dict.fromkeys(("wait", "accept_code_change", "allow_environment", "verbose"), True)
+    given = {
+        "batch_size": 50,
+        "workers": 4,
+        "processes": 3,
+        "dask": "tcp://x:1",
+        "max_rate": 9.5,
+        "max_issues": 0,
+        "stop_after_issues": 7,
+    }
+    said = dict.fromkeys(("dask_fallback", "wait", "accept_code_change", "allow_environment", "verbose"), True)
     assert migrator.calls[-1] == ("run", NAME, RunOptions(**given, **said))
     assert migration("run").code == 0
     assert migrator.calls[-1] == ("run", None, RunOptions())

@@ -30,8 +30,10 @@ EXPECTED = {
     "UnknownRun": 2,
     "InvalidKey": 2,
     "UnreadableKey": 2,
+    "AuditKeyError": 2,
     "NotHeld": 5,
     "ChangedMeanwhile": 5,
+    "NotApproved": 5,
     "WaitsForSchema": 5,
 }
 ARGUMENTS = {
@@ -47,6 +49,7 @@ ARGUMENTS = {
     "NotHeld": ("001-a", 1, 2, "7"),
     "WaitsForSchema": ("001-a", "schema revision b, the database is at a"),
     "ChangedMeanwhile": ("001-a", "Migration 001-a is RUNNING now."),
+    "NotApproved": ("001-a", "why", "Approve it."),
 }
 
 

@@ -80,6 +80,16 @@ def test_waiting_is_said_once_and_repeated_slowly(watcher, clock, lines) -> None
     ]
 
 
+def test_who_works_in_a_cluster_is_said_at_once_and_with_every_line(watcher, clock, lines) -> None:
+    watcher.phase(NAME, "migrating")
+    watcher.staff("2 workers: a, b")
+    assert lines[-1] == f"{NAME}  migrating  2 workers: a, b"
+    watcher.staff("1 worker: b; 1 lost")
+    clock.now += 6
+    watcher.rows(3, 400, 0)
+    assert lines[-1] == f"{NAME}  migrating  3/400 rows  1 worker: b; 1 lost"
+
+
 def test_the_rate_is_that_of_the_last_half_minute() -> None:
     pace = Pace()
     for second in range(60):

@@ -1,4 +1,4 @@
-"""Pause, cancel, skip and reset: what is done at once, or asked of a runner. No worker is needed for it."""
+"""Pause, cancel, skip, reset and approve: what is done at once, or asked of a runner. No worker is needed for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from system_migration.errors import ChangedMeanwhile, Refused
 from system_migration.migrator import Migrator
 from system_migration.records import MigrationStatus, Origin
+from system_migration.web.dashboard.desk import status_in
 from system_migration.web.dashboard.forms import Form
 from system_migration.web.dashboard.options import FieldErrors
 from system_migration.web.dashboard.sent import Sent
@@ -42,7 +43,9 @@ class Deciding:
             return DECISIONS[verb].asked
         self._check_run(name, sent.run)
         decision, request = DECISIONS[verb], self._starts.request_id(sent.developer, f"form {sent.request}")
-        acting = self._migrator.acting_as(sent.developer, origin=Origin(PAGE, request), seen=sent.seen)
+        acting = self._migrator.acting_as(
+            sent.developer, origin=Origin(PAGE, request), seen=sent.seen, identity=self._starts.identity
+        )
         try:
             status = decision.act(acting, name, sent.form)
         except ChangedMeanwhile:
@@ -90,10 +93,21 @@ def _reset(migrator: Migrator, name: str, form: Form) -> MigrationStatus:
     return migrator.reset(name, _reason(form), allow_environment=_anyway(form))
 
 
+def _approve(migrator: Migrator, name: str, form: Form) -> MigrationStatus:
+    migrator.approve(name, form.one("report") or "", allow_environment=_anyway(form))
+    return status_in(migrator.status(), name)
+
+
+def _withdraw(migrator: Migrator, name: str, form: Form) -> MigrationStatus:
+    return migrator.withdraw_approval(name, allow_environment=_anyway(form))
+
+
 _WITH_REASON = ("allowEnvironment", "reason")
 DECISIONS = {
     "pause": Decision(_pause, "paused", "pause-asked", ("pause_asked", "pause_at_once")),
     "cancel": Decision(_cancel, "cancelled", "cancel-asked", ("cancel_asked", "cancel_at_once")),
     "skip": Decision(_skip, "skipped", "skipped", ("skipped",), _WITH_REASON),
     "reset": Decision(_reset, "reset", "reset", ("reset",), _WITH_REASON),
+    "approve": Decision(_approve, "approved", "approved", ("approve",), ("allowEnvironment", "report")),
+    "withdraw-approval": Decision(_withdraw, "withdrawn", "withdrawn", ("withdraw-approval",)),
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from system_migration import wording
+from system_migration.approvals import SHOWN_DIGITS
 from system_migration.records import Event
 from system_migration.web.dashboard import figures
 
@@ -35,8 +36,14 @@ _ACTIONS = {
     "prune_started": "began to prune its journal",
     "pruned": "pruned its journal",
     "adopted": "adopted the database",
+    "approve": "approved a dry run",
+    "withdraw-approval": "withdrew the approval",
+    "sealed": "vouched for what was written before, with the audit key",
 }
-_OURS = ("door", "request", "named", "fence", "look")
+_OURS = (
+    *("door", "request", "named", "fence", "look", "version", "code", "generation"),
+    *("ahead", "digest", "olderDigest", "olderLast"),
+)
 """What is noted for programs only."""
 
 
@@ -63,7 +70,11 @@ def _remark(name: str, noted: Any) -> Iterator[str]:
     match name, noted:
         case _, None:
             return
-        case "options", Mapping():
+        case "report", str():
+            yield f"report {noted[:SHOWN_DIGITS]}"
+        case "identity", str():
+            yield f"proven by {'an' if noted == 'account' else 'a'} {noted}"
+        case "options" | "parameters", Mapping():
             for option, said in noted.items():
                 if option == "keys":
                     yield wording.counted(len(said), "chosen row")

@@ -126,6 +126,7 @@ def _templates() -> Environment:
         "deed": happenings.deed,
         "remarks": happenings.remarks,
         "kind": wording.kind,
+        "approval": wording.approval,
         "time": _time,
         "verbatim": _verbatim,
         "paragraphs": _paragraphs,

@@ -33,6 +33,7 @@ def create_dashboard(
     secret: bytes | None = None,
     sign_in: str | None = None,
     sign_out: str | None = None,
+    identity: str = "account",
 ) -> APIRouter:
     """The page as a router, to be included under a prefix such as `/migrations`.
 
@@ -40,13 +41,14 @@ def create_dashboard(
     under which a developer acts, or raises `HTTPException` 401 or 403. Every screen and every button is behind it. Who
     is not signed in is sent to the path `sign_in` with where to go on as `next`; `sign_out` is a path that ends the
     session when a form is posted there. Both are paths of the application, without the `root_path` under which a proxy
-    shows it. `background` is the worker of this process, the one that `create_router` got.
+    shows it. `background` is the worker of this process, the one that `create_router` got, and `identity` the same
+    as there.
 
     Each form bears a token that is sealed with `secret` (at least 32 random bytes): servers that share the work of one
     address share it. Without one, a restart makes the forms that are open useless; nothing else. `ValueError` for a
     shorter one.
     """
-    serving = Serving.of(migrator, background)
+    serving = Serving.of(migrator, background, identity)
     desk = Desk(migrator, serving.starts, serving.poller, Pages(sign_out), FormTokens(secret), sign_in)
 
     def developer(request: Request, name: object = Depends(require_developer)) -> None:

@@ -16,6 +16,8 @@ SENTENCES = {
     "cancel-asked": "The cancellation was asked for; the runner obeys within a batch.",
     "skipped": "It was marked as not to be run here.",
     "reset": "It was made pending again, and a new generation has begun.",
+    "approved": "It was approved: another developer can start it, as the dry run has shown it.",
+    "withdrawn": "The approval was withdrawn.",
     "starting": "It is being started. Its run, or why there is none, appears here when the checks before it are over.",
     "nothing": "There was nothing to do, so nothing was done.",
 }

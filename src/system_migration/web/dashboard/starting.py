@@ -33,6 +33,8 @@ FORMS = {
     "cancel": "Cancel the run of {}",
     "skip": "Skip {}",
     "reset": "Reset {}",
+    "approve": "Approve {}",
+    "withdraw-approval": "Withdraw the approval of {}",
 }
 """The verbs, and what is written above their forms."""
 
@@ -72,6 +74,7 @@ class StartForm:
     keys: list[str]
     foreign: bool
     earlier: Mapping[str, str]
+    approvable: Mapping[str, Any] | None
 
     @property
     def m(self) -> MigrationStatus:
@@ -79,7 +82,12 @@ class StartForm:
 
     @property
     def report(self) -> Mapping[str, Any] | None:
-        """The latest dry run, where it rehearsed what this form starts: that of a rollback says nothing of a run."""
+        """The latest dry run, where it rehearsed what this form starts: that of a rollback says nothing of a run.
+
+        Of the form that approves one, that one.
+        """
+        if self.key == "approve":
+            return self.approvable
         found = self.shown.report
         fits = found is not None and bool(found.get("undoing")) == (self.key == "rollback")
         return found if fits else None
@@ -144,7 +152,14 @@ def _form(migrator: Migrator, name: str, key: str, typed: Form, answered: Answer
         keys=typed.all("key") if key == "retry" and typed.one("rows") != "all" else [],
         foreign=foreign,
         earlier=_earlier(migrator, shown.status, verb),
+        approvable=_approvable(migrator, shown) if key == "approve" else None,
     )
+
+
+def _approvable(migrator: Migrator, shown: Shown) -> Mapping[str, Any] | None:
+    """The report that would be approved, as it was kept."""
+    run_id = shown.approval.approvable_run if shown.approval is not None else None
+    return None if run_id is None else migrator.report_of(run_id)
 
 
 def _is_real(verb: Verb, typed: Form) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from system_migration.batch_migration import BatchMigration
-from system_migration.records import MigrationStatus, Shown, StatusReport
+from system_migration.records import ApprovalState, MigrationStatus, Shown, StatusReport
 from system_migration.registry import Registry
 from system_migration.states import Status
 from system_migration.undoing import POSSIBLE, keeps_journal
@@ -60,6 +60,7 @@ class Standing:
     batched: bool = False
     sweeps: bool = False
     journalled: bool = False
+    approval: ApprovalState | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def standing(shown: Shown, report: StatusReport, registry: Registry) -> Standing
         batched=migration is not None and issubclass(migration, BatchMigration),
         sweeps=migration is not None and issubclass(migration, BatchMigration) and migration.defines("pending"),
         journalled=migration is not None and keeps_journal(migration),
+        approval=shown.approval,
     )
 
 
@@ -107,6 +109,7 @@ def _verbs(s: Standing) -> Iterator[Verb]:
     else:
         yield from _going_on(s)
         yield from _afterwards(s)
+        yield from _approving(s.approval)
         yield from _deciding(m)
 
 
@@ -160,6 +163,17 @@ def _afterwards(s: Standing) -> Iterator[Verb]:
         label = "Go on rolling back" if m.undoing else "Roll back"
         hint = "Undoes what the migration did."
         yield Verb("rollback", label, hint, main=m.undoing, destructive=True, starts=True, real=m.undoing)
+
+
+def _approving(a: ApprovalState | None) -> Iterator[Verb]:
+    """Where a run needs it: of the newest dry run that fits the code, and of what somebody has approved."""
+    if a is None or not a.required:
+        return
+    standing = a.approval if a.approval is not None and a.approval.void is None else None
+    if a.approvable is not None and (standing is None or standing.report != a.approvable):
+        yield Verb("approve", "Approve", "Lets another developer start what the dry run has shown.")
+    if standing is not None:
+        yield Verb("withdraw-approval", "Withdraw the approval", "Nobody can start it on it any more.", plain=True)
 
 
 def _deciding(m: MigrationStatus) -> Iterator[Verb]:
