@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +24,8 @@ from sqlalchemy import Engine
 
 from system_migration import Background, Migrator, Registry, Row, RowIssue, RunOptions, telemetry
 from system_migration.errors import Interrupted, LeaseLost, MigrationFailed, Refused
-from tests.db.test_workbench import Increment, execute, make_numbers, migrator, stored_status
+from system_migration.facts import Fact
+from tests.db.test_workbench import Fill, Increment, execute, make_numbers, migrator, stored_status
 
 pytestmark = pytest.mark.databases("sqlite")
 PATIENCE = 20.0
@@ -293,6 +296,28 @@ def test_an_exporter_that_breaks_costs_a_warning_and_no_run(engine: Engine, monk
     warned = [each.message for each in one.logs(NAME, level="warning")]
     assert warned == ["OpenTelemetry raised ValueError."]
     meters.shutdown()
+
+
+def test_runs_that_begin_at_once_are_told_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, told = threading.Barrier(2), list[Fact]()
+
+    def found() -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.2)  # until the other one looks too, which it must not
+        return told.append
+
+    monkeypatch.setattr(telemetry, "telemetry", found)
+    make_numbers(engine, 4)
+    one = migrator(engine, Increment, Fill)
+    looks = [threading.Thread(target=one.dry_run, args=(each.name,)) for each in (Increment, Fill)]
+    for look in looks:
+        look.start()
+    for look in looks:
+        look.join(PATIENCE)
+    assert one.flush(PATIENCE)
+    assert sorted((type(fact).__name__, fact.run.migration) for fact in told) == [
+        (kind, name) for kind in ("Began", "Ended") for name in sorted((Increment.name, Fill.name))
+    ]
 
 
 # --- where nobody has set it up --------------------------------------------------------------------------------------
