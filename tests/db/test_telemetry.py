@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,9 +23,22 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import StatusCode
 from sqlalchemy import Engine
 
-from system_migration import Background, Migrator, Registry, Row, RowIssue, RunOptions, telemetry
+from system_migration import (
+    Background,
+    Migration,
+    MigrationContext,
+    MigrationResult,
+    Migrator,
+    Registry,
+    Row,
+    RowIssue,
+    RunOptions,
+    telemetry,
+)
 from system_migration.errors import Interrupted, LeaseLost, MigrationFailed, Refused
-from system_migration.facts import Fact
+from system_migration.facts import BatchCommitted, Fact, WhichRun
+from system_migration.migration import SilentProgress
+from system_migration.states import RunKind
 from tests.db.test_workbench import Fill, Increment, execute, make_numbers, migrator, stored_status
 
 pytestmark = pytest.mark.databases("sqlite")
@@ -188,6 +202,38 @@ def test_a_run_that_another_runner_took_over_ends_here_as_superseded(engine: Eng
     (span,) = told.spans("migration.run")
     assert (of(span)["system_migration.run.outcome"], of(span)["error.type"]) == ("superseded", "LeaseLost")
     assert told.spans("migration.batch") == []
+
+
+def test_a_run_that_is_superseded_as_it_fails_ends_here_too(engine: Engine, told: Telemetered) -> None:
+    class Overtaken(Migration):
+        name = "001-overtaken"
+
+        def up(self, context: MigrationContext) -> MigrationResult:
+            raise ValueError("while another runner takes over")
+
+    class Meanwhile(SilentProgress):
+        def phase(self, migration: str, phase: str) -> None:
+            execute(engine, "UPDATE system_migration_run SET fence = fence + 1")
+
+    one = migrator(engine, Overtaken, progress=Meanwhile())
+    with pytest.raises(LeaseLost):
+        one.run()
+    assert one.flush(PATIENCE)
+    (span,) = told.spans("migration.run")
+    assert (of(span)["system_migration.run.outcome"], of(span)["error.type"]) == ("superseded", "LeaseLost")
+
+
+def test_the_rate_is_that_of_the_last_minute() -> None:
+    which = WhichRun(NAME, "test", "r", RunKind.RUN, 1, "ada", "here")
+    began = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    going = telemetry._Going(trace.INVALID_SPAN)
+    for second in range(1, 200):
+        rows = 1_000 if second < 100 else 10  # a fast first half, of which nothing is left
+        at = began + timedelta(seconds=second)
+        rate = going.rate(BatchCommitted(which, at, rows, rows, 0, 0, 1.0))
+        assert rate == pytest.approx(1_000 if second < 100 else rate)
+    assert rate == pytest.approx(10)
+    assert len(going.batches) == 61
 
 
 def test_a_start_that_is_refused_is_a_span_that_says_so(engine: Engine, told: Telemetered) -> None:

@@ -139,9 +139,15 @@ class Undertaking:
     def _recorded(self, attempt: Attempt, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Do the work; if it fails, say so in the record before the error goes on."""
         try:
-            return work()
-        except LeaseLost as lost:
+            return self._with_its_end(attempt, work)
+        except LeaseLost as lost:  # by the work, or by the record of how it failed
             self.workspace.progress.ended(facts.SUPERSEDED, error=str(lost), error_type=type(lost).__name__)
+            raise
+
+    def _with_its_end(self, attempt: Attempt, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return work()
+        except LeaseLost:
             raise
         except Interrupted as stop:
             self._end(attempt, None, None, "interrupted", str(stop))
