@@ -48,7 +48,7 @@ class Teller(Generic[T]):
         self._thread: threading.Thread | None = None
         self._dropped = 0
         self._complained: set[str] = set()
-        _all.add(self)
+        _wait_at_exit_for(self)
 
     def tell(self, fact: Fact) -> None:
         """Put it in line. Returns at once and raises nothing."""
@@ -129,7 +129,13 @@ def flush_all(tellers: Sequence[Teller[Any]], seconds: float) -> bool:
     return all(teller.flush(max(0.0, until - time.monotonic())) for teller in tellers)
 
 
-@atexit.register
+def _wait_at_exit_for(teller: Teller[Any]) -> None:
+    """Last registered is first called: before what the teller tells, such as OpenTelemetry's SDK, is shut down."""
+    _all.add(teller)
+    atexit.unregister(_flush_at_exit)
+    atexit.register(_flush_at_exit)
+
+
 def _flush_at_exit() -> None:
     """A process that ends without `Migrator.close()` still tells how its last run ended."""
     flush_all(list(_all), FLUSH_SECONDS)

@@ -366,6 +366,26 @@ def test_runs_that_begin_at_once_are_told_once(engine: Engine, monkeypatch: pyte
     ]
 
 
+def test_a_process_that_just_ends_tells_the_end_before_the_sdk_is_shut_down() -> None:
+    """The host sets the SDK up after it has imported us, so that Python would call the SDK's last word first."""
+    program = (
+        "import threading; from system_migration import telemetry, telling\n"
+        "from opentelemetry import trace; from opentelemetry.sdk.trace import TracerProvider\n"
+        "from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter\n"
+        "exporter = ConsoleSpanExporter(formatter=lambda span: span.name + chr(10))\n"
+        "provider = TracerProvider(); provider.add_span_processor(BatchSpanProcessor(exporter))\n"
+        "trace.set_tracer_provider(provider)\n"
+        "listener, may = telemetry.telemetry(), threading.Event()\n"
+        "one = telling.Teller('x', lambda fact: fact, lambda fact: (may.wait(20), listener(fact)), print)\n"
+        "from tests.unit.test_telling import BEGAN, ENDED\n"
+        "one.tell(BEGAN); one.tell(ENDED)\n"
+        "flush = telling.flush_all\n"
+        "telling.flush_all = lambda *given: (may.set(), flush(*given))  # slow until it is waited for\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["migration.run"], done.stderr
+
+
 # --- where nobody has set it up --------------------------------------------------------------------------------------
 
 
