@@ -107,6 +107,8 @@ class Undertaking:
                 values |= {"executed_at": now(), "executed_by": self.workspace.actor.name}
                 values |= {"upper_bound": ready.upper_bound, "version": self.migration.version}
                 values |= {"max_issues": ready.max_issues}
+                if claimed.row.status is Status.ROLLED_BACK:  # what was restored is not what this generation has done
+                    values |= {"records_processed": 0, "issues": 0}
                 released = self._release_held(connection, claimed.row)
             migrations.transition(connection, claimed.row, Status.RUNNING, **values)
             if released is not None:

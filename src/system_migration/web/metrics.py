@@ -91,7 +91,8 @@ def _rows(found: list[MigrationStatus]) -> Iterator[Metric]:
     )
     held = _gauge("rows_held", "Rows that are held as issues")
     for each in found:
-        changed.add_metric([each.name], each.records_processed)
+        undone = each.status is Status.ROLLED_BACK  # what it processed then was restored, and a generation begins
+        changed.add_metric([each.name], 0 if undone else each.records_processed)
         held.add_metric([each.name], each.issues)
     yield from (changed, held)
 
