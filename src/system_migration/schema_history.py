@@ -29,12 +29,19 @@ class SchemaHistory:
 
     def __init__(self, config: str = ALEMBIC_CONFIG) -> None:
         self._config = Path(config)
-        self._read_at: tuple[tuple[str, ...], ScriptDirectory] | None = None
+        self._read_at: tuple[tuple[str, ...], ScriptDirectory | ConfigurationError] | None = None
 
     def demand(self, migration: type[Migration], current: Sequence[str] | None) -> None:
         """Raise `WaitsForSchema` unless the revision that the migration requires is applied."""
         if reason := self.missing(migration, current):
             raise WaitsForSchema(migration.name, reason)
+
+    def told(self, migration: type[Migration], current: Sequence[str] | None) -> str | None:
+        """As `missing`, for who only looks: scripts that do not load are then what it waits for, and no error."""
+        try:
+            return self.missing(migration, current)
+        except ConfigurationError as error:
+            return f"schema revision {migration.requires_schema}, of which nothing is known: {str(error).rstrip('.')}"
 
     def missing(self, migration: type[Migration], current: Sequence[str] | None) -> str | None:
         """What the migration waits for, and where the database is; None when it waits for no schema.
@@ -62,10 +69,16 @@ class SchemaHistory:
         return False
 
     def _scripts_at(self, current: tuple[str, ...]) -> ScriptDirectory:
-        """The scripts as they were when the database was first seen at `current`."""
+        """The scripts as they were when the database was first seen at `current`; why they do not load, if so."""
         read_at = self._read_at  # another thread may replace it
         if read_at is None or read_at[0] != current:
-            self._read_at = read_at = current, self._scripts()
+            try:
+                read_at = current, self._scripts()
+            except ConfigurationError as error:
+                read_at = current, error
+            self._read_at = read_at
+        if isinstance(read_at[1], ConfigurationError):
+            raise ConfigurationError(str(read_at[1])) from read_at[1]
         return read_at[1]
 
     def _scripts(self) -> ScriptDirectory:
