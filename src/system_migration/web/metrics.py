@@ -44,7 +44,10 @@ def add_metrics(router: APIRouter, migrator: Migrator) -> None:
 
 
 class Standing(Collector):
-    """Three SELECTs a scrape: where each migration stands, its newest run, and how fast those are that run."""
+    """Three SELECTs a scrape: where each migration stands, its newest run, and how fast those are that run.
+
+    And a look at Alembic's table while a migration that waits for a schema revision has yet to start.
+    """
 
     def __init__(self, migrator: Migrator) -> None:
         self._migrator = migrator
