@@ -12,6 +12,7 @@ import pytest
 
 from system_migration import code
 from system_migration.migration import Migration
+from system_migration.registry import Registry
 
 Load = Callable[..., type[Migration]]
 
@@ -107,6 +108,14 @@ def test_layout_and_comments_do_not_count(load: Load, old: str, new: str) -> Non
 def test_what_the_code_does_counts(load: Load, old: str, new: str) -> None:
     assert old in SOURCE
     assert code.checksum(load(SOURCE.replace(old, new))) != code.checksum(load(SOURCE))
+
+
+def test_a_file_that_is_replaced_under_a_process_is_not_the_code_that_it_runs(load: Load) -> None:
+    fix = load(SOURCE)
+    Registry([fix])
+    file = Path(str(sys.modules[fix.__module__].__file__))
+    file.write_text(SOURCE.replace("2 * (left", "3 * (left"), encoding="utf-8")
+    assert code.checksum(fix) == code.checksum(load(SOURCE))
 
 
 @pytest.mark.parametrize(
