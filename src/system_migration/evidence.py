@@ -61,6 +61,8 @@ def outdated(basis: Mapping[str, Any], migration: type[Migration], generation: i
     """Why a report with this basis says nothing of a run as it would be now, as the end of a sentence; or None."""
     if basis["generation"] != generation:
         return "the migration was reset or rolled back since"
+    if code.source(migration) is None:
+        return "its source cannot be read here, so nothing tells what would run"
     return "its file has changed since" if basis["code"] != code_of(migration) else None
 
 

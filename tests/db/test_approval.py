@@ -359,6 +359,29 @@ def test_it_is_needed_in_production_alone_and_on_its_database_under_any_name(eng
     assert production(engine, needed=False).run(NAME)[0].status is Status.COMPLETED
 
 
+@pytest.mark.databases("sqlite")
+def test_what_has_no_source_to_be_looked_at_is_not_approved(engine: Engine) -> None:
+    """Of a file that is there as bytecode only: a hash without the code would be evidence for any."""
+    make_numbers(engine, 3)
+    lost = type("Lost", (Fill,), {"__module__": "nowhere"})
+    shared = production(engine, lost)
+    found = rehearsed(shared)
+    with pytest.raises(Refused, match="says nothing of a run now: its source cannot be read here"):
+        by("bob", shared).approve(NAME, found)
+
+
+@pytest.mark.databases("sqlite")
+def test_productions_own_database_is_not_adopted_away_from_it(engine: Engine) -> None:
+    """A restored copy is: see `test_environment`."""
+    make_numbers(engine, 3)
+    production(engine).init()
+    disguised = production(engine, environment="staging")
+    with pytest.raises(Refused, match="own database, not a copy of it"):
+        disguised.adopt()
+    assert production(engine).adopt().endswith("(before: 'production'), with its history.")
+    assert "(before: 'production')" in production(engine, environment="staging", needed=False).adopt()
+
+
 def test_what_works_in_one_transaction_is_approved_alike(engine: Engine) -> None:
     class Doubled(Migration):
         name = NAME
