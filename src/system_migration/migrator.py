@@ -444,8 +444,11 @@ class Migrator(Looking):
         return tracking.creation_sql(self._database)
 
     def adopt(self) -> str:
-        """Rebind this database, with its history, to the environment. For a restored copy, or a renamed environment."""
-        return self._tracked.adopt(self._actor)
+        """Rebind this database, with its history, to the environment. For a restored copy, or a renamed environment.
+
+        With REQUIRE_APPROVAL production's own database stays production's.
+        """
+        return self._tracked.adopt(self._actor, keep_production=self.settings.require_approval)
 
     # --- pieces --------------------------------------------------------------------------------------------------
 

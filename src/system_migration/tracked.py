@@ -118,8 +118,11 @@ class Tracked:
         self.ready_to_write(allow_environment=False)
         return bound
 
-    def adopt(self, actor: Actor) -> str:
-        """Rebind the database, with its history, to the environment that was given; what was done, in words."""
+    def adopt(self, actor: Actor, *, keep_production: bool = False) -> str:
+        """Rebind the database, with its history, to the environment that was given; what was done, in words.
+
+        With `keep_production` only a copy of production's database may become another environment's.
+        """
         old = tracking.find_binding(self._database)
         if old is None:
             raise Refused("This database has no migration history to adopt. `migration init` binds it.")
@@ -127,6 +130,8 @@ class Tracked:
             raise ConfigurationError("Name the environment that adopts this database: --environment NAME.")
         tracking.upgrade(self._database, old)
         with self._database.write() as connection:
+            if keep_production:
+                tracking.keep_production(connection, self._database, self._given, old)
             tracking.adopt(connection, self._database, self._given, old)
             audit.add_event(connection, self._given, None, "adopted", actor, {"from": old.environment})
         return f"This database now belongs to {self._given!r} (before: {old.environment!r}), with its history."
