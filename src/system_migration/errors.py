@@ -5,6 +5,7 @@
     │   ├── LoadError           migration files that do not load or contradict each other
     │   ├── UnknownMigration    a name that no migration file carries
     │   ├── UnknownRun          an id that no recorded run has
+    │   ├── AuditKeyError       the key of the audit chain is missing, or another one
     │   ├── InvalidKey          a first or last key that no row of the table can have
     │   └── UnreadableKey       a text that can be the key of none of the held rows
     ├── Refused                 the start was refused; the data is as it was
@@ -69,6 +70,10 @@ class UnknownRun(ConfigurationError):
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         super().__init__("No run has this id in this environment. `migration history` lists the runs.")
+
+
+class AuditKeyError(ConfigurationError):
+    """The audit chain cannot be judged: its key is missing, or another one."""
 
 
 class InvalidKey(ConfigurationError):

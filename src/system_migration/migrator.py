@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 
 from system_migration import overview, undoing
 from system_migration.announcing import Announcer, Notify
+from system_migration.auditing import Auditing, keys_of
 from system_migration.clock import Clock, SystemClock
 from system_migration.errors import (
     HeldElsewhere,
@@ -65,7 +66,7 @@ class _StopSignal:
     number: int | None = None
 
 
-class Migrator(Looking):
+class Migrator(Looking, Auditing):
     """Runs the migrations of a registry against the database of an engine.
 
     It connects the way `engine` does, through connections of its own, which `close()` gives back (or use it as a
@@ -89,7 +90,8 @@ class Migrator(Looking):
     ) -> None:
         self.registry = registry
         self.settings = settings or Settings()
-        self._database = Database(engine, self._heed, min(IDLE_SECONDS, max(1.0, self.settings.lease_seconds)))
+        idle_seconds = min(IDLE_SECONDS, max(1.0, self.settings.lease_seconds))
+        self._database = Database(engine, self._heed, idle_seconds, signer=self.settings.audit_key)
         self._actor = Actor(executed_by or f"{_user()}@{host_name()}", host_name())
         self._progress = progress or SilentProgress()
         self._announcer = Announcer(self._database, self.settings, notify)
@@ -449,6 +451,15 @@ class Migrator(Looking):
         With REQUIRE_APPROVAL production's own database stays production's.
         """
         return self._tracked.adopt(self._actor, keep_production=self.settings.require_approval)
+
+    def audit_rekey(self, *, allow_environment: bool = False) -> str:
+        """Let the audit chain go on under this process's key, or begin it; the key's id. Recorded as an event.
+
+        Raises `Refused` where it is the chain's key already. One transaction: dying half-way leaves the former key.
+        """
+        key = keys_of(self.settings)[0]
+        self._tracked.rekey(self._actor, key, allow_environment)
+        return key.id
 
     # --- pieces --------------------------------------------------------------------------------------------------
 

@@ -320,6 +320,38 @@ class ApprovalState:
 
 
 @dataclass(frozen=True)
+class Unsigned:
+    """Events that were written without the key, from the place `first` to `last`.
+
+    They are `attested` where a later signed event vouches that they are as they were then.
+    """
+
+    first: int
+    last: int
+    attested: bool
+
+
+@dataclass(frozen=True)
+class AuditVerdict:
+    """What checking the audit chain came to: `broken` names the first link that does not hold, at the place `at`.
+
+    `position` is the last place found in order, `signed` how many events up to there bear the key's signature, `older`
+    how many from before the chain its first link vouches for. `head` is the place where the chain says it ends.
+    """
+
+    intact: bool
+    broken: str | None
+    at: int | None
+    position: int
+    head: int
+    signed: int
+    older: int
+    unsigned: list[Unsigned]
+    chain: str | None
+    key: str | None
+
+
+@dataclass(frozen=True)
 class Shown:
     """Everything about one migration on one page: newest runs and events first.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from system_migration.errors import ConfigurationError
+from system_migration.signing import AuditKey
 
 DEVELOPMENT = "development"
 PRODUCTION = "production"
@@ -77,9 +78,23 @@ FIELDS = (
         "300",
         "How long an application that must not serve yet waits before it exits with 75.",
     ),
+    Field(
+        "audit_key",
+        ("MIGRATION_AUDIT_KEY",),
+        None,
+        "Signs the audit chain: 32 bytes or more, from the environment only.",
+    ),
+    Field(
+        "audit_keys_old",
+        ("MIGRATION_AUDIT_KEYS_OLD",),
+        None,
+        "Earlier keys of the audit chain, separated by commas, to check it with.",
+    ),
     Field("webhook_url", ("MIGRATION_WEBHOOK_URL",), None, "Where to post that a run began, and how it ended."),
     Field("webhook_secret", ("MIGRATION_WEBHOOK_SECRET",), None, "The key that signs it: whsec_ and base64."),
 )
+OF_NO_FILE = ("audit_key", "audit_keys_old")
+"""What no file of the project may hold."""
 
 
 TOKEN = "MIGRATION_TOKEN"
@@ -110,6 +125,8 @@ class Settings:
     tokens: str | None = None
     startup_wait: bool = False
     startup_seconds: float = 300.0
+    audit_key: AuditKey | None = None
+    audit_keys_old: tuple[AuditKey, ...] = ()
     webhook_url: str | None = field(default=None, repr=False)  # the address of some services is a secret
     webhook_secret: str | None = field(default=None, repr=False)
 
@@ -155,6 +172,8 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
         tokens=values["tokens"],
         startup_wait=_switch("MIGRATION_STARTUP_WAIT", values["startup_wait"]),
         startup_seconds=_seconds("MIGRATION_STARTUP_SECONDS", values["startup_seconds"] or "300", 86_400),
+        audit_key=next(_keys("MIGRATION_AUDIT_KEY", [values["audit_key"]]), None),
+        audit_keys_old=tuple(_keys("MIGRATION_AUDIT_KEYS_OLD", (values["audit_keys_old"] or "").split(","))),
         webhook_url=values["webhook_url"],
         webhook_secret=values["webhook_secret"],
     )
@@ -163,6 +182,10 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str], project:
 def given_token(environ: Mapping[str, str]) -> str | None:
     """The token that proves who acts, if the environment has one."""
     return environ.get(TOKEN) or None
+
+
+def _keys(variable: str, texts: Iterable[str | None]) -> Iterator[AuditKey]:
+    return (AuditKey.parse(text.strip(), variable) for text in texts if text and text.strip())
 
 
 def _first_given(
@@ -189,8 +212,10 @@ def _project_table(project: Path | None) -> Mapping[str, Any]:
     if not isinstance(table, dict):
         raise ConfigurationError(f"{project}: [tool.system_migration] must be a table of settings.")
     unknown = sorted(set(table) - {field.name for field in FIELDS})
+    if secret := sorted(set(table) & set(OF_NO_FILE)):
+        raise ConfigurationError(f"{project}: {secret[0]} is a secret and belongs in the environment, not in a file.")
     if unknown:
-        known = ", ".join(field.name for field in FIELDS)
+        known = ", ".join(field.name for field in FIELDS if field.name not in OF_NO_FILE)
         raise ConfigurationError(f"{project}: [tool.system_migration] has no setting {unknown[0]!r}. Known: {known}.")
     return dict(table)
 

@@ -8,9 +8,11 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from system_migration.audit_trail import ADOPTED
 from system_migration.errors import ConfigurationError, MigrationSystemError, Refused
 from system_migration.settings import DEVELOPMENT
-from system_migration.store import audit, migrations, tracking, upgrades
+from system_migration.signing import AuditKey
+from system_migration.store import audit, chain, migrations, tracking, upgrades
 from system_migration.store.audit import Actor
 from system_migration.store.database import Database
 from system_migration.store.dialects import Fault
@@ -87,8 +89,11 @@ class Tracked:
                 return without_tables
             raise
 
-    def ready_to_write(self, allow_environment: bool) -> None:
-        """Make the tables, or bring older ones forward. Raises where this process must not, or cannot, write here."""
+    def ready_to_write(self, allow_environment: bool, *, any_key: bool = False) -> None:
+        """Make the tables, or bring older ones forward. Raises where this process must not, or cannot, write here.
+
+        With `any_key`, its audit key need not be the one of the chain.
+        """
         with self._database.read() as connection:
             if self._database.dialect.read_only(connection):
                 raise Refused("The database is read-only. Connect to the primary, as a role that writes.")
@@ -98,6 +103,9 @@ class Tracked:
         tracking.check_writable(self._database, binding, self.environment, allow_environment=allow_environment)
         tracking.upgrade(self._database, binding)
         tracking.check_whole(self._database)
+        if self._database.signer is not None and not any_key:
+            with self._database.read() as connection:
+                chain.check_key(connection, self._database.signer)
 
     def ready_to_report(self, allow_environment: bool) -> bool:
         """As `ready_to_write`; False where nothing can be written, so that a dry run only prints."""
@@ -133,5 +141,12 @@ class Tracked:
             if keep_production:
                 tracking.keep_production(connection, self._database, self._given, old)
             tracking.adopt(connection, self._database, self._given, old)
-            audit.add_event(connection, self._given, None, "adopted", actor, {"from": old.environment})
+            audit.add_event(connection, self._given, None, ADOPTED, actor, {"from": old.environment})
         return f"This database now belongs to {self._given!r} (before: {old.environment!r}), with its history."
+
+    def rekey(self, actor: Actor, key: AuditKey, allow_environment: bool) -> None:
+        """Let the audit chain go on under this key. Raises `Refused` where it does already."""
+        self.ready_to_write(allow_environment, any_key=True)
+        with self._database.write() as connection:
+            who = {"environment": self.environment, "actor": actor.name, "host": actor.host}
+            chain.begin_anew(connection, who, key)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from system_migration.states import Status
 
 if TYPE_CHECKING:
-    from system_migration.records import ApprovalState, MigrationStatus, Run, StatusReport
+    from system_migration.records import ApprovalState, AuditVerdict, MigrationStatus, Run, StatusReport
 
 _FEW_WORDS = 60
 
@@ -180,3 +180,20 @@ def step(m: MigrationStatus | None, name: str) -> str:
     return {Status.RUNNING: f"continue {shown(name)}", Status.FAILED: f"try {shown(name)} again"}.get(
         m.status, f"start {shown(name)}"
     )
+
+
+def audit_sentences(verdict: AuditVerdict) -> list[str]:
+    """What checking the audit chain came to: the broken link, or up to where it holds; and what is not signed."""
+    if verdict.broken is not None:
+        told = [f"The audit chain is broken. {shown(verdict.broken)}"]
+    elif verdict.position == 0:
+        told = ["The audit chain is empty: no event was recorded yet."]
+    else:
+        told = [f"The audit chain holds up to event {verdict.position:,}: {counted(verdict.signed, 'signed event')}."]
+    if verdict.older:
+        told.append(f"{counted(verdict.older, 'event')} from before the chain: covered by its first link.")
+    for span in verdict.unsigned:
+        places = f"Event {span.first:,}" if span.first == span.last else f"Events {span.first:,} to {span.last:,}"
+        vouched = "attested by the next signed event." if span.attested else "nothing attests them yet."
+        told.append(f"{places}: written without the key; {vouched}")
+    return told

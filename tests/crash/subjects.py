@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from system_migration import BatchMigration, Migration, MigrationContext, MigrationResult, Row
-from system_migration.store import tables
+from system_migration.store import chain, tables
 from system_migration.store.times import now
 from tests.crash.harness import expire_lease
 from tests.support.databases import application_engine
@@ -147,6 +147,7 @@ def forget_runs(connection: sa.Connection) -> None:
     for table in reversed(tables.metadata.sorted_tables):
         if table is not tables.meta:
             connection.execute(table.delete())
+    connection.execute(chain.beginning())
 
 
 class Items:

@@ -26,7 +26,7 @@ from tests.crash.harness import (
     after_commit_of_a_batch,
     at_commit_of_a_batch,
 )
-from tests.crash.subjects import Items, Undoable, fill_items, item
+from tests.crash.subjects import Items, Undoable, fill_items, forget_runs, item
 from tests.support.databases import KINDS, MakeDatabaseUrl
 from tests.support.torture import SEED, scale
 
@@ -218,9 +218,7 @@ def migrated_anew(url: str, initial: Mapping[int, int]) -> tuple[Items, Job]:
     items = Items(url)
     with items.engine.begin() as connection:
         if sa.inspect(connection).has_table(tables.meta.name):
-            for table in reversed(tables.metadata.sorted_tables):
-                if table is not tables.meta:
-                    connection.execute(table.delete())
+            forget_runs(connection)
     items.close()
     return migrated(url, initial, 3)
 

@@ -26,9 +26,16 @@ from system_migration.running import requests
 from system_migration.store.database import Database
 from system_migration.store.patience import Patience
 from tests.db.test_workbench import Fill, Increment, execute, fingerprint, make_numbers, migrator, rows_of, statements
+from tests.support.chains import head_last
 
 ONE_BY_ONE = RunOptions(batch_size=1, workers=1)
 CHANGED = "SELECT COUNT(*) FROM number WHERE y = id + 1"
+
+
+@pytest.fixture(autouse=True)
+def _with_the_head_locked_last() -> Iterator[None]:
+    with head_last():
+        yield
 
 
 @pytest.fixture(autouse=True)

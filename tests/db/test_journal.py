@@ -494,7 +494,7 @@ def test_a_part_is_undone_once_though_the_answer_to_its_commit_was_lost(
 
 def refused(found: Any, engine: Engine, because: str) -> None:
     """Refused, and nothing but the record of the refusal was written."""
-    spoken = {f"system_migration_{each}" for each in ("run", "log", "event", "lease")}
+    spoken = {f"system_migration_{each}" for each in ("run", "log", "event", "event_link", "event_head", "lease")}
     before = fingerprint(engine, but=spoken)
     with pytest.raises(Refused, match=because):
         found.rollback(Undoable.name)

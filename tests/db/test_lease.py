@@ -16,9 +16,16 @@ from system_migration.store.database import Database
 from system_migration.store.leases import Claim
 from system_migration.store.times import after, now
 from tests.db.test_workbench import quick
+from tests.support.chains import head_last
 
 LEASE = ("test", "001-x")
 US, THEM = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
+
+
+@pytest.fixture(autouse=True)
+def _with_the_head_locked_last() -> Iterator[None]:
+    with head_last():
+        yield
 
 
 class FakeClock:

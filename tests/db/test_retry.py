@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -39,8 +40,15 @@ from tests.db.test_workbench import (
     migrator,
     rows_of,
 )
+from tests.support.chains import head_last
 
 ACCEPTING_TWO = RunOptions(max_issues=2, batch_size=3)
+
+
+@pytest.fixture(autouse=True)
+def _with_the_head_locked_last() -> Iterator[None]:
+    with head_last():
+        yield
 
 
 def holding(form: type[Increment] | type[Fill]) -> Any:

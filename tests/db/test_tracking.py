@@ -29,12 +29,21 @@ from tests.support.databases import MakeDatabaseUrl, application_engine
 
 NAMES = {
     f"{PREFIX}{name}"
-    for name in ("meta", "migration", "run", "lease", "ledger", "death", "journal", "issue", "event", "log")
+    for name in (
+        *("meta", "migration", "run", "lease", "ledger", "death", "journal", "issue"),
+        *("event", "event_link", "event_head", "log"),
+    )
 }
 CHECKS = {
-    f"ck_{PREFIX}{name}" for name in ("meta_one_row", "migration_status", "run_kind", "run_outcome", "run_finished")
+    f"ck_{PREFIX}{name}"
+    for name in (
+        *("meta_one_row", "migration_status", "run_kind", "run_outcome", "run_finished"),
+        *("event_link_position", "event_head_one_row"),
+    )
 }
-INDEXES = {f"ix_{PREFIX}{name}" for name in ("run_history", "event_name", "log_run", "journal_generation")}
+INDEXES = {
+    f"ix_{PREFIX}{name}" for name in ("run_history", "event_name", "event_link_event", "log_run", "journal_generation")
+}
 
 
 def our_tables(engine: Engine) -> set[str]:

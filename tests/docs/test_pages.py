@@ -18,6 +18,7 @@ Stage = Callable[[pytest.FixtureRequest, Path], tuple[Project, Events]]
 PAGES: dict[str, Stage] = {
     "docs/how-to/approve-a-production-run.md": stages.phones,
     "docs/how-to/back-up-before-a-migration.md": stages.backups,
+    "docs/how-to/keep-evidence.md": stages.phones,
     "docs/how-to/monitor-a-run.md": stages.run_at_work,
     "docs/how-to/password-migration.md": stages.passwords,
     "docs/how-to/rehearse-a-migration.md": stages.weakly_checked_phones,

@@ -101,7 +101,7 @@ def test_after_the_printed_sql_the_first_writer_needs_one_right_more(engine: Eng
         execute(engine, grants(engine, role))
         with migrator(restricted) as worker, pytest.raises(MigrationSystemError, match="denied"):
             worker.run()
-        execute(engine, [f"GRANT INSERT ON system_migration_meta TO {role}"])
+        execute(engine, [f"GRANT INSERT ON system_migration_{name} TO {role}" for name in ("meta", "event_head")])
         with migrator(restricted) as worker:
             (report,) = worker.run()
         assert report.status is Status.COMPLETED

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import select
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +13,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from system_migration import MigrationContext, MigrationResult, Registry, Settings
+from system_migration.rehearsal.filled import FilledFiles
 from system_migration.rehearsal.rehearsing import PROMISES
+from system_migration.rehearsal.rehearsing import rehearse as run_rehearsal
 from system_migration.testing import Rehearse
 from tests.rehearsal import right, wrong
 from tests.rehearsal.tables import BOOKINGS, PEOPLE, fill, metadata, person
+from tests.support.databases import application_engine
 
 
 def test_rows_of_a_declared_table_are_enough(rehearse: Rehearse) -> None:
@@ -86,6 +93,37 @@ def test_the_page_names_every_promise() -> None:
     page = (Path(__file__).parents[2] / "docs/how-to/test-a-migration.md").read_text(encoding="utf-8")
     rows = [line.split(" | ")[0].removeprefix("| ") for line in page.partition("## What it promises")[2].splitlines()]
     assert [row for row in rows if row in dict(PROMISES)] == [name for name, _ in PROMISES]
+
+
+@pytest.mark.databases("postgresql", "mariadb")
+def test_a_connection_to_the_real_server_is_refused_before_it_is_open(rehearse: Rehearse, database_url: str) -> None:
+    real = application_engine(database_url)
+
+    class AsksTheRealOne(right.Touch):
+        def up(self, context: MigrationContext) -> MigrationResult:
+            with real.connect() as connection:
+                connection.execute(sa.text("CREATE TABLE got_through (id INTEGER)"))
+                connection.commit()
+            return super().up(context)
+
+    with pytest.raises(pytest.fail.Exception, match="It opens a connection of its own"):
+        rehearse(AsksTheRealOne, rows={}, tables=metadata, database_url=database_url)
+    with real.connect() as connection:
+        assert sa.inspect(connection).get_table_names() == []
+
+
+def test_nobody_is_told_of_rehearsed_runs(tmp_path: Path) -> None:
+    def fill_engine(engine: sa.Engine) -> None:
+        with engine.begin() as connection:
+            fill(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        secret = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes ....").decode()
+        settings = Settings(webhook_url=f"http://127.0.0.1:{listening.getsockname()[1]}/", webhook_secret=secret)
+        copies = FilledFiles(tmp_path, fill_engine)
+        found = run_rehearsal(Registry([wrong.NoVerify]), "001-wrong", copies, settings=settings)
+        assert not found.ok
+        assert select.select([listening], [], [], 0)[0] == []
 
 
 def test_it_imports_nothing_until_it_is_used() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from system_migration.errors import ConfigurationError
 from system_migration.settings import DEVELOPMENT_DATABASE, Settings, read_settings
+from system_migration.signing import AuditKey
 
 PROJECT_TEXT = """\
 [tool.system_migration]
@@ -198,6 +199,30 @@ def test_elsewhere_a_missing_database_url_is_an_error(environment: str) -> None:
         f"DATABASE_URL is not set, and environment {environment!r} has no default database. "
         "Set DATABASE_URL or give --database-url."
     )
+
+
+def test_an_audit_key_is_its_characters_and_shows_nowhere() -> None:
+    secret, former = "k" * 32, ["ä" * 16, "0" * 64]
+    environ = {"MIGRATION_AUDIT_KEY": f" {secret}", "MIGRATION_AUDIT_KEYS_OLD": ", ".join(former)}
+    settings = read_settings({}, environ)
+    assert settings.audit_key == AuditKey(secret.encode())
+    assert [key.secret.decode() for key in settings.audit_keys_old] == former
+    assert secret not in repr(settings)
+    assert AuditKey(secret.encode()).id == AuditKey(secret.encode()).id != settings.audit_keys_old[0].id
+
+
+@pytest.mark.parametrize("variable", ["MIGRATION_AUDIT_KEY", "MIGRATION_AUDIT_KEYS_OLD"])
+def test_an_audit_key_that_is_too_short_is_refused_and_not_repeated(variable: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{variable} has 31 bytes; a key must have at least 32") as caught:
+        read_settings({}, {variable: "s" * 31})
+    assert "sss" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["audit_key", "audit_keys_old"])
+def test_no_file_of_the_project_holds_an_audit_key(name: str, project: Path) -> None:
+    project.write_text(PROJECT_TEXT + f'{name} = "{"k" * 32}"\n', encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=f"{name} is a secret and belongs in the environment"):
+        read_settings({}, {}, project)
 
 
 def test_what_may_be_a_secret_is_not_in_the_settings_text() -> None:

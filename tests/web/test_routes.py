@@ -20,6 +20,8 @@ ROUTES = {
     ("GET", "/runs/{id}"): 404,
     ("GET", "/runs/{id}/logs"): 404,
     ("GET", "/runs/{id}/events"): 404,
+    ("GET", "/audit/verify"): 409,
+    ("GET", "/audit/export"): 200,
     ("POST", "/run"): 200,
     ("POST", "/run/{name}"): 200,
     ("POST", "/verify/{name}"): 409,
@@ -70,7 +72,8 @@ def test_every_route_answers_a_developer(api: Served) -> None:
     assert {each: answer.status_code for each, answer in answers.items()} == ROUTES
     assert all(answer.headers["cache-control"] == "no-store" for answer in answers.values())
     for (_, path), answer in answers.items():
-        kind = "application/problem+json" if answer.status_code >= 400 else "application/json"
+        good = "application/x-ndjson" if path == "/audit/export" else "application/json"
+        kind = "application/problem+json" if answer.status_code >= 400 else good
         kind = "text/plain; version=0.0.4; charset=utf-8" if path == "/metrics" else kind
         assert answer.headers["content-type"] == kind
 

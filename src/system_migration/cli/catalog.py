@@ -21,6 +21,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "issues": (_LOOKING, "List the rows that a migration could not change and holds."),
         "logs": (_LOOKING, "Print the stored log of a migration's runs, oldest line first."),
         "history": (_LOOKING, "List past runs, or the batches of a migration, newest first."),
+        "audit": ("system_migration.cli.commands_audit", "Check or export the record of who did what (audit --help)."),
         "doctor": ("system_migration.cli.doctor", "Check the set-up, and say what to do about each problem."),
     },
     "Run": {

@@ -31,8 +31,11 @@ def _setting(name: str, metavar: str) -> click.Option:
     return click.Option([f"--{name.replace('_', '-')}", name], metavar=metavar, help=text)
 
 
-def command(name: str) -> Callable[[Handler], click.Command]:
-    """Make `function(session, ...)` the command `name`; what every command takes arrives as the session."""
+def command(name: str, *, short: str | None = None) -> Callable[[Handler], click.Command]:
+    """Make `function(session, ...)` the command `name`; what every command takes arrives as the session.
+
+    A command of a command brings its own `short` description; the catalog has the others'.
+    """
 
     def decorate(function: Handler) -> click.Command:
         @functools.wraps(function)
@@ -48,8 +51,8 @@ def command(name: str) -> Callable[[Handler], click.Command]:
             return function(session, **given)
 
         settings = {"help_option_names": list(catalog.HELP_FLAGS), "max_content_width": 110}
-        short = catalog.COMMANDS[name][1]
-        made = click.command(name, context_settings=settings, short_help=short)(handler)
+        line = short or catalog.COMMANDS[name][1]
+        made = click.command(name, context_settings=settings, short_help=line)(handler)
         made.params += common_parameters()
         return made
 

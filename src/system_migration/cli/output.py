@@ -15,7 +15,7 @@ from system_migration.wording import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from typing import Any, TextIO
 
 
@@ -41,6 +41,15 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], right: Coll
 def lines(texts: Iterable[str]) -> None:
     """Print result lines, already escaped where they carry foreign text, on stdout."""
     _write(sys.stdout, "".join(f"{text}\n" for text in texts))
+
+
+def printer() -> Callable[[str], None]:
+    """What prints a result line on what is stdout now, whatever stands in for it later.
+
+    For results that are too many to be kept until the migrator is closed.
+    """
+    stream = sys.stdout
+    return lambda text: _write(stream, f"{text}\n")
 
 
 def document(value: Any) -> None:

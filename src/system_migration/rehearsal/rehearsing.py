@@ -65,7 +65,8 @@ def rehearse(
     itself raises is a broken promise; an error here is one of the database's or of ours.
     """
     began = time.monotonic()
-    settings = replace(settings or Settings(), environment=ENVIRONMENT)
+    # What a rehearsed run comes to is no news: nobody is told by webhook.
+    settings = replace(settings or Settings(), environment=ENVIRONMENT, webhook_url=None, webhook_secret=None)
     stage = Stage(registry, registry[name].name, copies, settings)
     tried: list[Promised] = []
     with _silence(), stage.opened():

@@ -147,10 +147,10 @@ def _inherit(
     if before.holder == taken.holder:
         return attempt  # an earlier attempt of this very claim has noted the takeover
     migrations.take_over(connection, row)
-    detail = {"fence": attempt.fence, "died": not before.released} | what_was_asked(workspace, options)
-    audit.add_event(connection, attempt.environment, attempt.name, "takeover", workspace.actor, detail, attempt.id)
     if not before.released and attempt.kind is RunKind.RUN and issubclass(migration, BatchMigration):
         _count_deaths(connection, attempt)
+    detail = {"fence": attempt.fence, "died": not before.released} | what_was_asked(workspace, options)
+    audit.add_event(connection, attempt.environment, attempt.name, "takeover", workspace.actor, detail, attempt.id)
     return attempt
 
 

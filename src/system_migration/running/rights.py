@@ -19,9 +19,9 @@ ON_TRACKING = (
 
 _ADDED_TO = (
     *(tables.migration, tables.lease, tables.run, tables.ledger, tables.issue, tables.death, tables.journal),
-    *(tables.log, tables.event),
+    *(tables.log, tables.event, tables.event_link),
 )
-_CHANGED = (tables.migration, tables.run, tables.lease, tables.death)
+_CHANGED = (tables.migration, tables.run, tables.lease, tables.death, tables.event_head)
 
 
 @contextmanager

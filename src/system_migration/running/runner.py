@@ -224,9 +224,6 @@ class Runner(Undertaking):
             row = self._row(connection)
             held = issues.count(connection, attempt.environment, attempt.name, attempt.generation)
             processed = self._processed(connection, attempt, row)
-            if row.request is not None:
-                asked = {"request": row.request, "by": row.requested_by}
-                self._event(connection, "request_came_too_late", attempt, asked)
             migrations.transition(
                 connection,
                 row,
@@ -239,6 +236,9 @@ class Runner(Undertaking):
             )
             runs.finish(connection, attempt, Outcome.SUCCEEDED, records_processed=processed, issues=held)
             self.log.store(connection, attempt.id)
+            if row.request is not None:
+                asked = {"request": row.request, "by": row.requested_by}
+                self._event(connection, "request_came_too_late", attempt, asked)
             self._event(connection, "completed", attempt, {"verified": verdict.passed, "issues": held})
             return True
 

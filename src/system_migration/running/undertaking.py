@@ -102,12 +102,15 @@ class Undertaking:
                 raise LeaseLost(self.name, "another runner took it over before the start")
             self._insert_run(connection, attempt)
             values: dict[str, Any] = {"run_id": attempt.id, "error": None, "finished_at": None, "verified": False}
+            released = None
             if ready is not None:
                 values |= {"executed_at": now(), "executed_by": self.workspace.actor.name}
                 values |= {"upper_bound": ready.upper_bound, "version": self.migration.version}
                 values |= {"max_issues": ready.max_issues}
-                self._release_held(connection, claimed.row, attempt)
+                released = self._release_held(connection, claimed.row)
             migrations.transition(connection, claimed.row, Status.RUNNING, **values)
+            if released is not None:
+                self._event(connection, "released", attempt, {"rows": released})
             detail = {"status": claimed.row.status} | what_was_asked(self.workspace, self.options)
             self._event(connection, f"{kind}_started", attempt, detail)
             return attempt
@@ -116,14 +119,14 @@ class Undertaking:
         self.log.info("%s started by %s on %s", kind, self.workspace.actor.name, self.workspace.actor.host)
         return started
 
-    def _release_held(self, connection: Connection, row: MigrationRow, attempt: Attempt) -> None:
-        """Held rows get another try by code that was mended; passes by `pending` will find them."""
+    def _release_held(self, connection: Connection, row: MigrationRow) -> int | None:
+        """Held rows get another try by code that was mended; passes by `pending` will find them. How many, if so."""
         if self.options.held_only:
-            return  # each is released in the batch that tries it again
+            return None  # each is released in the batch that tries it again
         mended = row.status is Status.FAILED and code.changed(self.migration, row.code_algorithm, row.code_checksum)
         if mended and isinstance(self.instance, BatchMigration) and self.instance.has_pending:
-            released = issues.release(connection, row.environment, row.name, row.generation)
-            self._event(connection, "released", attempt, {"rows": released})
+            return issues.release(connection, row.environment, row.name, row.generation)
+        return None
 
     def _transact(
         self, step: Callable[[Connection], _T], *, landed: Callable[[Connection], _T | None] | None = None

@@ -11,8 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select
 
 from system_migration.records import Event, LogLine
-from system_migration.store import tables
-from system_migration.store.times import now
+from system_migration.store import chain, tables
 
 LINES_PER_RUN = 10_000
 _LINE_LENGTH = 2_000
@@ -37,19 +36,17 @@ def add_event(
     detail: Mapping[str, Any] | None = None,
     run_id: str | None = None,
 ) -> None:
-    """Append one audit entry."""
-    connection.execute(
-        insert(tables.event).values(
-            environment=environment,
-            name=name,
-            run_id=run_id,
-            at=now(),
-            action=action,
-            actor=actor.name,
-            host=actor.host,
-            detail=json.dumps(detail or {}, ensure_ascii=False),
-        )
-    )
+    """Append one audit entry, with its place in the chain: the last step of its transaction (see `store.chain`)."""
+    values = {
+        "environment": environment,
+        "name": name,
+        "run_id": run_id,
+        "action": action,
+        "actor": actor.name,
+        "host": actor.host,
+        "detail": json.dumps(detail or {}, ensure_ascii=False),
+    }
+    chain.append(connection, values)
 
 
 def newest_action(connection: Connection, run_id: str) -> str | None:

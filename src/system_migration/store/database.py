@@ -11,6 +11,8 @@ from typing import Any, ClassVar, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from system_migration.signing import AuditKey
+from system_migration.store.chain import SIGNER
 from system_migration.store.dialects import Fault, dialect_of
 from system_migration.store.dialects.base import WRITES
 from system_migration.store.patience import NORMAL, Patience, Waiting
@@ -29,18 +31,23 @@ class Database:
 
     `heed` is called while we wait for a database that is away, and may raise to end the wait. After `idle_seconds` the
     server ends a transaction of ours in which nothing happens: a runner that is frozen in it must not keep its locks
-    for longer than others wait to take over.
+    for longer than others wait to take over. The `signer` is the key by which events are signed.
     """
 
     patience: ClassVar[Patience] = NORMAL
 
     def __init__(
-        self, engine: Engine, heed: Callable[[], None] = lambda: None, idle_seconds: float = IDLE_SECONDS
+        self,
+        engine: Engine,
+        heed: Callable[[], None] = lambda: None,
+        idle_seconds: float = IDLE_SECONDS,
+        signer: AuditKey | None = None,
     ) -> None:
         self.dialect = dialect_of(engine)
         self.engine = self.dialect.own_engine(engine)
         self.heed = heed
         self.idle_seconds = idle_seconds
+        self.signer = signer
         self._session = "system_migration"
         # Where one transaction excludes all others, our threads take turns: polling for the lock is slower by far.
         self._turn: AbstractContextManager[Any] = nullcontext() if self.dialect.is_server else threading.Lock()
@@ -67,7 +74,8 @@ class Database:
     @contextmanager
     def write(self, idle_seconds: float | None = None, lock_seconds: float | None = None) -> Iterator[Connection]:
         """One transaction: committed at the end of the block, rolled back by any exception out of it."""
-        with self._turn, self.engine.connect().execution_options(**{WRITES: True}) as connection:
+        options = {WRITES: True, SIGNER: self.signer}
+        with self._turn, self.engine.connect().execution_options(**options) as connection:
             with self._giving_up(connection), connection.begin() as transaction:
                 try:
                     locks = self.dialect.lock_seconds if lock_seconds is None else lock_seconds

@@ -31,7 +31,9 @@ from sqlalchemy.schema import SchemaItem
 from system_migration.states import Outcome, RunKind, Status
 from system_migration.store.types import LongText, UtcDateTime
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+WITH_CHAIN = 4
+"""The first version whose events are chained."""
 PREFIX = "system_migration_"
 
 metadata = MetaData()
@@ -249,6 +251,35 @@ event = _table(
     Index(f"ix_{PREFIX}event_name", "environment", "name", "id"),
 )
 """Append-only audit: who did what to which migration, when, from where."""
+
+event_link = _table(
+    "event_link",
+    Column("position", BigInteger, autoincrement=False),
+    Column("event_id", BigInteger, nullable=False),
+    Column("mac", String(64)),
+    PrimaryKeyConstraint("position", name=f"pk_{PREFIX}event_link"),
+    CheckConstraint("position > 0", name=f"ck_{PREFIX}event_link_position"),
+    Index(f"ix_{PREFIX}event_link_event", "event_id"),
+)
+"""The place of an event in the audit chain, without gaps from 1 on, and its signature where a key was there.
+
+Not columns of the event: rows of both are only ever added, so a role needs no right to change an event.
+The id is not unique: SQLite gives that of a deleted last event away again, which must not stop the next one.
+"""
+
+event_head = _table(
+    "event_head",
+    Column("id", SmallInteger, autoincrement=False),
+    Column("chain", _Uuid, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("linked", BigInteger, nullable=False),
+    Column("mac", String(64)),
+    Column("key", String(16)),
+    Column("seal", String(64)),
+    PrimaryKeyConstraint("id", name=f"pk_{PREFIX}event_head"),
+    CheckConstraint("id = 1", name=f"ck_{PREFIX}event_head_one_row"),
+)
+"""One row: where the audit chain of this database ends (see `store.chain`). Its lock lets one append at a time."""
 
 log = _table(
     "log",

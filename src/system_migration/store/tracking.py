@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from system_migration.errors import MigrationSystemError, Refused
 from system_migration.settings import PRODUCTION
-from system_migration.store import tables, upgrades
+from system_migration.store import chain, tables, upgrades
 from system_migration.store.database import Database
 from system_migration.store.dialects import Dialect, Fault, Fingerprint
 from system_migration.store.times import now
@@ -162,6 +162,7 @@ def _bind(connection: Connection, database: Database, environment: str) -> None:
             bound_at=now(),
         )
     )
+    connection.execute(chain.beginning())
 
 
 def check_writable(database: Database, binding: Binding, environment: str, *, allow_environment: bool) -> None:
@@ -206,8 +207,9 @@ def adopt(connection: Connection, database: Database, environment: str, old: Bin
     Raises `Refused` when the tables are newer, or when `environment` has a history here too: the two would mix.
     """
     _check_version(old)
-    known = select(tables.migration.c.name).where(tables.migration.c.environment == environment).limit(1)
-    if environment != old.environment and connection.execute(known).first() is not None:
+    # Of either: two histories under one name could not be told apart, nor the audit chain checked, ever again.
+    known = (select(t.c.name).where(t.c.environment == environment).limit(1) for t in (tables.migration, tables.event))
+    if environment != old.environment and any(connection.execute(each).first() for each in known):
         raise Refused(
             f"Environment {environment!r} already has a history of its own in this database, beside that of "
             f"{old.environment!r}. Adopt it as an environment that has none here."

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import Column, Connection, Inspector, Table, Update, inspect, select, update
+from sqlalchemy import Column, Connection, Insert, Inspector, Table, Update, inspect, select, update
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 from sqlalchemy.sql import ClauseElement
 
 from system_migration.errors import HeldElsewhere
-from system_migration.store import tables
+from system_migration.store import chain, tables
 from system_migration.store.dialects import Dialect
 from system_migration.store.leases import alive
 
@@ -33,7 +33,11 @@ _WITH_REQUESTS = 2
 _WIDENED: dict[int, dict[Table, tuple[str, ...]]] = {
     2: {tables.ledger: ("rows_read", "changed", "unchanged", "held", "vanished")},
 }
-_ADDED_TABLES: dict[int, tuple[Table, ...]] = {2: (tables.death, tables.journal), 3: (tables.issue,)}
+_ADDED_TABLES: dict[int, tuple[Table, ...]] = {
+    2: (tables.death, tables.journal),
+    3: (tables.issue,),
+    4: (tables.event_link, tables.event_head),
+}
 """Tables that each version adds, or gives an index that they lacked."""
 
 
@@ -109,11 +113,13 @@ def _text(element: ClauseElement, sql: SqlDialect) -> str:
     return str(element.compile(dialect=sql)).strip()
 
 
-def _fill(version: int) -> Iterator[Update]:
+def _fill(version: int) -> Iterator[Update | Insert]:
     """What the rows that are there mean in the new columns."""
     if version < 2:  # a row stood for one range
         ledger = tables.ledger.c
         yield update(tables.ledger).where(ledger.last_range < ledger["range"]).values(last_range=ledger["range"])
+    if version < 4:
+        yield chain.beginning()
 
 
 def damage(connection: Connection) -> str | None:

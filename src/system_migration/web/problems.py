@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from system_migration.errors import (
+    AuditKeyError,
     ChangedMeanwhile,
     ConfigurationError,
     HeldElsewhere,
@@ -60,6 +61,7 @@ KINDS: dict[type[BaseException], Kind] = {
     UnknownRun: Kind(404, "unknown-run", "No such run"),
     InvalidRequest: Kind(422, "invalid-request", "The request is not valid"),
     InvalidKey: Kind(422, "invalid-request", "The request is not valid"),
+    AuditKeyError: Kind(409, "audit-key", "The audit chain cannot be checked here"),
     UnreadableKey: Kind(422, "invalid-request", "The request is not valid"),
     RequestValidationError: Kind(422, "invalid-request", "The request is not valid"),
     ForgedForm: Kind(403, "forged-form", "The form was not accepted"),

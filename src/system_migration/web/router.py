@@ -13,6 +13,7 @@ from system_migration.web.metrics import add_metrics
 from system_migration.web.problems import ProblemRoute
 from system_migration.web.queries import refuse_unknown
 from system_migration.web.routes_approve import add_approvals
+from system_migration.web.routes_audit import add_audit
 from system_migration.web.routes_control import add_controls
 from system_migration.web.routes_look import add_looks
 from system_migration.web.routes_start import add_starts
@@ -49,6 +50,7 @@ def create_router(
         tags=["migration"],
     )
     add_looks(router, migrator, serving.poller)
+    add_audit(router, migrator)
     add_metrics(router, migrator)
     add_starts(router, migrator, serving.starts)
     add_controls(router, migrator, serving.starts)

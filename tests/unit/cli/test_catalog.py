@@ -16,7 +16,7 @@ COMMON = {"--database-url", "--environment", "--migrations", "--json"}
 EXPECTED = {
     *("run", "run-one", "status", "list", "pending", "verify", "dry-run", "rollback", "new", "init", "adopt", "show"),
     *("logs", "history", "issues", "prune", "skip", "reset", "doctor", "pause", "resume", "cancel", "retry", "serve"),
-    *("startup", "approve", "rehearse"),
+    *("startup", "approve", "rehearse", "audit"),
 }
 
 

@@ -30,6 +30,7 @@ EXPECTED = {
     "UnknownRun": 2,
     "InvalidKey": 2,
     "UnreadableKey": 2,
+    "AuditKeyError": 2,
     "NotHeld": 5,
     "ChangedMeanwhile": 5,
     "NotApproved": 5,

@@ -38,8 +38,12 @@ _ACTIONS = {
     "adopted": "adopted the database",
     "approve": "approved a dry run",
     "withdraw-approval": "withdrew the approval",
+    "sealed": "vouched for what was written before, with the audit key",
 }
-_OURS = ("door", "request", "named", "fence", "look", "version", "code", "generation")
+_OURS = (
+    *("door", "request", "named", "fence", "look", "version", "code", "generation"),
+    *("ahead", "digest", "olderDigest", "olderLast"),
+)
 """What is noted for programs only."""
 
 

@@ -9,6 +9,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from system_migration import wording
+from system_migration.errors import AuditKeyError
 from system_migration.records import Run
 from system_migration.web.dashboard.desk import Desk
 from system_migration.web.dashboard.progress import seconds_between
@@ -30,11 +32,15 @@ def add_history(router: APIRouter, desk: Desk) -> None:
 
     @router.get("/history/audit", name="dashboard_audit")
     def audit(
-        request: Request, migration: Migration = "", before: Annotated[int | None, Query(ge=1, lt=2**63)] = None
+        request: Request,
+        migration: Migration = "",
+        before: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+        check: bool = False,
     ) -> Response:
         page = desk.migrator.audit(migration or None, before=before, limit=PAGE + 1)
         following = str(page[PAGE - 1].id) if len(page) > PAGE else None
-        return _answer(desk, request, "audit.html", migration, following, events=page[:PAGE])
+        checked = _checked(desk) if check else None  # only when asked for: it reads all events
+        return _answer(desk, request, "audit.html", migration, following, events=page[:PAGE], checked=checked)
 
 
 def _answer(
@@ -48,3 +54,12 @@ def _answer(
 
 def _open(runs: Sequence[Run]) -> list[str]:
     return [run.id for run in runs if run.outcome is None]
+
+
+def _checked(desk: Desk) -> tuple[bool, list[str]]:
+    """Whether the audit chain holds, and what to say of it."""
+    try:
+        verdict = desk.migrator.audit_verify()
+    except AuditKeyError as error:
+        return False, [str(error)]
+    return verdict.intact, wording.audit_sentences(verdict)
