@@ -455,11 +455,12 @@ class Migrator(Looking, Auditing):
     def audit_rekey(self, *, allow_environment: bool = False) -> str:
         """Let the audit chain go on under this process's key, or begin it; the key's id. Recorded as an event.
 
-        Raises `Refused` where it is the chain's key already. One transaction: dying half-way leaves the former key.
+        Raises `Refused` where it is the chain's key already, and where no earlier key of the settings proves where the
+        chain ends. One transaction: dying half-way leaves the former key.
         """
-        key = keys_of(self.settings)[0]
-        self._tracked.rekey(self._actor, key, allow_environment)
-        return key.id
+        keys = keys_of(self.settings)
+        self._tracked.rekey(self._actor, keys, allow_environment)
+        return keys[0].id
 
     # --- pieces --------------------------------------------------------------------------------------------------
 

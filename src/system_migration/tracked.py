@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -144,9 +144,9 @@ class Tracked:
             audit.add_event(connection, self._given, None, ADOPTED, actor, {"from": old.environment})
         return f"This database now belongs to {self._given!r} (before: {old.environment!r}), with its history."
 
-    def rekey(self, actor: Actor, key: AuditKey, allow_environment: bool) -> None:
-        """Let the audit chain go on under this key. Raises `Refused` where it does already."""
+    def rekey(self, actor: Actor, keys: Sequence[AuditKey], allow_environment: bool) -> None:
+        """Let the audit chain go on under the first key. Raises `Refused` where it does, or no key proves its end."""
         self.ready_to_write(allow_environment, any_key=True)
         with self._database.write() as connection:
             who = {"environment": self.environment, "actor": actor.name, "host": actor.host}
-            chain.begin_anew(connection, who, key)
+            chain.begin_anew(connection, who, keys)

@@ -229,6 +229,62 @@ def test_a_cut_tail_is_missed_by_the_signed_head(chained: Engine) -> None:
     assert told(chained, lambda hand: cut(hand, **values)).startswith("The head of the chain was changed")
 
 
+def signature_at(engine: Engine, position: int) -> str:
+    return str(rows_of(engine, f"SELECT mac FROM system_migration_event_link WHERE position = {position}")[0][0])
+
+
+@pytest.mark.parametrize("key", [KEY.id, None, "0" * 16], ids=["its key", "no key", "an unknown key"])
+def test_no_later_event_makes_a_cut_tail_good(chained: Engine, key: str | None) -> None:
+    fourth = signature_at(chained, 4)
+    with tampering(chained) as hand:
+        hand.cut([5, 6])
+        hand.set_head(position=4, linked=4, mac=fourth, key=key)
+        if key is None:
+            hand.set_head(seal=None)
+        hand.connection.commit()
+        note(chained, "skipped")
+        with keeper(chained, OTHER, KEY) as other, pytest.raises(Refused, match="Nothing proves where the audit chain"):
+            other.audit_rekey()
+        hand.set_head(key=KEY.id)  # else the check says that the key does not match
+        hand.connection.commit()
+        assert broken(chained) == "The head of the chain was changed: the last signed event is 4."
+
+
+def test_no_later_event_vouches_for_events_whose_signatures_were_taken_away(chained: Engine) -> None:
+    second = signature_at(chained, 2)
+    with tampering(chained) as hand:
+        hand.change(4, actor="eve")
+        for position in (3, 4, 5, 6):
+            hand.relink(position, mac=None)
+        hand.set_head(linked=2, mac=second)
+        hand.connection.commit()
+        note(chained, "skipped")
+        assert broken(chained) == "The head of the chain was changed: the last signed event is 2."
+
+
+def test_another_key_goes_on_only_where_the_former_one_proves_the_end(chained: Engine) -> None:
+    with keeper(chained, OTHER) as other, pytest.raises(Refused, match=f"which the key {KEY.id} signed last"):
+        other.audit_rekey()
+    with keeper(chained, OTHER, KEY) as other:
+        other.audit_rekey()
+    assert verify(chained, OTHER, KEY).intact
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        ("event SET at = 'x' WHERE id = 3", 0),  # a page of them is read at once
+        ("event SET actor = x'ff' WHERE id = 3", 2),
+        ("event_link SET mac = x'00' WHERE position = 3", 2),
+        ("event_head SET linked = 'x'", 6),
+    ],
+)
+def test_a_value_of_another_kind_is_named_too(chained: Engine, change: str, after: int) -> None:
+    said = told(chained, lambda hand: hand.connection.execute(sa.text(f"UPDATE system_migration_{change}")))
+    assert said.startswith((f"What follows event {after} cannot be read (", f"Event {after + 1} ("))
+
+
 def test_a_tail_cut_with_an_old_head_put_back_is_missed_by_the_exported_one_alone(chained: Engine) -> None:
     then = head_of(chained)
     note(chained, "skipped", "reset")
@@ -272,7 +328,7 @@ def test_another_key_is_told_and_writes_nothing(chained: Engine) -> None:
 
 
 def test_a_run_whose_chain_got_another_key_meanwhile_goes_on_unsigned(chained: Engine) -> None:
-    with keeper(chained, OTHER) as other:
+    with keeper(chained, OTHER, KEY) as other:
         assert other.audit_rekey() == OTHER.id
         with pytest.raises(Refused, match="already"):
             other.audit_rekey()
@@ -492,7 +548,7 @@ def test_an_event_of_another_course_of_things_does_not_fit_in(chained: Engine) -
 
 def test_whoever_finds_the_former_key_cannot_undo_the_change_of_keys(chained: Engine) -> None:
     then = head_of(chained)
-    with keeper(chained, OTHER) as other:
+    with keeper(chained, OTHER, KEY) as other:
         other.audit_rekey()
 
     def undo(hand: Tampering) -> None:
