@@ -30,6 +30,7 @@ from system_migration.store import approvals, audit, migrations
 from system_migration.store.audit import Actor
 from tests.db.test_seen import SERVERS, just_before, race
 from tests.db.test_workbench import Fill, execute, make_numbers, quick, rows_of
+from tests.support.chains import KEY, head_last
 
 NAME = Fill.name
 Doing = Callable[[Migrator], Any]
@@ -421,6 +422,23 @@ def test_what_is_no_report_is_not_approved(engine: Engine, report: str, said: st
     rehearsed(shared)
     with pytest.raises(Refused, match=said):
         by("bob", shared).approve(NAME, report)
+
+
+def test_with_the_audit_key_an_approval_has_to_be_signed_with_it(engine: Engine) -> None:
+    make_numbers(engine, 3)
+    shared, bare = production(engine, audit_key=KEY), production(engine)
+    approved(bare)
+    unsigned = (
+        "the approval by bob is not signed with MIGRATION_AUDIT_KEY as it is set here. Another developer approves"
+    )
+    assert unsigned in refusal(lambda: by("ada", shared).run(NAME))
+    with head_last():
+        approved(shared)
+        forge = "UPDATE system_migration_event SET actor = :who WHERE actor = :other AND action = 'approve'"
+        execute(engine, forge, who="eve", other="bob")
+        assert "by eve is not signed" in refusal(lambda: by("bob", shared).run(NAME))
+        execute(engine, forge, who="bob", other="eve")
+        assert by("ada", shared).run(NAME)[0].status is Status.COMPLETED
 
 
 @pytest.mark.databases("sqlite")
