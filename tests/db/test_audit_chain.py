@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from sqlalchemy import Connection, Engine
 
 from system_migration import ConfigurationError, MigrationSystemError, Refused, RunOptions, Settings
 from system_migration.auditing import verify_file
+from system_migration.exporting import exported_head
 from system_migration.records import Unsigned
 from system_migration.store import audit, chain_pages
 from system_migration.store.database import Database
@@ -312,7 +314,8 @@ def test_a_head_that_is_not_of_this_chain_is_no_evidence(chained: Engine, tmp_pa
     known["head"]["linked"] = 3
     with pytest.raises(ConfigurationError, match="bears no signature of this key"):
         verify(chained, known=json.dumps(known))
-    for nonsense in ("{}", "nowhere.jsonl", '{"head": {"chain": 1}}'):
+    (tmp_path / "empty").touch()
+    for nonsense in ("{}", "nowhere.jsonl", '{"head": {"chain": 1}}', str(tmp_path / "empty")):
         with pytest.raises(ConfigurationError):
             verify(chained, known=nonsense)
 
@@ -483,9 +486,26 @@ def test_an_export_is_judged_without_the_database(chained: Engine, tmp_path: Pat
         assert not verify_file(settings, str(file)).intact
         file.write_text("\n".join([*lines[:number], *lines[number + 1 :]]))
         assert not verify_file(settings, str(file)).intact
+    file.write_text("\n".join([*lines[:2], json.dumps(json.loads(lines[2]) | {"at": 5})]))
+    with pytest.raises(ConfigurationError, match="lacks a part of it, or has one of another kind"):
+        verify_file(settings, str(file))
     file.write_text("\n".join([*lines[:2], "x"]))
     with pytest.raises(ConfigurationError, match="line 3 cannot be read"):
         verify_file(settings, str(file))
+
+
+def test_memory_does_not_grow_with_the_export_whose_head_is_given(tmp_path: Path) -> None:
+    line, last = json.dumps({"position": 1, "detail": "x" * 1000}), json.dumps({"head": {**PLACE, "position": 9}})
+    (tmp_path / "export").write_text("\n".join([*[line] * 3000, last, ""]))
+    tracemalloc.start()
+    try:
+        assert exported_head(str(tmp_path / "export")).position == 9
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()
+
+
+PLACE = {"chain": "c", "linked": 0, "mac": None, "key": None, "seal": None}
 
 
 @pytest.mark.databases("sqlite")
