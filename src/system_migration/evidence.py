@@ -29,8 +29,8 @@ def parameters(options: RunOptions) -> dict[str, Any]:
 
 
 def code_of(migration: type[Migration]) -> str:
-    """The checksum of a migration's code, behind the name of its algorithm."""
-    return ":".join(code.checksum(migration))
+    """What tells a migration's code from any other: that of its file, and of the files of classes that it inherits."""
+    return code.with_bases(migration)
 
 
 def sealed(

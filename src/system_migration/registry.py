@@ -34,7 +34,7 @@ class Registry:
         if problems:
             raise LoadError(" ".join(problems))
         for migration in migrations:
-            code.source(migration)  # kept from now on: a deployment may replace the file, and this process runs the old
+            code.keep_sources(migration)
         self._by_name = {migration.name: migration for migration in migrations}
         self._names = _ordered(self._by_name)
 
