@@ -97,6 +97,12 @@ class TokenFile:
         return names
 
 
+def demand_own(path: Path, now: os.stat_result) -> None:
+    """Raise `ConfigurationError` for a file with a token in it that anybody but its owner may read or write."""
+    if now.st_mode & (stat.S_IRWXO | stat.S_IRWXG):
+        raise ConfigurationError(f"The file {path} of your token is open to others. Close it with `chmod 600`.")
+
+
 def demand_private(path: Path, now: os.stat_result) -> None:
     """Raise `ConfigurationError` for a file that everybody may read, or that others may write."""
     if now.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
