@@ -68,8 +68,9 @@ def begin_anew(connection: Connection, values: Mapping[str, Any], keys: Sequence
         raise Refused("The audit chain is signed with this key already. Set MIGRATION_AUDIT_KEY to the new one.")
     if not head.is_left_by(keys):
         raise Refused(
-            f"Nothing proves where the audit chain ends, which the key {head.key} signed last. Give that key in "
-            "MIGRATION_AUDIT_KEYS_OLD; if it is there, the head was changed: see `migration audit verify`."
+            f"No key that is set here signed where the audit chain ends (the head names {head.key or 'none'}). Give "
+            "the former key in MIGRATION_AUDIT_KEYS_OLD; if it is there, the head was changed: "
+            "`migration audit verify` says how."
         )
     _seal(connection, head, values, at, key)
 
