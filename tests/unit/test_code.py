@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from system_migration import code
+from system_migration import code, evidence
 from system_migration.migration import Migration
 from system_migration.registry import Registry
 
@@ -116,7 +116,7 @@ def test_a_class_that_it_inherits_from_counts_for_an_approval(load: Load) -> Non
 
     def told(of: type[Migration], under: str) -> str:
         of.__module__, sys.modules[under] = under, sys.modules[of.__module__]
-        return code.with_bases(heir(of))
+        return evidence.code_of(heir(of))
 
     names = ["code_of_tests_base"] * 3
     same, again, other = load(SOURCE), load(SOURCE), load(SOURCE.replace("2 * (left", "3 * (left"))
