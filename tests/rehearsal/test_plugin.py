@@ -130,3 +130,16 @@ def test_it_imports_nothing_until_it_is_used() -> None:
     asked = "import sys, system_migration.testing; print([m for m in sys.modules if m.startswith('sqlalchemy')])"
     heavy = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert heavy.stdout.strip() == "[]"
+
+
+def test_no_cluster_is_sent_rehearsed_rows(tmp_path: Path) -> None:
+    def fill_engine(engine: sa.Engine) -> None:
+        with engine.begin() as connection:
+            fill(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        settings = Settings(dask_scheduler=f"tcp://127.0.0.1:{listening.getsockname()[1]}")
+        copies = FilledFiles(tmp_path, fill_engine)
+        found = run_rehearsal(Registry([wrong.ChecksTheFormOnly]), "001-wrong", copies, settings=settings)
+        assert found.first_broken is not None and "does not notice" in found.first_broken.sentence
+        assert select.select([listening], [], [], 0)[0] == []

@@ -101,6 +101,19 @@ class SecondConnection(Touch):
         return super().up(context)
 
 
+class ConnectsOnlyInEarnest(Touch):
+    def up(self, context: MigrationContext) -> MigrationResult:
+        if not context.dry_run:
+            sqlite3.connect(":memory:").close()
+        return super().up(context)
+
+
+class VerifiesElsewhere(Touch):
+    def verify(self, context: MigrationContext) -> bool:
+        sqlite3.connect(":memory:").close()
+        return super().verify(context)
+
+
 class WritesBeforeItStarts(Touch):
     def preflight(self, context: MigrationContext) -> None:
         context.connection.execute(sa.update(person).where(person.c.id == 3).values(note="seen"))
@@ -335,6 +348,8 @@ KILLED, WRITER, BACK = (
 WRONG: dict[type[Migration], tuple[str, str]] = {
     LooksUpElsewhere: (OWN, "It opens a connection of its own (sqlite3.connect at wrong.py:"),
     SecondConnection: (OWN, "It opens a connection of its own ("),
+    ConnectsOnlyInEarnest: (RUN, "It opens a connection of its own (sqlite3.connect at wrong.py:"),
+    VerifiesElsewhere: (RUN, "It opens a connection of its own (sqlite3.connect at wrong.py:"),
     WritesBeforeItStarts: (DRY, "A dry run changed column note of person (1 row): only up and the batches may write."),
     CommitsByItself: (DRY, "The dry run did not succeed: A migration must not commit or roll back"),
     UndeclaredColumn: (RUN, "transform returned more than the columns declared in writes: digits"),
@@ -366,6 +381,8 @@ WRONG: dict[type[Migration], tuple[str, str]] = {
 
 ON_ONE_DATABASE = {
     SecondConnection,
+    ConnectsOnlyInEarnest,
+    VerifiesElsewhere,
     UndeclaredColumn,
     StaysPendingInSql,
     CountsRows,
