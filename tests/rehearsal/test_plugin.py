@@ -141,5 +141,6 @@ def test_no_cluster_is_sent_rehearsed_rows(tmp_path: Path) -> None:
         settings = Settings(dask_scheduler=f"tcp://127.0.0.1:{listening.getsockname()[1]}")
         copies = FilledFiles(tmp_path, fill_engine)
         found = run_rehearsal(Registry([wrong.ChecksTheFormOnly]), "001-wrong", copies, settings=settings)
-        assert found.first_broken is not None and "does not notice" in found.first_broken.sentence
+        assert found.first_broken is not None
+        assert "does not notice" in found.first_broken.sentence
         assert select.select([listening], [], [], 0)[0] == []
