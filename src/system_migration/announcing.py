@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
+from system_migration.errors import ConfigurationError
 from system_migration.facts import Began, Ended, Fact, WhichRun
 from system_migration.notifications import Notification, notification_of
 from system_migration.settings import Settings
@@ -24,13 +27,14 @@ _log = logging.getLogger(__name__)
 class Announcer:
     """Tells everybody who wants to know, each in a thread of its own. A failure of theirs is one warning a run.
 
-    Raises `ConfigurationError` for a webhook that cannot be.
+    Raises `ConfigurationError` for a webhook that cannot be, and for a hook that is async.
     """
 
     def __init__(self, database: Database, settings: Settings, hooks: Iterable[Notify] = ()) -> None:
         self._database = database
         self._closed = self._traced = False
-        self._tellers: list[Teller[Any]] = [self._news_for(_name(hook), hook) for hook in hooks]
+        self._looking = threading.Lock()
+        self._tellers: list[Teller[Any]] = [self._news_for(_name(hook), _plain(hook)) for hook in hooks]
         if settings.webhook_url:
             from system_migration.webhook import webhook_of  # most have none, and must start fast
 
@@ -42,12 +46,15 @@ class Announcer:
     def tell(self, fact: Fact) -> None:
         """Put it in line for everybody. Returns at once and raises nothing."""
         if not self._traced and isinstance(fact, Began | Ended):
-            self._look_for_telemetry()
+            with self._looking:  # runs that begin at once would each find it, and all be told twice
+                self._look_for_telemetry()
         for teller in self._tellers:
             teller.tell(fact)
 
     def _look_for_telemetry(self) -> None:
         """Asked at every beginning: a host may set it up after it has made its migrator."""
+        if self._traced:
+            return
         from system_migration.telemetry import telemetry  # looking is the common case, and must start fast
 
         try:
@@ -96,3 +103,13 @@ class Announcer:
 
 def _name(hook: Notify) -> str:
     return f"The hook {getattr(hook, '__qualname__', type(hook).__qualname__)}"
+
+
+def _plain(hook: Notify) -> Notify:
+    """The hook, unless nobody would await what it returns: it would be told of nothing, and nobody would notice."""
+    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
+        raise ConfigurationError(
+            f"{_name(hook)} is async, but is called in a thread that has no event loop. Give a plain function, which "
+            "may call it by asyncio.run()."
+        )
+    return hook

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -75,6 +75,12 @@ class Head:
     def is_sealed_by(self, key: AuditKey) -> bool:
         """Whether the key signed it as it is."""
         return key.signed(self.seal, "head", self.chain, self.linked, self.mac)
+
+    def is_left_by(self, keys: Sequence[AuditKey]) -> bool:
+        """Whether it is as one of the keys left it, or as it was made, before any key signed."""
+        if self.key is None:
+            return (self.linked, self.mac, self.seal) == (0, None, None)
+        return any(key.id == self.key and self.is_sealed_by(key) for key in keys)
 
 
 def link_parts(previous: str | None, position: int, event: EventRow) -> list[Signed]:

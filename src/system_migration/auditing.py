@@ -91,5 +91,8 @@ def judge(evidence: Evidence, keys: builtins.list[AuditKey], exported: Head | No
     if exported is not None and not any(map(exported.is_sealed_by, keys)):
         raise ConfigurationError("The exported head bears no signature of this key. Give it as it was exported.")
     if exported is not None and head is not None and head.chain not in ("", exported.chain):
-        raise ConfigurationError("The exported head is of another database's chain. Give one that was exported here.")
+        raise ConfigurationError(
+            "The exported head is of another database's chain. Give one that was exported here; if it "
+            "is, the head of the chain was changed."
+        )
     return proving.check(evidence, keys, exported)

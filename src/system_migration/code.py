@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import io
+import sys
 import tokenize
 from functools import cache
 from types import ModuleType
@@ -30,6 +31,25 @@ def checksum(migration: type[Migration]) -> tuple[str, str]:
     return ALGORITHM, made[1]
 
 
+def with_bases(migration: type[Migration]) -> str:
+    """The checksum, behind its algorithm's name, and one of the files of the classes that it inherits from.
+
+    Not of this library's and Python's own, which are the installation and nobody's migration.
+    """
+    made = hashlib.sha256()
+    for name, base in sorted({base.__module__: base for base in migration.__mro__}.items()):
+        if name != migration.__module__ and name.partition(".")[0] not in _INSTALLED:
+            made.update(f"{name}\n{_normalised_source(base)}\n".encode())
+    return ":".join((*checksum(migration), made.hexdigest()))
+
+
+def keep_sources(migration: type[Migration]) -> None:
+    """Read the files that define it, once and for all: a deployment may replace them, and this process runs these."""
+    for each in migration.__mro__:
+        source(each)
+
+
+_INSTALLED = sys.stdlib_module_names | {__name__.partition(".")[0]}
 _MADE: WeakKeyDictionary[type[Migration], tuple[str, str]] = WeakKeyDictionary()
 """The checksum of each class, and its version: whoever looks at many migrations asks for them again and again."""
 
@@ -39,7 +59,7 @@ def changed(migration: type[Migration], algorithm: str | None, stored: str | Non
     return algorithm == ALGORITHM and stored is not None and checksum(migration)[1] != stored
 
 
-def source(migration: type[Migration]) -> str | None:
+def source(migration: type) -> str | None:
     """The text of the file that defines the migration, as it was when it was first asked for; None without a file."""
     module = inspect.getmodule(migration)
     try:
@@ -48,7 +68,7 @@ def source(migration: type[Migration]) -> str | None:
         return None
 
 
-def _normalised_source(migration: type[Migration]) -> str:
+def _normalised_source(migration: type) -> str:
     module = inspect.getmodule(migration)
     try:
         return _of_module(module) if module else normalised(inspect.getsource(migration))

@@ -29,8 +29,8 @@ def parameters(options: RunOptions) -> dict[str, Any]:
 
 
 def code_of(migration: type[Migration]) -> str:
-    """The checksum of a migration's code, behind the name of its algorithm."""
-    return ":".join(code.checksum(migration))
+    """What tells a migration's code from any other: that of its file, and of the files of classes that it inherits."""
+    return code.with_bases(migration)
 
 
 def sealed(
@@ -61,6 +61,8 @@ def outdated(basis: Mapping[str, Any], migration: type[Migration], generation: i
     """Why a report with this basis says nothing of a run as it would be now, as the end of a sentence; or None."""
     if basis["generation"] != generation:
         return "the migration was reset or rolled back since"
+    if code.source(migration) is None:
+        return "its source cannot be read here, so nothing tells what would run"
     return "its file has changed since" if basis["code"] != code_of(migration) else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,7 +106,7 @@ def _link(document: Mapping[str, Any]) -> Link:
     try:
         event = None if document.get("missing") else _event(document)
         return Link(int(document["position"] or 0), int(document["id"]), document["mac"], event)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"An event of the export lacks a part of it, or has one of another kind ({type(error).__name__}). "
             "Give the file as `migration audit export` wrote it."
@@ -136,12 +137,18 @@ def _head(told: Mapping[str, Any] | None) -> Head | None:
         raise ConfigurationError("The exported head lacks a part of it. Give it as it was exported.") from None
 
 
+def _last_line(file: Path) -> str:
+    with file.open(encoding="utf-8") as opened:
+        last = deque((line for line in opened if line.strip()), maxlen=1)
+    return last.pop() if last else ""
+
+
 def exported_head(given: str) -> Head:
     """The head in an exported file, or in the text of its last line. Raises `ConfigurationError` for anything else."""
     text = given.strip()
     try:
         if not text.startswith("{"):
-            text = Path(given).read_text(encoding="utf-8").strip().rpartition("\n")[2]
+            text = _last_line(Path(given))
         document = json.loads(text)
         head = _head(document.get("head", document)) if isinstance(document, dict) else None
     except (OSError, ValueError):

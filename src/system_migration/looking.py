@@ -300,7 +300,7 @@ class Looking:
         if not concerned:
             return {}
         current = self._tracked.read(schema_revision.current, None)
-        missing = {each.name: self._history_of_schema.missing(each, current) for each in concerned}
+        missing = {each.name: self._history_of_schema.told(each, current) for each in concerned}
         return {name: reason for name, reason in missing.items() if reason}
 
     def _snapshot(self) -> Snapshot:

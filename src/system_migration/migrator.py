@@ -446,17 +446,21 @@ class Migrator(Looking, Auditing):
         return tracking.creation_sql(self._database)
 
     def adopt(self) -> str:
-        """Rebind this database, with its history, to the environment. For a restored copy, or a renamed environment."""
-        return self._tracked.adopt(self._actor)
+        """Rebind this database, with its history, to the environment. For a restored copy, or a renamed environment.
+
+        With REQUIRE_APPROVAL production's own database stays production's.
+        """
+        return self._tracked.adopt(self._actor, keep_production=self.settings.require_approval)
 
     def audit_rekey(self, *, allow_environment: bool = False) -> str:
         """Let the audit chain go on under this process's key, or begin it; the key's id. Recorded as an event.
 
-        Raises `Refused` where it is the chain's key already. One transaction: dying half-way leaves the former key.
+        Raises `Refused` where it is the chain's key already, and where no earlier key of the settings proves where the
+        chain ends. One transaction: dying half-way leaves the former key.
         """
-        key = keys_of(self.settings)[0]
-        self._tracked.rekey(self._actor, key, allow_environment)
-        return key.id
+        keys = keys_of(self.settings)
+        self._tracked.rekey(self._actor, keys, allow_environment)
+        return keys[0].id
 
     # --- pieces --------------------------------------------------------------------------------------------------
 

@@ -23,8 +23,8 @@ _LONGEST_ERROR = 2_000
 class Notification:
     """One piece of news. `event` is "started", "completed", "failed" or "paused"; `kind` is "run" or "rollback".
 
-    `rows` were changed (of a rollback: restored) and `held` are held when it is told; both are 0 of "started". `error`
-    is the sentence that the record has. Nothing in it is a row, a value of one or a secret.
+    `rows` were changed (of a completed rollback: restored) and `held` are held when it is told; both are 0 of
+    "started". `error` is the sentence that the record has. Nothing in it is a row, a value of one or a secret.
     """
 
     event: str

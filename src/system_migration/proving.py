@@ -31,6 +31,9 @@ def check(evidence: Evidence, keys: Sequence[AuditKey], exported: Head | None = 
         walk.through()
     except Broken as found:
         broken, at = found.sentence, found.at
+    except (AttributeError, TypeError, ValueError) as error:  # a database may take a value of any kind in a column
+        at = walk.position + 1
+        broken = f"What follows event {walk.position} cannot be read ({type(error).__name__}): it was changed."
     head = evidence.head
     return AuditVerdict(
         intact=broken is None,

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from system_migration import code
 from system_migration.batch_migration import BatchMigration
 from system_migration.errors import LoadError, UnknownMigration
 from system_migration.migration import Migration
@@ -32,6 +33,8 @@ class Registry:
         problems += _duplicates(migrations)
         if problems:
             raise LoadError(" ".join(problems))
+        for migration in migrations:
+            code.keep_sources(migration)
         self._by_name = {migration.name: migration for migration in migrations}
         self._names = _ordered(self._by_name)
 

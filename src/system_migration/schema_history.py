@@ -16,24 +16,32 @@ from system_migration.settings import ALEMBIC_CONFIG
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-_TOML = Path("pyproject.toml")
+_TOML = "pyproject.toml"
 
 
 class SchemaHistory:
     """The revisions that a team's Alembic folder has, as far as it is here.
 
     `config` is the path of its `alembic.ini`. Where there is none, a database is known to have a revision only when it
-    is at that one: what came before, only the scripts tell. They are read once for each state of the database.
+    is at that one: what came before, only the scripts tell. They are read once for each state of the database, however
+    often it is looked at: each reading runs all of them, and puts Alembic's `prepend_sys_path` before `sys.path` again.
     """
 
     def __init__(self, config: str = ALEMBIC_CONFIG) -> None:
         self._config = Path(config)
-        self._applied: dict[tuple[str, ...], frozenset[str]] = {}
+        self._read_at: tuple[tuple[str, ...], ScriptDirectory | ConfigurationError] | None = None
 
     def demand(self, migration: type[Migration], current: Sequence[str] | None) -> None:
         """Raise `WaitsForSchema` unless the revision that the migration requires is applied."""
         if reason := self.missing(migration, current):
             raise WaitsForSchema(migration.name, reason)
+
+    def told(self, migration: type[Migration], current: Sequence[str] | None) -> str | None:
+        """As `missing`, for who only looks: scripts that do not load are then what it waits for, and no error."""
+        try:
+            return self.missing(migration, current)
+        except ConfigurationError as error:
+            return f"schema revision {migration.requires_schema}, of which nothing is known: {str(error).rstrip('.')}"
 
     def missing(self, migration: type[Migration], current: Sequence[str] | None) -> str | None:
         """What the migration waits for, and where the database is; None when it waits for no schema.
@@ -49,7 +57,8 @@ class SchemaHistory:
             return waits
         if not self._has_scripts:
             return f"{waits}; whether that includes it only Alembic's scripts tell, and {self._config} is not here"
-        return None if wanted in self._all_applied(tuple(current)) else waits + self._unknown((wanted, *current))
+        scripts = self._scripts_at(tuple(current))
+        return None if wanted in _all_applied(scripts, current) else waits + self._unknown(scripts, (wanted, *current))
 
     @property
     def _has_scripts(self) -> bool:
@@ -59,26 +68,27 @@ class SchemaHistory:
             raise ConfigurationError(f"ALEMBIC_CONFIG names {self._config}, which is no file. Correct it.")
         return False
 
-    def _all_applied(self, current: tuple[str, ...]) -> frozenset[str]:
-        """The revisions of `current` that the scripts know, with all that came before and all that those depend on."""
-        if current not in self._applied:
-            scripts = self._scripts()
-            known = tuple(each for each in current if _knows(scripts, each))
-            walked = scripts.iterate_revisions(known, "base") if known else ()
-            self._applied[current] = frozenset(each.revision for each in walked)
-        return self._applied[current]
-
-    def _unknown(self, revisions: Iterable[str]) -> str:
-        scripts = self._scripts()
-        unknown = [each for each in revisions if not _knows(scripts, each)]
-        return f"; there is no {' and no '.join(unknown)} in the scripts of {self._config}" if unknown else ""
+    def _scripts_at(self, current: tuple[str, ...]) -> ScriptDirectory:
+        """The scripts as they were when the database was first seen at `current`; why they do not load, if so."""
+        read_at = self._read_at  # another thread may replace it
+        if read_at is None or read_at[0] != current:
+            try:
+                read_at = current, self._scripts()
+            except ConfigurationError as error:
+                read_at = current, error
+            self._read_at = read_at
+        if isinstance(read_at[1], ConfigurationError):
+            raise ConfigurationError(str(read_at[1])) from read_at[1]
+        return read_at[1]
 
     def _scripts(self) -> ScriptDirectory:
         from alembic.config import Config
         from alembic.script import ScriptDirectory
 
+        config = Config(self._config)
+        config.toml_file_name = _TOML  # no argument of Config: before 1.16 the second one means something else
         try:
-            scripts = ScriptDirectory.from_config(Config(self._config, _TOML))
+            scripts = ScriptDirectory.from_config(config)
             scripts.get_heads()  # reads all of them now
         except Exception as error:  # the scripts are code, which may raise anything
             raise ConfigurationError(
@@ -86,6 +96,16 @@ class SchemaHistory:
                 "`alembic history` says why; ALEMBIC_CONFIG names another file."
             ) from error
         return scripts
+
+    def _unknown(self, scripts: ScriptDirectory, revisions: Iterable[str]) -> str:
+        unknown = [each for each in revisions if not _knows(scripts, each)]
+        return f"; there is no {' and no '.join(unknown)} in the scripts of {self._config}" if unknown else ""
+
+
+def _all_applied(scripts: ScriptDirectory, current: Iterable[str]) -> set[str]:
+    """The revisions of `current` that the scripts know, with all that came before and all that those depend on."""
+    known = tuple(each for each in current if _knows(scripts, each))
+    return {each.revision for each in scripts.iterate_revisions(known, "base")} if known else set()
 
 
 def _knows(scripts: ScriptDirectory, revision: str) -> bool:

@@ -47,7 +47,7 @@ class AuditKey:
 
     def signed(self, mac: str | None, *parts: Signed) -> bool:
         """Whether `mac` is this key's signature of the parts."""
-        return mac is not None and hmac.compare_digest(mac.encode(), self.mac(*parts).encode())
+        return isinstance(mac, str) and hmac.compare_digest(mac.encode(), self.mac(*parts).encode())
 
 
 class Digest:

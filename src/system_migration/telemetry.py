@@ -41,19 +41,24 @@ def telemetry() -> Telemetry | None:
 
 @dataclass
 class _Going:
-    """A run that is under way: its span, and the batches of the last minute."""
+    """A run that is under way: its span, and the batches of the last minute with the sum of their rows.
+
+    Summed as they come and go: thousands of small ones would else be added up at each of them.
+    """
 
     span: Span
     batches: deque[BatchCommitted] = field(default_factory=deque)
+    rows: int = 0
 
     def rate(self, batch: BatchCommitted) -> float:
         """Rows a second in the last minute, this batch with it."""
         self.batches.append(batch)
+        self.rows += batch.rows
         while (batch.at - self.batches[0].at).total_seconds() > _WINDOW_SECONDS:
-            self.batches.popleft()
+            self.rows -= self.batches.popleft().rows
         first = self.batches[0]
         seconds = (batch.at - first.at).total_seconds() + first.seconds
-        return sum(each.rows for each in self.batches) / max(seconds, 0.001)
+        return self.rows / max(seconds, 0.001)
 
 
 class Telemetry:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextvars
+import os
 import threading
 import time
 from collections import deque
@@ -43,12 +44,16 @@ class Teller(Generic[T]):
     ) -> None:
         self.name = name
         self._wants, self._deliver, self._complain = wants, deliver, complain
+        self._complained: set[str] = set()
+        self.begin_anew()
+        _wait_at_exit_for(self)
+
+    def begin_anew(self) -> None:
+        """Nothing is waiting, no thread is there, nobody holds the lock. A forked process begins so."""
         self._waiting: deque[tuple[contextvars.Context, WhichRun, T]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._dropped = 0
-        self._complained: set[str] = set()
-        _all.add(self)
 
     def tell(self, fact: Fact) -> None:
         """Put it in line. Returns at once and raises nothing."""
@@ -64,7 +69,7 @@ class Teller(Generic[T]):
             self._see_to_a_thread()
 
     def _see_to_a_thread(self) -> None:
-        if self._thread is not None and self._thread.is_alive():  # a fork has left it behind, then it is not
+        if self._thread is not None and self._thread.is_alive():
             return
         thread = threading.Thread(target=self._tell_all, name=f"migration tells {self.name}", daemon=True)
         try:
@@ -129,7 +134,23 @@ def flush_all(tellers: Sequence[Teller[Any]], seconds: float) -> bool:
     return all(teller.flush(max(0.0, until - time.monotonic())) for teller in tellers)
 
 
-@atexit.register
+def _wait_at_exit_for(teller: Teller[Any]) -> None:
+    """Last registered is first called: before what the teller tells, such as OpenTelemetry's SDK, is shut down."""
+    _all.add(teller)
+    atexit.unregister(_flush_at_exit)
+    atexit.register(_flush_at_exit)
+
+
 def _flush_at_exit() -> None:
     """A process that ends without `Migrator.close()` still tells how its last run ended."""
     flush_all(list(_all), FLUSH_SECONDS)
+
+
+def _begin_anew_after_fork() -> None:
+    """What waits in the parent is the parent's to tell; its thread is not here, and its lock may be held for ever."""
+    for teller in list(_all):
+        teller.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):  # where a process can fork
+    os.register_at_fork(after_in_child=_begin_anew_after_fork)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from system_migration.errors import ConfigurationError
 
-_LINE = re.compile(r"([^:\s][^:]{0,99}):([0-9a-f]{64})", re.ASCII)
+_LINE = re.compile(r"([^:\s#][^:]{0,99}):([0-9a-f]{64})", re.ASCII)
 
 
 def make_token(name: str) -> tuple[str, str]:
@@ -23,7 +23,9 @@ def make_token(name: str) -> tuple[str, str]:
     token = secrets.token_urlsafe(32)
     line = f"{name}:{_digest(token)}"
     if not name.isprintable() or _LINE.fullmatch(line) is None:
-        raise ConfigurationError("The name must be 1 to 100 printable ASCII characters without a colon.")
+        raise ConfigurationError(
+            "The name must be 1 to 100 printable characters without a colon, the first no # or blank."
+        )
     return token, line
 
 
@@ -93,6 +95,12 @@ class TokenFile:
         if not names:
             raise ConfigurationError(f"The token file {self._path} names nobody. Add a line for each developer.")
         return names
+
+
+def demand_own(path: Path, now: os.stat_result) -> None:
+    """Raise `ConfigurationError` for a file with a token in it that anybody but its owner may read or write."""
+    if now.st_mode & (stat.S_IRWXO | stat.S_IRWXG):
+        raise ConfigurationError(f"The file {path} of your token is open to others. Close it with `chmod 600`.")
 
 
 def demand_private(path: Path, now: os.stat_result) -> None:

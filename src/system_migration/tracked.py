@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -126,8 +126,11 @@ class Tracked:
         self.ready_to_write(allow_environment=False)
         return bound
 
-    def adopt(self, actor: Actor) -> str:
-        """Rebind the database, with its history, to the environment that was given; what was done, in words."""
+    def adopt(self, actor: Actor, *, keep_production: bool = False) -> str:
+        """Rebind the database, with its history, to the environment that was given; what was done, in words.
+
+        With `keep_production` only a copy of production's database may become another environment's.
+        """
         old = tracking.find_binding(self._database)
         if old is None:
             raise Refused("This database has no migration history to adopt. `migration init` binds it.")
@@ -135,13 +138,15 @@ class Tracked:
             raise ConfigurationError("Name the environment that adopts this database: --environment NAME.")
         tracking.upgrade(self._database, old)
         with self._database.write() as connection:
+            if keep_production:
+                tracking.keep_production(connection, self._database, self._given, old)
             tracking.adopt(connection, self._database, self._given, old)
             audit.add_event(connection, self._given, None, ADOPTED, actor, {"from": old.environment})
         return f"This database now belongs to {self._given!r} (before: {old.environment!r}), with its history."
 
-    def rekey(self, actor: Actor, key: AuditKey, allow_environment: bool) -> None:
-        """Let the audit chain go on under this key. Raises `Refused` where it does already."""
+    def rekey(self, actor: Actor, keys: Sequence[AuditKey], allow_environment: bool) -> None:
+        """Let the audit chain go on under the first key. Raises `Refused` where it does, or no key proves its end."""
         self.ready_to_write(allow_environment, any_key=True)
         with self._database.write() as connection:
             who = {"environment": self.environment, "actor": actor.name, "host": actor.host}
-            chain.begin_anew(connection, who, key)
+            chain.begin_anew(connection, who, keys)

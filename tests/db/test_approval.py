@@ -30,6 +30,7 @@ from system_migration.store import approvals, audit, migrations
 from system_migration.store.audit import Actor
 from tests.db.test_seen import SERVERS, just_before, race
 from tests.db.test_workbench import Fill, execute, make_numbers, quick, rows_of
+from tests.support.chains import KEY, head_last
 
 NAME = Fill.name
 Doing = Callable[[Migrator], Any]
@@ -359,6 +360,29 @@ def test_it_is_needed_in_production_alone_and_on_its_database_under_any_name(eng
     assert production(engine, needed=False).run(NAME)[0].status is Status.COMPLETED
 
 
+@pytest.mark.databases("sqlite")
+def test_what_has_no_source_to_be_looked_at_is_not_approved(engine: Engine) -> None:
+    """Of a file that is there as bytecode only: a hash without the code would be evidence for any."""
+    make_numbers(engine, 3)
+    lost = type("Lost", (Fill,), {"__module__": "nowhere"})
+    shared = production(engine, lost)
+    found = rehearsed(shared)
+    with pytest.raises(Refused, match="says nothing of a run now: its source cannot be read here"):
+        by("bob", shared).approve(NAME, found)
+
+
+@pytest.mark.databases("sqlite")
+def test_productions_own_database_is_not_adopted_away_from_it(engine: Engine) -> None:
+    """A restored copy is: see `test_environment`."""
+    make_numbers(engine, 3)
+    production(engine).init()
+    disguised = production(engine, environment="staging")
+    with pytest.raises(Refused, match="own database, not a copy of it"):
+        disguised.adopt()
+    assert production(engine).adopt().endswith("(before: 'production'), with its history.")
+    assert "(before: 'production')" in production(engine, environment="staging", needed=False).adopt()
+
+
 def test_what_works_in_one_transaction_is_approved_alike(engine: Engine) -> None:
     class Doubled(Migration):
         name = NAME
@@ -398,6 +422,23 @@ def test_what_is_no_report_is_not_approved(engine: Engine, report: str, said: st
     rehearsed(shared)
     with pytest.raises(Refused, match=said):
         by("bob", shared).approve(NAME, report)
+
+
+def test_with_the_audit_key_an_approval_has_to_be_signed_with_it(engine: Engine) -> None:
+    make_numbers(engine, 3)
+    shared, bare = production(engine, audit_key=KEY), production(engine)
+    approved(bare)
+    unsigned = (
+        "the approval by bob is not signed with MIGRATION_AUDIT_KEY as it is set here. Another developer approves"
+    )
+    assert unsigned in refusal(lambda: by("ada", shared).run(NAME))
+    with head_last():
+        approved(shared)
+        forge = "UPDATE system_migration_event SET actor = :who WHERE actor = :other AND action = 'approve'"
+        execute(engine, forge, who="eve", other="bob")
+        assert "by eve is not signed" in refusal(lambda: by("bob", shared).run(NAME))
+        execute(engine, forge, who="bob", other="eve")
+        assert by("ada", shared).run(NAME)[0].status is Status.COMPLETED
 
 
 @pytest.mark.databases("sqlite")

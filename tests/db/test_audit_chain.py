@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from sqlalchemy import Connection, Engine
 
 from system_migration import ConfigurationError, MigrationSystemError, Refused, RunOptions, Settings
 from system_migration.auditing import verify_file
+from system_migration.exporting import exported_head
 from system_migration.records import Unsigned
 from system_migration.store import audit, chain_pages
 from system_migration.store.database import Database
@@ -229,6 +231,62 @@ def test_a_cut_tail_is_missed_by_the_signed_head(chained: Engine) -> None:
     assert told(chained, lambda hand: cut(hand, **values)).startswith("The head of the chain was changed")
 
 
+def signature_at(engine: Engine, position: int) -> str:
+    return str(rows_of(engine, f"SELECT mac FROM system_migration_event_link WHERE position = {position}")[0][0])
+
+
+@pytest.mark.parametrize("key", [KEY.id, None, "0" * 16], ids=["its key", "no key", "an unknown key"])
+def test_no_later_event_makes_a_cut_tail_good(chained: Engine, key: str | None) -> None:
+    fourth = signature_at(chained, 4)
+    with tampering(chained) as hand:
+        hand.cut([5, 6])
+        hand.set_head(position=4, linked=4, mac=fourth, key=key)
+        if key is None:
+            hand.set_head(seal=None)
+        hand.connection.commit()
+        note(chained, "skipped")
+        with keeper(chained, OTHER, KEY) as other, pytest.raises(Refused, match="signed where the audit chain ends"):
+            other.audit_rekey()
+        hand.set_head(key=KEY.id)  # else the check says that the key does not match
+        hand.connection.commit()
+        assert broken(chained) == "The head of the chain was changed: the last signed event is 4."
+
+
+def test_no_later_event_vouches_for_events_whose_signatures_were_taken_away(chained: Engine) -> None:
+    second = signature_at(chained, 2)
+    with tampering(chained) as hand:
+        hand.change(4, actor="eve")
+        for position in (3, 4, 5, 6):
+            hand.relink(position, mac=None)
+        hand.set_head(linked=2, mac=second)
+        hand.connection.commit()
+        note(chained, "skipped")
+        assert broken(chained) == "The head of the chain was changed: the last signed event is 2."
+
+
+def test_another_key_goes_on_only_where_the_former_one_proves_the_end(chained: Engine) -> None:
+    with keeper(chained, OTHER) as other, pytest.raises(Refused, match=f"the head names {KEY.id}"):
+        other.audit_rekey()
+    with keeper(chained, OTHER, KEY) as other:
+        other.audit_rekey()
+    assert verify(chained, OTHER, KEY).intact
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        ("event SET at = 'x' WHERE id = 3", 0),  # a page of them is read at once
+        ("event SET actor = x'ff' WHERE id = 3", 2),
+        ("event_link SET mac = x'00' WHERE position = 3", 2),
+        ("event_head SET linked = 'x'", 6),
+    ],
+)
+def test_a_value_of_another_kind_is_named_too(chained: Engine, change: str, after: int) -> None:
+    said = told(chained, lambda hand: hand.connection.execute(sa.text(f"UPDATE system_migration_{change}")))
+    assert said.startswith((f"What follows event {after} cannot be read (", f"Event {after + 1} ("))
+
+
 def test_a_tail_cut_with_an_old_head_put_back_is_missed_by_the_exported_one_alone(chained: Engine) -> None:
     then = head_of(chained)
     note(chained, "skipped", "reset")
@@ -256,7 +314,8 @@ def test_a_head_that_is_not_of_this_chain_is_no_evidence(chained: Engine, tmp_pa
     known["head"]["linked"] = 3
     with pytest.raises(ConfigurationError, match="bears no signature of this key"):
         verify(chained, known=json.dumps(known))
-    for nonsense in ("{}", "nowhere.jsonl", '{"head": {"chain": 1}}'):
+    (tmp_path / "empty").touch()
+    for nonsense in ("{}", "nowhere.jsonl", '{"head": {"chain": 1}}', str(tmp_path / "empty")):
         with pytest.raises(ConfigurationError):
             verify(chained, known=nonsense)
 
@@ -272,7 +331,7 @@ def test_another_key_is_told_and_writes_nothing(chained: Engine) -> None:
 
 
 def test_a_run_whose_chain_got_another_key_meanwhile_goes_on_unsigned(chained: Engine) -> None:
-    with keeper(chained, OTHER) as other:
+    with keeper(chained, OTHER, KEY) as other:
         assert other.audit_rekey() == OTHER.id
         with pytest.raises(Refused, match="already"):
             other.audit_rekey()
@@ -427,9 +486,26 @@ def test_an_export_is_judged_without_the_database(chained: Engine, tmp_path: Pat
         assert not verify_file(settings, str(file)).intact
         file.write_text("\n".join([*lines[:number], *lines[number + 1 :]]))
         assert not verify_file(settings, str(file)).intact
+    file.write_text("\n".join([*lines[:2], json.dumps(json.loads(lines[2]) | {"at": 5})]))
+    with pytest.raises(ConfigurationError, match="lacks a part of it, or has one of another kind"):
+        verify_file(settings, str(file))
     file.write_text("\n".join([*lines[:2], "x"]))
     with pytest.raises(ConfigurationError, match="line 3 cannot be read"):
         verify_file(settings, str(file))
+
+
+def test_memory_does_not_grow_with_the_export_whose_head_is_given(tmp_path: Path) -> None:
+    line, last = json.dumps({"position": 1, "detail": "x" * 1000}), json.dumps({"head": {**PLACE, "position": 9}})
+    (tmp_path / "export").write_text("\n".join([*[line] * 3000, last, ""]))
+    tracemalloc.start()
+    try:
+        assert exported_head(str(tmp_path / "export")).position == 9
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()
+
+
+PLACE = {"chain": "c", "linked": 0, "mac": None, "key": None, "seal": None}
 
 
 @pytest.mark.databases("sqlite")
@@ -492,7 +568,7 @@ def test_an_event_of_another_course_of_things_does_not_fit_in(chained: Engine) -
 
 def test_whoever_finds_the_former_key_cannot_undo_the_change_of_keys(chained: Engine) -> None:
     then = head_of(chained)
-    with keeper(chained, OTHER) as other:
+    with keeper(chained, OTHER, KEY) as other:
         other.audit_rekey()
 
     def undo(hand: Tampering) -> None:

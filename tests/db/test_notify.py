@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 
 from system_migration import (
     Background,
+    ConfigurationError,
     Migration,
     MigrationContext,
     MigrationFailed,
@@ -295,6 +296,18 @@ def test_a_hook_that_hangs_holds_up_neither_the_run_nor_the_end_for_long(
     one.close(wait=0.1)
     opened.set()
     assert f"{name} was not told of 2 of its events before this process ended." in caplog.text
+
+
+class AsyncHook:
+    async def __call__(self, news: Notification) -> None:
+        """Nobody would await it."""
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("hook", [AsyncHook(), AsyncHook().__call__])
+def test_a_hook_that_nobody_would_await_is_refused_at_once(engine: Engine, hook: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"The hook AsyncHook\S* is async, .* Give a plain function"):
+        migrator(engine, Increment, notify=[hook])
 
 
 # --- the webhook -----------------------------------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Engine
 
-from system_migration import Migrator, Refused, Registry, Settings, Startup
+from system_migration import ConfigurationError, Migrator, Refused, Registry, Settings, Startup
 from system_migration import startup as startup_module
 from system_migration.cli.text import listed_lines, shown_lines, status_lines
 from system_migration.errors import VerificationFailed, WaitsForSchema
@@ -163,3 +164,24 @@ def test_whoever_asks_over_http_reads_the_same(engine: Engine, schema: Schema, m
         assert REASON in answer.json()["detail"]
         schema.upgrade(engine, "third")
         assert client.post("/run/002-later", params={"wait": 20}).json()["run"]["outcome"] == "succeeded"
+
+
+@pytest.mark.databases("sqlite")
+def test_scripts_that_do_not_load_keep_nobody_from_looking(engine: Engine, tmp_path: Path) -> None:
+    broken = Schema(tmp_path)
+    broken.add("first")
+    make_numbers(engine, 5)
+    broken.upgrade(engine, "first")
+    script = tmp_path / "alembic" / "versions" / "broken.py"
+    script.write_text(f"with open({str(tmp_path / 'read')!r}, 'a') as f:\n    f.write('x')\nimport nothing_there")
+    said = "schema revision second, of which nothing is known: Alembic's scripts cannot be read with"
+    with on(engine, broken) as migrator:
+        status = migrator.show("002-later").status
+        assert status.waits_for_schema is not None
+        assert status.waits_for_schema.startswith(said)
+        assert [each.waits_for_schema is None for each in migrator.status().migrations] == [True, False, True]
+        assert [each for each in migrator.doctor() if each.level == "warning" and said in each.message]
+        assert (tmp_path / "read").read_text() == "x"  # once, however often it is looked at
+        with pytest.raises(ConfigurationError, match="Alembic's scripts cannot be read"):
+            migrator.run("002-later")
+        assert migrator.run("001-increment")[0].status is Status.COMPLETED

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,9 +23,23 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import StatusCode
 from sqlalchemy import Engine
 
-from system_migration import Background, Migrator, Registry, Row, RowIssue, RunOptions, telemetry
+from system_migration import (
+    Background,
+    Migration,
+    MigrationContext,
+    MigrationResult,
+    Migrator,
+    Registry,
+    Row,
+    RowIssue,
+    RunOptions,
+    telemetry,
+)
 from system_migration.errors import Interrupted, LeaseLost, MigrationFailed, Refused
-from tests.db.test_workbench import Increment, execute, make_numbers, migrator, stored_status
+from system_migration.facts import BatchCommitted, Fact, WhichRun
+from system_migration.migration import SilentProgress
+from system_migration.states import RunKind
+from tests.db.test_workbench import Fill, Increment, execute, make_numbers, migrator, stored_status
 
 pytestmark = pytest.mark.databases("sqlite")
 PATIENCE = 20.0
@@ -187,6 +204,38 @@ def test_a_run_that_another_runner_took_over_ends_here_as_superseded(engine: Eng
     assert told.spans("migration.batch") == []
 
 
+def test_a_run_that_is_superseded_as_it_fails_ends_here_too(engine: Engine, told: Telemetered) -> None:
+    class Overtaken(Migration):
+        name = "001-overtaken"
+
+        def up(self, context: MigrationContext) -> MigrationResult:
+            raise ValueError("while another runner takes over")
+
+    class Meanwhile(SilentProgress):
+        def phase(self, migration: str, phase: str) -> None:
+            execute(engine, "UPDATE system_migration_run SET fence = fence + 1")
+
+    one = migrator(engine, Overtaken, progress=Meanwhile())
+    with pytest.raises(LeaseLost):
+        one.run()
+    assert one.flush(PATIENCE)
+    (span,) = told.spans("migration.run")
+    assert (of(span)["system_migration.run.outcome"], of(span)["error.type"]) == ("superseded", "LeaseLost")
+
+
+def test_the_rate_is_that_of_the_last_minute() -> None:
+    which = WhichRun(NAME, "test", "r", RunKind.RUN, 1, "ada", "here")
+    began = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    going = telemetry._Going(trace.INVALID_SPAN)
+    for second in range(1, 200):
+        rows = 1_000 if second < 100 else 10  # a fast first half, of which nothing is left
+        at = began + timedelta(seconds=second)
+        rate = going.rate(BatchCommitted(which, at, rows, rows, 0, 0, 1.0))
+        assert rate == pytest.approx(1_000 if second < 100 else rate)
+    assert rate == pytest.approx(10)
+    assert len(going.batches) == 61
+
+
 def test_a_start_that_is_refused_is_a_span_that_says_so(engine: Engine, told: Telemetered) -> None:
     class Refuses(Increment):
         def preflight(self, context: Any) -> None:
@@ -293,6 +342,48 @@ def test_an_exporter_that_breaks_costs_a_warning_and_no_run(engine: Engine, monk
     warned = [each.message for each in one.logs(NAME, level="warning")]
     assert warned == ["OpenTelemetry raised ValueError."]
     meters.shutdown()
+
+
+def test_runs_that_begin_at_once_are_told_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, told = threading.Barrier(2), list[Fact]()
+
+    def found() -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.2)  # until the other one looks too, which it must not
+        return told.append
+
+    monkeypatch.setattr(telemetry, "telemetry", found)
+    make_numbers(engine, 4)
+    one = migrator(engine, Increment, Fill)
+    looks = [threading.Thread(target=one.dry_run, args=(each.name,)) for each in (Increment, Fill)]
+    for look in looks:
+        look.start()
+    for look in looks:
+        look.join(PATIENCE)
+    assert one.flush(PATIENCE)
+    assert sorted((type(fact).__name__, fact.run.migration) for fact in told) == [
+        (kind, name) for kind in ("Began", "Ended") for name in sorted((Increment.name, Fill.name))
+    ]
+
+
+def test_a_process_that_just_ends_tells_the_end_before_the_sdk_is_shut_down() -> None:
+    """The host sets the SDK up after it has imported us, so that Python would call the SDK's last word first."""
+    program = (
+        "import threading; from system_migration import telemetry, telling\n"
+        "from opentelemetry import trace; from opentelemetry.sdk.trace import TracerProvider\n"
+        "from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter\n"
+        "exporter = ConsoleSpanExporter(formatter=lambda span: span.name + chr(10))\n"
+        "provider = TracerProvider(); provider.add_span_processor(BatchSpanProcessor(exporter))\n"
+        "trace.set_tracer_provider(provider)\n"
+        "listener, may = telemetry.telemetry(), threading.Event()\n"
+        "one = telling.Teller('x', lambda fact: fact, lambda fact: (may.wait(20), listener(fact)), print)\n"
+        "from tests.unit.test_telling import BEGAN, ENDED\n"
+        "one.tell(BEGAN); one.tell(ENDED)\n"
+        "flush = telling.flush_all\n"
+        "telling.flush_all = lambda *given: (may.set(), flush(*given))  # slow until it is waited for\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["migration.run"], done.stderr
 
 
 # --- where nobody has set it up --------------------------------------------------------------------------------------

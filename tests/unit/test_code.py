@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from system_migration import code
+from system_migration import code, evidence
 from system_migration.migration import Migration
+from system_migration.registry import Registry
 
 Load = Callable[..., type[Migration]]
 
@@ -107,6 +108,32 @@ def test_layout_and_comments_do_not_count(load: Load, old: str, new: str) -> Non
 def test_what_the_code_does_counts(load: Load, old: str, new: str) -> None:
     assert old in SOURCE
     assert code.checksum(load(SOURCE.replace(old, new))) != code.checksum(load(SOURCE))
+
+
+def test_a_class_that_it_inherits_from_counts_for_an_approval(load: Load) -> None:
+    def heir(of: type[Migration]) -> type[Migration]:
+        return type("Heir", (of,), {"name": "002-heir", "__module__": __name__})
+
+    def told(of: type[Migration], under: str) -> str:
+        of.__module__, sys.modules[under] = under, sys.modules[of.__module__]
+        return evidence.code_of(heir(of))
+
+    names = ["code_of_tests_base"] * 3
+    same, again, other = load(SOURCE), load(SOURCE), load(SOURCE.replace("2 * (left", "3 * (left"))
+    try:
+        first, second, third = (told(*each) for each in zip((same, again, other), names, strict=True))
+    finally:
+        del sys.modules[names[0]]
+    assert first == second != third
+    assert code.checksum(heir(same)) == code.checksum(heir(other))
+
+
+def test_a_file_that_is_replaced_under_a_process_is_not_the_code_that_it_runs(load: Load) -> None:
+    fix = load(SOURCE)
+    Registry([fix])
+    file = Path(str(sys.modules[fix.__module__].__file__))
+    file.write_text(SOURCE.replace("2 * (left", "3 * (left"), encoding="utf-8")
+    assert code.checksum(fix) == code.checksum(load(SOURCE))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,30 @@ def test_what_names_no_single_revision_does_not_load(revision: object) -> None:
 
 def test_what_is_declared_is_listed() -> None:
     assert [each.requires_schema for each in Registry([requiring("ae1027a6acf1")]).listed()] == ["ae1027a6acf1"]
+
+
+def test_while_a_migration_waits_the_scripts_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Schema(tmp_path)
+    made.add("first")
+    made.add("second", "first")
+    made.ini.write_text(f"{made.ini.read_text()}prepend_sys_path = {tmp_path}\npath_separator = os\n")
+    script = next((tmp_path / "alembic" / "versions").glob("second*"))
+    script.write_text(f"{script.read_text()}\nwith open({str(tmp_path / 'read')!r}, 'a') as f:\n    f.write('x')\n")
+    history = SchemaHistory(str(made.ini))
+    monkeypatch.setattr(sys, "path", path := list(sys.path))
+    for _ in range(3):
+        assert history.missing(requiring("second"), ("first",)) is not None
+    assert (tmp_path / "read").read_text() == "x"
+    assert path.count(str(tmp_path)) == 1
+    assert history.missing(requiring("first"), ("second",)) is None  # another state of the database, another look
+    assert (tmp_path / "read").read_text() == "xx"
+
+
+def test_what_alembic_finds_in_the_projects_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Schema(tmp_path)
+    made.add("first")
+    made.add("second", "first")
+    (tmp_path / "pyproject.toml").write_text(f"[tool.alembic]\nscript_location = '{tmp_path / 'alembic'}'\n")
+    made.ini.write_text("[alembic]\n")
+    monkeypatch.chdir(tmp_path)
+    assert SchemaHistory().missing(requiring("first"), ("second",)) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -181,3 +182,19 @@ def test_where_no_thread_can_start_any_more_nothing_is_raised(monkeypatch: pytes
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     teller(Listener()).tell(ENDED)
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_forked_process_tells_its_own_and_leaves_to_its_parent_what_is_the_parent_s(slow: Listener) -> None:
+    one = teller(slow)
+    for fact in (BEGAN, ENDED):
+        one.tell(fact)
+    assert slow.reached.wait(PATIENCE)
+    if (child := os.fork()) == 0:
+        slow.opened.set()
+        one.tell(batch(1, OTHER))
+        os._exit(0 if one.flush(PATIENCE) and slow.told == [batch(1, OTHER)] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    slow.opened.set()
+    assert one.flush(PATIENCE)
+    assert slow.told == [BEGAN, ENDED]

@@ -13,10 +13,12 @@ import prometheus_client
 import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
+from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from system_migration import Migrator, Registry, RunOptions, Settings, Status
+from system_migration.migration import SilentProgress
 from system_migration.store.database import Database
 from system_migration.web import create_router
 from system_migration.web.metrics import Standing, _runners
@@ -124,6 +126,30 @@ def test_a_run_that_goes_on_is_seen_at_work_and_with_its_rate(items: sa.Engine) 
         assert seen["system_migration_stale"] == {("002-increment",): 0}
         assert seen["system_migration_rate_rows_per_second"][("002-increment",)] > 0
         assert seen["system_migration_run_duration_seconds"][("002-increment",)] >= 0
+
+
+@pytest.mark.databases("sqlite")
+def test_rows_changed_only_grow_in_a_generation_and_begin_at_nothing(items: sa.Engine) -> None:
+    class Undone(Increment):
+        rollbackable = journal = True
+
+    seen: list[float] = []
+
+    class Scrapes(SilentProgress):
+        def rows(self, done: int, total: int | None, held: int) -> None:
+            seen.extend(each.value for each in changed(one).samples)
+
+    def changed(migrator: Migrator) -> Metric:
+        return next(each for each in Standing(migrator).collect() if each.name == "system_migration_rows_changed")
+
+    with Migrator(items, Registry([Undone]), Settings(environment="staging"), progress=Scrapes()) as one:
+        one.run()
+        one.rollback(Undone.name)
+        assert [each.value for each in changed(one).samples] == [0]
+        seen.clear()
+        one.run(Undone.name, options=RunOptions(batch_size=5, workers=1))
+    assert (seen[0], seen[-1]) == (0, 19)
+    assert seen == sorted(seen)
 
 
 def test_a_runner_that_is_not_heard_of_shows_by_its_age_and_one_that_is_gone_as_stale() -> None:

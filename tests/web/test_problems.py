@@ -27,7 +27,11 @@ STATUS = {
     "Interrupted": 503,
     **dict.fromkeys(["Refused", "HeldElsewhere", "LeaseLost", "Paused", "Cancelled", "MigrationFailed"], 409),
     **dict.fromkeys(
-        ["VerificationFailed", "Withdrawn", "NotHeld", "ChangedMeanwhile", "NotApproved", "WaitsForSchema"], 409
+        [
+            *("VerificationFailed", "Withdrawn", "NotHeld", "ChangedMeanwhile", "NotApproved", "WaitsForSchema"),
+            "AuditKeyError",
+        ],
+        409,
     ),
     **dict.fromkeys(["MigrationSystemError", "ConfigurationError", "LoadError"], 500),
 }

@@ -48,6 +48,12 @@ def test_a_token_lets_its_owner_in_and_no_other(tmp_path: Path) -> None:
         assert refused.value.headers == {"WWW-Authenticate": "Bearer"}
 
 
+@pytest.mark.parametrize("name", ["", "a:b", " ada", "#ada"])
+def test_nobody_gets_a_token_whose_line_would_be_no_line(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="The name must be"):
+        make_token(name)
+
+
 def test_a_line_taken_out_acts_at_once(tmp_path: Path) -> None:
     (ada, ada_line), (eve, eve_line) = make_token("ada"), make_token("eve")
     file = TokenFile(write(tmp_path / "tokens", ada_line, eve_line))

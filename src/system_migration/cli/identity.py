@@ -57,11 +57,11 @@ def _name_of(session: Session, token: str) -> str:
 
 def _read(file: Path) -> str:
     """Raises `ConfigurationError` for a file that cannot be read, or that others may read."""
-    from system_migration.token_file import demand_private
+    from system_migration.token_file import demand_own
 
     try:
         with file.open(encoding="utf-8") as opened:
-            demand_private(file, os.fstat(opened.fileno()))
+            demand_own(file, os.fstat(opened.fileno()))
             return opened.read().strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__

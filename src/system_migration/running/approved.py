@@ -46,6 +46,8 @@ def demand(
     store.hold(connection, workspace.database.dialect, row)
     approval = approvals.standing(connection, workspace.environment, migration, row.generation)
     found = _lacking(approval, options) if approval is None or unattended else _all(approval, options, workspace.actor)
+    if found is None and approval is not None:
+        found = _unsigned(connection, workspace, approval)
     if found is not None:
         place = connection, workspace.environment, migration, row.generation, options
         raise NotApproved(row.name, found.reason, found.next_step or _how(migration.name, approvals.fitting(*place)))
@@ -64,6 +66,14 @@ def _lacking(approval: Approval | None, options: RunOptions) -> _Obstacle | None
     if others := evidence.differences(approval, options):
         return _Obstacle(f"the start differs from the approved dry run in: {others}")
     return None
+
+
+def _unsigned(connection: Connection, workspace: Workspace, approval: Approval) -> _Obstacle | None:
+    """Where this process has the audit key, an approval without its signature may be anybody's who writes to tables."""
+    key = workspace.database.signer
+    if key is None or store.is_signed(connection, workspace.environment, approval.migration, key):
+        return None
+    return _Obstacle(f"the approval by {approval.approved_by} is not signed with MIGRATION_AUDIT_KEY as it is set here")
 
 
 def _one_person(approval: Approval, starter: Actor) -> _Obstacle | None:

@@ -107,6 +107,8 @@ class Undertaking:
                 values |= {"executed_at": now(), "executed_by": self.workspace.actor.name}
                 values |= {"upper_bound": ready.upper_bound, "version": self.migration.version}
                 values |= {"max_issues": ready.max_issues}
+                if claimed.row.status is Status.ROLLED_BACK:  # what was restored is not what this generation has done
+                    values |= {"records_processed": 0, "issues": 0}
                 released = self._release_held(connection, claimed.row)
             migrations.transition(connection, claimed.row, Status.RUNNING, **values)
             if released is not None:
@@ -139,9 +141,15 @@ class Undertaking:
     def _recorded(self, attempt: Attempt, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Do the work; if it fails, say so in the record before the error goes on."""
         try:
-            return work()
-        except LeaseLost as lost:
+            return self._with_its_end(attempt, work)
+        except LeaseLost as lost:  # by the work, or by the record of how it failed
             self.workspace.progress.ended(facts.SUPERSEDED, error=str(lost), error_type=type(lost).__name__)
+            raise
+
+    def _with_its_end(self, attempt: Attempt, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return work()
+        except LeaseLost:
             raise
         except Interrupted as stop:
             self._end(attempt, None, None, "interrupted", str(stop))

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select, update
 
 from system_migration.records import Approval
+from system_migration.signing import AuditKey
 from system_migration.states import Outcome, RunKind
-from system_migration.store import meanwhile, tables
+from system_migration.store import chain_pages, meanwhile, tables
 from system_migration.store.dialects import Dialect
 from system_migration.store.migrations import MigrationRow
 
@@ -35,6 +36,12 @@ def newest(connection: Connection, environment: str, name: str) -> Approval | No
     given = _last(connection, environment, name, APPROVE)
     ended = f"{last.actor} withdrew it" if last.action == WITHDRAW else "a run has completed on it since"
     return None if given is None else replace(_approval(given), void=ended)
+
+
+def is_signed(connection: Connection, environment: str, name: str, key: AuditKey) -> bool:
+    """Whether the newest approval was signed with this key, and not written by whoever can write to our tables."""
+    given = _last(connection, environment, name, APPROVE)
+    return given is not None and chain_pages.is_signed(connection, given.id, key)
 
 
 def _last(connection: Connection, environment: str, name: str, *actions: str) -> Any:

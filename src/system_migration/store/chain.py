@@ -8,7 +8,7 @@ must not wait for a row that another, who waits for the head, has locked.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -44,11 +44,12 @@ def append(connection: Connection, values: Mapping[str, Any]) -> None:
     """Append one event: these columns of it, and the time. Raises `MigrationSystemError` where the head was lost.
 
     Without a key, or with another one than the chain's, it is written unsigned: what was done must be on record, and
-    a run must not stop in the middle because somebody changed the key meanwhile.
+    a run must not stop in the middle because somebody changed the key meanwhile. So it is behind a head that was
+    changed: a signature over that would make it good, and nobody would miss what was cut off.
     """
     head, at = _locked_head(connection)
     key: AuditKey | None = connection.get_execution_options().get(SIGNER)
-    if key is None or head.key not in (None, key.id):
+    if key is None or not head.is_left_by([key]):
         _write(connection, head, values, at, None)
         return
     if head.linked == 0 or head.linked < head.position:
@@ -56,14 +57,21 @@ def append(connection: Connection, values: Mapping[str, Any]) -> None:
     _write(connection, head, values, at, key)
 
 
-def begin_anew(connection: Connection, values: Mapping[str, Any], key: AuditKey) -> None:
-    """Let the chain go on under another key, whose first event vouches for all that came before.
+def begin_anew(connection: Connection, values: Mapping[str, Any], keys: Sequence[AuditKey]) -> None:
+    """Let the chain go on under the first of the keys, with an event that vouches for all that came before.
 
-    Raises `Refused` where it is the chain's key already.
+    Raises `Refused` where it is the chain's key already, and where none of the keys proves the end of the chain.
     """
+    key = keys[0]
     head, at = _locked_head(connection)
     if head.key == key.id:
         raise Refused("The audit chain is signed with this key already. Set MIGRATION_AUDIT_KEY to the new one.")
+    if not head.is_left_by(keys):
+        raise Refused(
+            f"No key that is set here signed where the audit chain ends (the head names {head.key or 'none'}). Give "
+            "the former key in MIGRATION_AUDIT_KEYS_OLD; if it is there, the head was changed: "
+            "`migration audit verify` says how."
+        )
     _seal(connection, head, values, at, key)
 
 

@@ -7,7 +7,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
-from system_migration.audit_trail import ADOPTED, EventRow, Evidence, Head, Link, renamings_of, seals_for_adoption
+from system_migration.audit_trail import (
+    ADOPTED,
+    EventRow,
+    Evidence,
+    Head,
+    Link,
+    link_parts,
+    renamings_of,
+    seals_for_adoption,
+)
+from system_migration.signing import AuditKey
 from system_migration.store import tables
 
 PAGE = 1000
@@ -41,6 +51,19 @@ def head(connection: Connection) -> Head | None:
 def as_head(row: Any) -> Head:
     """A row of the head's table."""
     return Head(row.chain, row.position, row.linked, row.mac, row.key, row.seal)
+
+
+def is_signed(connection: Connection, event_id: int, key: AuditKey) -> bool:
+    """Whether the key signed this event, at its place behind the signature before it. Whether that one holds, too, is
+    for a check of the whole chain."""
+    places = select(func.max(_link.position)).where(_link.event_id == event_id, _link.mac.is_not(None))
+    place = connection.execute(places).scalar_one()
+    link = next(links(connection, place - 1, place), None) if place is not None else None
+    if link is None or link.event is None:
+        return False
+    before = select(_link.mac).where(_link.position < place, _link.mac.is_not(None))
+    previous = connection.execute(before.order_by(_link.position.desc()).limit(1)).scalar_one_or_none()
+    return key.signed(link.mac, *link_parts(previous, link.position, link.event))
 
 
 def links(connection: Connection, after: int, upto: int) -> Iterator[Link]:

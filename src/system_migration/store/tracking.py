@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Program
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from system_migration.errors import MigrationSystemError, Refused
+from system_migration.settings import PRODUCTION
 from system_migration.store import chain, tables, upgrades
 from system_migration.store.database import Database
 from system_migration.store.dialects import Dialect, Fault, Fingerprint
@@ -187,6 +188,16 @@ def _check_version(binding: Binding) -> None:
         raise Refused(
             f"The tracking tables have version {binding.schema_version}, this program knows {tables.SCHEMA_VERSION}. "
             "Upgrade system-migration; until then this database can only be looked at."
+        )
+
+
+def keep_production(connection: Connection, database: Database, environment: str, old: Binding) -> None:
+    """Raise `Refused` where production's own database, and no copy of it, is to be called something else."""
+    here = database.dialect.fingerprint(connection, tables.meta.name)
+    if old.environment == PRODUCTION != environment and not here.is_copy_of(old.fingerprint):
+        raise Refused(
+            f"This is production's own database, not a copy of it. As {environment!r} it would need no approval, which "
+            "REQUIRE_APPROVAL asks for. Check DATABASE_URL and MIGRATION_ENVIRONMENT."
         )
 
 

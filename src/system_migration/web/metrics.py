@@ -44,7 +44,10 @@ def add_metrics(router: APIRouter, migrator: Migrator) -> None:
 
 
 class Standing(Collector):
-    """Three SELECTs a scrape: where each migration stands, its newest run, and how fast those are that run."""
+    """Three SELECTs a scrape: where each migration stands, its newest run, and how fast those are that run.
+
+    And a look at Alembic's table while a migration that waits for a schema revision has yet to start.
+    """
 
     def __init__(self, migrator: Migrator) -> None:
         self._migrator = migrator
@@ -91,7 +94,8 @@ def _rows(found: list[MigrationStatus]) -> Iterator[Metric]:
     )
     held = _gauge("rows_held", "Rows that are held as issues")
     for each in found:
-        changed.add_metric([each.name], each.records_processed)
+        undone = each.status is Status.ROLLED_BACK  # what it processed then was restored, and a generation begins
+        changed.add_metric([each.name], 0 if undone else each.records_processed)
         held.add_metric([each.name], each.issues)
     yield from (changed, held)
 

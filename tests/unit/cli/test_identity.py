@@ -9,6 +9,7 @@ import pytest
 
 from system_migration.cli import identity
 from system_migration.cli.session import Session
+from system_migration.errors import ConfigurationError
 from system_migration.token_file import make_token
 
 
@@ -54,6 +55,19 @@ def test_a_token_is_taken_from_where_it_is(
     identity.of_starter(Session({}), migrator, file)
     assert migrator.asked == [("ada", "token")]
     assert len(asked) == (given == "typed")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_a_token_that_others_may_read_or_change_proves_nothing(
+    mode: int, tokens: dict[str, str], scratch_folder: Path
+) -> None:
+    file = scratch_folder / "ada.token"
+    file.write_text(tokens["ada"], encoding="utf-8")
+    file.chmod(mode)
+    migrator: Any = Acting()
+    with pytest.raises(ConfigurationError, match="of your token is open to others"):
+        identity.of_starter(Session({}), migrator, file)
+    assert migrator.asked == []
 
 
 def test_nobody_is_asked_where_no_start_needs_an_approval(
