@@ -33,6 +33,14 @@ def test_rows_of_a_declared_table_are_enough(rehearse: Rehearse) -> None:
     ]
 
 
+def test_what_it_requires_is_taken_to_be_done(rehearse: Rehearse) -> None:
+    class Second(right.Touch):
+        name = "002-right"
+        requires = ("001-first",)
+
+    assert rehearse(Second, rows={"person": PEOPLE}, tables=metadata).ok
+
+
 def test_rows_that_are_too_few_are_told(rehearse: Rehearse) -> None:
     assert rehearse(right.Digits, rows=PEOPLE[:2]).not_covered == [
         "only 2 rows needed the change; give a dozen, each different, for batches with edges"

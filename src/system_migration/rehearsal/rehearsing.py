@@ -119,8 +119,9 @@ def registry_for(migration: type[Migration]) -> Registry:
     if migration.requires_schema is not None:
         as_it_is = {"__module__": migration.__module__, "__qualname__": migration.__qualname__}
         migration = type(migration.__name__, (migration,), {**as_it_is, "requires_schema": None})
-    return Registry([*(_stand_in(name) for name in migration.requires), migration])
+    return Registry([*(_stand_in(name, migration.__module__) for name in migration.requires), migration])
 
 
-def _stand_in(name: str) -> type[Migration]:
-    return type("StandIn", (Migration,), {"name": name, "up": lambda self, context: MigrationResult()})
+def _stand_in(name: str, module: str) -> type[Migration]:
+    body = {"__module__": module, "name": name, "up": lambda self, context: MigrationResult()}  # no class of ours
+    return type("StandIn", (Migration,), body)
