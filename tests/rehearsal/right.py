@@ -13,13 +13,14 @@ from system_migration import (
     BatchMigration,
     Migration,
     MigrationContext,
+    MigrationResult,
     MigrationRollbackResult,
     Row,
     RowIssue,
     SchemaChanges,
 )
 from tests.rehearsal import wrong
-from tests.rehearsal.tables import booking, digits_of, person
+from tests.rehearsal.tables import booking, digits_of, journal, person
 
 
 class Digits(wrong.Digits):
@@ -141,6 +142,24 @@ class Prepares(Digits):
         return row.phone is None or row.phone_digits == digits_of(row.phone)
 
 
+class AddsRows(Migration):
+    """Adds rows that the database numbers, also in runs that are rolled back or killed; and moments with them."""
+
+    name = "001-right"
+
+    def up(self, context: MigrationContext) -> MigrationResult:
+        names = sa.select(person.c.name).order_by(person.c.id)
+        context.connection.execute(sa.insert(journal).from_select(["text"], names))
+        context.connection.execute(sa.update(person).values(touched=1))
+        return MigrationResult()
+
+    def verify(self, context: MigrationContext) -> bool:
+        ask = context.connection
+        untouched = ask.scalar(sa.select(sa.func.count()).where(person.c.touched != 1))
+        names, texts = (sorted(map(str, ask.scalars(sa.select(each)))) for each in (person.c.name, journal.c.text))
+        return untouched == 0 and names == texts
+
+
 RIGHT: list[type[Migration]] = [
     Digits,
     Touch,
@@ -153,4 +172,5 @@ RIGHT: list[type[Migration]] = [
     ByJournal,
     ByDown,
     Prepares,
+    AddsRows,
 ]

@@ -31,7 +31,12 @@ booking = sa.Table(
     **_TABLE,
 )
 journal = sa.Table(
-    "journal", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("text", sa.String(100)), **_TABLE
+    "journal",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("text", sa.String(100)),
+    sa.Column("at", sa.DateTime, server_default=sa.func.current_timestamp()),
+    **_TABLE,
 )
 
 PEOPLE = [

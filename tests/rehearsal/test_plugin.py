@@ -33,6 +33,14 @@ def test_rows_of_a_declared_table_are_enough(rehearse: Rehearse) -> None:
     ]
 
 
+def test_what_it_requires_is_taken_to_be_done(rehearse: Rehearse) -> None:
+    class Second(right.Touch):
+        name = "002-right"
+        requires = ("001-first",)
+
+    assert rehearse(Second, rows={"person": PEOPLE}, tables=metadata).ok
+
+
 def test_rows_that_are_too_few_are_told(rehearse: Rehearse) -> None:
     assert rehearse(right.Digits, rows=PEOPLE[:2]).not_covered == [
         "only 2 rows needed the change; give a dozen, each different, for batches with edges"
@@ -130,3 +138,17 @@ def test_it_imports_nothing_until_it_is_used() -> None:
     asked = "import sys, system_migration.testing; print([m for m in sys.modules if m.startswith('sqlalchemy')])"
     heavy = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert heavy.stdout.strip() == "[]"
+
+
+def test_no_cluster_is_sent_rehearsed_rows(tmp_path: Path) -> None:
+    def fill_engine(engine: sa.Engine) -> None:
+        with engine.begin() as connection:
+            fill(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        settings = Settings(dask_scheduler=f"tcp://127.0.0.1:{listening.getsockname()[1]}")
+        copies = FilledFiles(tmp_path, fill_engine)
+        found = run_rehearsal(Registry([wrong.ChecksTheFormOnly]), "001-wrong", copies, settings=settings)
+        assert found.first_broken is not None
+        assert "does not notice" in found.first_broken.sentence
+        assert select.select([listening], [], [], 0)[0] == []

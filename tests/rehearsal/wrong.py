@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from system_migration import BatchMigration, Migration, MigrationContext, MigrationResult, MigrationRollbackResult, Row
-from tests.rehearsal.tables import digits_of, person
+from tests.rehearsal.tables import digits_of, journal, person
 
 
 class Digits(BatchMigration):
@@ -101,6 +101,19 @@ class SecondConnection(Touch):
         return super().up(context)
 
 
+class ConnectsOnlyInEarnest(Touch):
+    def up(self, context: MigrationContext) -> MigrationResult:
+        if not context.dry_run:
+            sqlite3.connect(":memory:").close()
+        return super().up(context)
+
+
+class VerifiesElsewhere(Touch):
+    def verify(self, context: MigrationContext) -> bool:
+        sqlite3.connect(":memory:").close()
+        return super().verify(context)
+
+
 class WritesBeforeItStarts(Touch):
     def preflight(self, context: MigrationContext) -> None:
         context.connection.execute(sa.update(person).where(person.c.id == 3).values(note="seen"))
@@ -162,6 +175,19 @@ class NotIdempotent(StepByStep):
         return not context.connection.scalar(
             sa.select(sa.func.count()).select_from(person).where(person.c.touched == 0)
         )
+
+
+class AddsTwice(StepByStep):
+    """Killed half-way it begins anew, and adds rows that it has added."""
+
+    def up(self, context: MigrationContext) -> MigrationResult:
+        for name in context.connection.scalars(sa.select(person.c.name).order_by(person.c.id)).all():
+            context.connection.execute(sa.insert(journal).values(text=name))
+        return MigrationResult()
+
+    def verify(self, context: MigrationContext) -> bool:
+        missing = sa.select(person.c.id).where(person.c.name.not_in(sa.select(journal.c.text)))
+        return context.connection.execute(missing).first() is None
 
 
 # Another value each time
@@ -335,6 +361,8 @@ KILLED, WRITER, BACK = (
 WRONG: dict[type[Migration], tuple[str, str]] = {
     LooksUpElsewhere: (OWN, "It opens a connection of its own (sqlite3.connect at wrong.py:"),
     SecondConnection: (OWN, "It opens a connection of its own ("),
+    ConnectsOnlyInEarnest: (RUN, "It opens a connection of its own (sqlite3.connect at wrong.py:"),
+    VerifiesElsewhere: (RUN, "It opens a connection of its own (sqlite3.connect at wrong.py:"),
     WritesBeforeItStarts: (DRY, "A dry run changed column note of person (1 row): only up and the batches may write."),
     CommitsByItself: (DRY, "The dry run did not succeed: A migration must not commit or roll back"),
     UndeclaredColumn: (RUN, "transform returned more than the columns declared in writes: digits"),
@@ -344,6 +372,7 @@ WRONG: dict[type[Migration], tuple[str, str]] = {
     StaysPendingInSql: (RUN, "Its pending stays true after the new values are written"),
     AppliedTooEarly: (RUN, "applied() is true before anything was done"),
     AppliedNever: (AGAIN, "applied() is false although up has done its work"),
+    AddsTwice: (KILLED, "not every row was changed exactly once"),
     NotIdempotent: (KILLED, "not every row was changed exactly once"),
     RunningTotal: (SAME, "Its transform depends on the rows that came before"),
     CountsRows: (SAME, "Its transform depends on the rows that came before"),
@@ -366,6 +395,9 @@ WRONG: dict[type[Migration], tuple[str, str]] = {
 
 ON_ONE_DATABASE = {
     SecondConnection,
+    ConnectsOnlyInEarnest,
+    VerifiesElsewhere,
+    AddsTwice,
     UndeclaredColumn,
     StaysPendingInSql,
     CountsRows,

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, event
 
-from system_migration.migration import Migration
 from system_migration.rehearsal import user_code
 from system_migration.rehearsal.report import Broken, Kept, Outcome
 from system_migration.rehearsal.stage import Stage
@@ -41,15 +40,35 @@ class Watch:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename == __file__:
             frame = frame.f_back
-        frame = user_code.caller_among(self.files, frame)
+        if _is_reopened(frame):
+            return
+        frame = user_code.caller_among(self.files, frame, through_us=False)
         if frame is not None:
             self.seen.append(f"{what} at {user_code.place(frame)}")
             raise OwnConnection(f"{what}: a migration uses the connection it is given, or none")
+
+    def outcome(self) -> Broken | None:
+        """The broken promise, if the migration has connected by itself, whatever became of that."""
+        if not self.seen:
+            return None
+        return Broken(
+            f"It opens a connection of its own ({self.seen[0]}): what it does there is in no transaction of the run "
+            "and no dry run can undo it. Use context.connection, or declare the columns in reads."
+        )
 
     def is_database(self, address: Any) -> bool:
         if isinstance(address, tuple):
             return address[1] in _PORTS | {self.port}
         return any(name in str(address) for name in _SOCKETS)
+
+
+def _is_reopened(frame: FrameType | None) -> bool:
+    """Whether it is the connection that the migration was given: SQLAlchemy opens it when it is first used."""
+    while frame is not None:
+        if frame.f_code.co_name == "_revalidate_connection":
+            return True
+        frame = frame.f_back
+    return False
 
 
 _watches: list[Watch] = []
@@ -67,13 +86,16 @@ def _audit(name: str, arguments: tuple[Any, ...]) -> None:
 
 
 @contextmanager
-def watched(migration: type[Migration], engine: Engine, own: Engine) -> Iterator[Watch]:
-    """Refuse, within the block, every connection that the migration opens. `own` is the engine that it runs on."""
+def watched(stage: Stage) -> Iterator[Watch]:
+    """Refuse, within the block, every connection that the migration opens: not only in the dry run, which comes first.
+
+    What it opens in a run, or while it verifies or goes back, could be to production just as well.
+    """
     global _installed
     if not _installed:
         sys.addaudithook(_audit)  # it cannot be taken away again, and so looks at its list of watches first
         _installed = True
-    watch = Watch(user_code.files_of(migration), engine.url.port)
+    watch, own = Watch(user_code.files_of(stage.migration), stage.main.engine.url.port), stage.main.database.engine
 
     def second(_: Connection) -> None:
         watch.refuse("a second connection of context.connection's engine")
@@ -91,8 +113,9 @@ def watched(migration: type[Migration], engine: Engine, own: Engine) -> Iterator
 @contextmanager
 def _psycopg_watched(watch: Watch) -> Iterator[None]:
     """Its library connects in C, where no audit event tells of it."""
-    psycopg = sys.modules.get("psycopg")
-    if psycopg is None:
+    try:
+        import psycopg  # perhaps for the first time: the migration may import it only where it connects
+    except ImportError:
         yield
         return
     original = psycopg.connect
@@ -101,21 +124,14 @@ def _psycopg_watched(watch: Watch) -> Iterator[None]:
         watch.refuse("psycopg.connect")
         return original(*arguments, **options)
 
-    psycopg.connect = connect  # type: ignore[attr-defined]
+    psycopg.connect = connect
     try:
         yield
     finally:
-        psycopg.connect = original  # type: ignore[attr-defined]
+        psycopg.connect = original
 
 
 def no_own_connection(stage: Stage) -> Outcome:
-    """A dry run, under watch. Its report is what the next promise judges."""
-    migrator = stage.main.migrator
-    with watched(stage.migration, stage.main.engine, stage.main.database.engine) as watch:
-        [stage.dry_run] = migrator.dry_run(stage.name, full=True)
-    if watch.seen:
-        return Broken(
-            f"It opens a connection of its own ({watch.seen[0]}): what it does there is in no transaction of the run "
-            "and no dry run can undo it. Use context.connection, or declare the columns in reads."
-        )
+    """A dry run, in which nothing is written yet: `watched` judges it. Its report is what the next promise judges."""
+    [stage.dry_run] = stage.main.migrator.dry_run(stage.name, full=True)
     return Kept()

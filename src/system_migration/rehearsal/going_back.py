@@ -30,7 +30,7 @@ def rolls_back(stage: Stage) -> Outcome:
             "what the migration wrote.",
             [fingerprints.Change(edit.table, edit.key, "changed", (), {}, {}).shown],
         )
-    if lost := [change for change in _not_restored(stage.before, found) if not _is_of(change, edit)]:
+    if lost := [change for change in _not_restored(stage, found) if not _is_of(change, edit)]:
         return Broken(f"Rolling back did not restore {where(lost)}.", keys_of(lost))
     return _again(stage, scratch, ended, edit)
 
@@ -67,8 +67,9 @@ def _edit(stage: Stage, scratch: Scratch) -> Act | None:
     return None
 
 
-def _not_restored(before: Snapshot, found: Snapshot) -> list[Change]:
+def _not_restored(stage: Stage, found: Snapshot) -> list[Change]:
     """What is not as it was, of the columns and tables that there were: what `prepare` added may stay."""
+    before = stage.before
     names = {table: {name for cells in rows.values() for name in cells} for table, rows in before.tables.items()}
     known = {
         table: {
@@ -78,7 +79,7 @@ def _not_restored(before: Snapshot, found: Snapshot) -> list[Change]:
         for table, rows in found.tables.items()
         if table in names
     }
-    return list(fingerprints.changes(before, Snapshot(known)))
+    return list(fingerprints.changes(stage.settled(before), stage.settled(Snapshot(known))))
 
 
 def _is_of(change: Change, edit: Act | None) -> bool:

@@ -65,14 +65,13 @@ def rehearse(
     itself raises is a broken promise; an error here is one of the database's or of ours.
     """
     began = time.monotonic()
-    # What a rehearsed run comes to is no news: nobody is told by webhook.
-    settings = replace(settings or Settings(), environment=ENVIRONMENT, webhook_url=None, webhook_secret=None)
-    stage = Stage(registry, registry[name].name, copies, settings)
+    stage = Stage(registry, registry[name].name, copies, _alone(settings or Settings()))
     tried: list[Promised] = []
-    with _silence(), stage.opened():
+    with _silence(), stage.opened(), connections.watched(stage) as watch:
         for promise, keeps in PROMISES:
             progress(promise)
-            tried.append(Promised.of(promise, keeps(stage)))
+            found = keeps(stage)
+            tried.append(Promised.of(promise, watch.outcome() or found))
             if tried[-1].outcome == BROKEN:
                 break
     missed = [Promised.of(promise, NotCovered(_NOT_TRIED)) for promise, _ in PROMISES[len(tried) :]]
@@ -85,6 +84,11 @@ def rehearse(
         seconds=time.monotonic() - began,
         first_broken=broken,
     )
+
+
+def _alone(settings: Settings) -> Settings:
+    """Nobody is told by webhook of what a rehearsed run comes to, and no cluster is sent its rows."""
+    return replace(settings, environment=ENVIRONMENT, webhook_url=None, webhook_secret=None, dask_scheduler=None)
 
 
 _NOT_TRIED = "not tried, for the one before it is broken"
@@ -115,8 +119,9 @@ def registry_for(migration: type[Migration]) -> Registry:
     if migration.requires_schema is not None:
         as_it_is = {"__module__": migration.__module__, "__qualname__": migration.__qualname__}
         migration = type(migration.__name__, (migration,), {**as_it_is, "requires_schema": None})
-    return Registry([*(_stand_in(name) for name in migration.requires), migration])
+    return Registry([*(_stand_in(name, migration.__module__) for name in migration.requires), migration])
 
 
-def _stand_in(name: str) -> type[Migration]:
-    return type("StandIn", (Migration,), {"name": name, "up": lambda self, context: MigrationResult()})
+def _stand_in(name: str, module: str) -> type[Migration]:
+    body = {"__module__": module, "name": name, "up": lambda self, context: MigrationResult()}  # no class of ours
+    return type("StandIn", (Migration,), body)

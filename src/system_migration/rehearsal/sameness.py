@@ -6,7 +6,6 @@ A run that is resumed transforms rows anew, in another process and in other batc
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,8 @@ from system_migration.batching import keys
 from system_migration.batching.transform import Held, Outcome, prepared, transform_rows
 from system_migration.errors import MigrationSystemError
 from system_migration.records import RunOptions
-from system_migration.rehearsal import fingerprints, user_code
+from system_migration.rehearsal import user_code
+from system_migration.rehearsal.generated import MOVING
 from system_migration.rehearsal.naming import keys_of, where
 from system_migration.rehearsal.report import Broken, Kept
 from system_migration.rehearsal.report import Outcome as Found
@@ -26,12 +26,6 @@ from system_migration.rehearsal.stage import BATCHES, Scratch, Stage
 from system_migration.running import table_guards
 
 DECLARE = "If it must be so, as with salted hashes, declare deterministic = False and let check(row) or verify judge."
-_MOVING = re.compile(
-    r"\b(now|random|rand|randomblob|uuid|uuid_generate_v4|gen_random_uuid|clock_timestamp|statement_timestamp|sysdate"
-    r"|getdate|utc_timestamp|curdate|curtime|unix_timestamp)\s*\(|\bcurrent_(timestamp|date|time)\b|\blocaltime",
-    re.IGNORECASE,
-)
-"""What SQL calls that is another value each time."""
 SEED = 20_000
 MOST_ROWS_BY_ONE = 12
 """So many rows are also tried one by one."""
@@ -134,7 +128,7 @@ def _expressions(scratch: Scratch, migration: type[BatchMigration]) -> Broken | 
         assert survey.target is not None
         for name, value in (survey.target.assigned or {}).items():
             text = str(select(value).compile(dialect=connection.dialect))
-            if found := _MOVING.search(text):
+            if found := MOVING.search(text):
                 return Broken(
                     f"Its assign of {name} is another value each time ({found[0].strip('( ')} in SQL), so a batch that "
                     f"is tried again differs. {DECLARE}"
@@ -152,7 +146,7 @@ def _in_other_batches(stage: Stage, scratch: Scratch) -> Found:
             scratch.run(options)
     except MigrationSystemError as error:
         return Broken(f"In batches of {options.batch_size} the run did not complete: {error}")
-    changed = list(fingerprints.changes(stage.after, scratch.snapshot()))
+    changed = stage.differences(stage.after, scratch.snapshot())
     if stage.batches is None and spied.clock:
         return Broken(f"It reads the clock ({spied.clock}): another day, another value. {DECLARE}", keys_of(changed))
     if not changed:

@@ -17,6 +17,7 @@ from system_migration.registry import Registry
 from system_migration.rehearsal import fingerprints
 from system_migration.rehearsal.copies import Copies
 from system_migration.rehearsal.fingerprints import Change, Snapshot
+from system_migration.rehearsal.generated import Generated, generated
 from system_migration.settings import Settings
 from system_migration.states import Status
 from system_migration.store import tables
@@ -134,9 +135,18 @@ class Stage:
         """What the migration changed in the first run."""
         return list(fingerprints.changes(self.before, self.after))
 
+    @cached_property
+    def generated(self) -> Generated:
+        """What the database makes up by itself, in the tables that there are after the first run."""
+        return generated(self.main.engine)
+
+    def settled(self, snapshot: Snapshot) -> Snapshot:
+        """It without what the database has made up, so that scratch databases can be compared."""
+        return self.generated.settled(snapshot, self.before, self.changed)
+
     def differences(self, one: Snapshot, other: Snapshot) -> list[Change]:
         """What differs between two ends of the same work: values that may differ by nature are not compared."""
-        found = list(fingerprints.changes(one, other))
+        found = list(fingerprints.changes(self.settled(one), self.settled(other)))
         if self.migration.deterministic:
             return found
         moving = {(change.table, name) for change in self.changed for name in change.columns}

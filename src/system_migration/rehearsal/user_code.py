@@ -36,13 +36,17 @@ def is_foreign(file: str) -> bool:
     return file.startswith((_LIBRARY, *_INSTALLED, "<frozen"))
 
 
-def caller_among(files: frozenset[str], frame: FrameType | None) -> FrameType | None:
-    """The innermost frame of these files that we have called. Whoever called us is not looked at."""
+def caller_among(files: frozenset[str], frame: FrameType | None, *, through_us: bool = True) -> FrameType | None:
+    """The innermost frame of these files that we have called. Whoever called us is not looked at.
+
+    Without `through_us` neither is who had the library itself do it, as `context.progress` does.
+    """
+    ours = _HERE if through_us else _LIBRARY
     while frame is not None:
         file = frame.f_code.co_filename
         if file in files:
             return frame
-        if file.startswith(_HERE):
+        if file.startswith(ours):
             return None
         frame = frame.f_back
     return None
