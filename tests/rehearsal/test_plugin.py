@@ -50,7 +50,10 @@ def test_rows_that_are_too_few_are_told(rehearse: Rehearse) -> None:
 def test_it_fails_the_test_with_the_report(rehearse: Rehearse) -> None:
     with pytest.raises(pytest.fail.Exception) as failed:
         rehearse(wrong.ThisYear, rows=PEOPLE)
-    assert "broken       the same row, the same value: Its transform reads the clock" in str(failed.value)
+    report = str(failed.value)
+    assert "broken       the same row, the same value: Its transform reads the clock" in report
+    assert report.count("not tried") == 1
+    assert "  not covered  8 further promises: not tried, for the one before it is broken" in report
 
 
 @pytest.mark.parametrize("rows", [{"person": PEOPLE, "booking": BOOKINGS}, fill], ids=["by table", "function"])

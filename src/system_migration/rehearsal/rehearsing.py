@@ -23,7 +23,7 @@ from system_migration.rehearsal import (
     swallowing,
 )
 from system_migration.rehearsal.copies import Copies
-from system_migration.rehearsal.report import BROKEN, NotCovered, Outcome, Promised, Rehearsal
+from system_migration.rehearsal.report import BROKEN, NOT_TRIED, NotCovered, Outcome, Promised, Rehearsal
 from system_migration.rehearsal.stage import Stage
 from system_migration.settings import Settings
 from system_migration.wording import counted
@@ -74,7 +74,7 @@ def rehearse(
             tried.append(Promised.of(promise, watch.outcome() or found))
             if tried[-1].outcome == BROKEN:
                 break
-    missed = [Promised.of(promise, NotCovered(_NOT_TRIED)) for promise, _ in PROMISES[len(tried) :]]
+    missed = [Promised.of(promise, NotCovered(NOT_TRIED)) for promise, _ in PROMISES[len(tried) :]]
     broken = next((promised for promised in tried if promised.outcome == BROKEN), None)
     return Rehearsal(
         name=stage.name,
@@ -89,9 +89,6 @@ def rehearse(
 def _alone(settings: Settings) -> Settings:
     """Nobody is told by webhook of what a rehearsed run comes to, and no cluster is sent its rows."""
     return replace(settings, environment=ENVIRONMENT, webhook_url=None, webhook_secret=None, dask_scheduler=None)
-
-
-_NOT_TRIED = "not tried, for the one before it is broken"
 
 
 def _too_few(stage: Stage) -> list[str]:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from system_migration.wording import counted
+
 KEPT, BROKEN, NOT_COVERED = "kept", "broken", "not covered"
+NOT_TRIED = "not tried, for the one before it is broken"
 SHOWN_KEYS = 10
 
 
@@ -80,7 +83,10 @@ class Rehearsal:
     first_broken: Promised | None = field(default=None)
 
     def text(self) -> str:
-        """The whole of it, for people: a line for each promise."""
+        """The whole of it, for people: a line for each promise that was tried, and one for the rest."""
         lines = [f"Rehearsal of {self.name}: {'every promise kept' if self.ok else 'a promise is broken'}"]
-        lines += [f"  {promise.line()}" for promise in self.promises]
+        tried = [promise for promise in self.promises if promise.sentence != NOT_TRIED]
+        lines += [f"  {promise.line()}" for promise in tried]
+        if untried := len(self.promises) - len(tried):
+            lines.append(f"  {NOT_COVERED:<12} {counted(untried, 'further promise')}: {NOT_TRIED}")
         return "\n".join([*lines, *(f"  not covered  {sentence}" for sentence in self.not_covered)])
