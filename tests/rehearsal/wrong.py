@@ -276,6 +276,21 @@ class ChecksTheFormOnly(Digits):
         return row.digits is None or str(row.digits).isdigit()
 
 
+class AlwaysRightInPlace(BatchMigration):
+    """What it changes cannot be told afterwards; that -6 is no score can."""
+
+    name = "001-wrong"
+    table = person
+    reads = ("score",)
+    writes = ("score",)
+
+    def transform(self, row: Row) -> Mapping[str, Any]:
+        return {"score": row.score + 1}
+
+    def check(self, row: Row) -> bool:
+        return True
+
+
 class VerifyWrites(Touch):
     def verify(self, context: MigrationContext) -> bool:
         context.connection.execute(sa.update(person).where(person.c.id == 5).values(note="verified"))
@@ -384,6 +399,7 @@ WRONG: dict[type[Migration], tuple[str, str]] = {
     SwallowsErrors: (ERRORS, "It reported success although the database had refused its statement at wrong.py:"),
     NoVerify: (PROOF, "It brings no verify: nothing proves what a run has done"),
     AlwaysVerified: (PROOF, "Its verification passes whatever the rows hold"),
+    AlwaysRightInPlace: (PROOF, "Its verification passes whatever the rows hold"),
     ChecksTheFormOnly: (PROOF, "Its verification does not notice a migrated row that is set to another row's value."),
     VerifyWrites: (PROOF, "Its verification writes to the database (at wrong.py:"),
     WritesWhatWasTrue: (WRITER, "While an application wrote to its rows, the run did not complete"),
@@ -402,6 +418,7 @@ ON_ONE_DATABASE = {
     StaysPendingInSql,
     CountsRows,
     AlwaysVerified,
+    AlwaysRightInPlace,
     VerifyWrites,
     WritesWhatWasTrue,
     CannotGoBack,

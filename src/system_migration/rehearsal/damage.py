@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,12 @@ from system_migration.rehearsal.acts import ADDED, DELETED, EDITED, Act, do
 from system_migration.rehearsal.edges import writes
 from system_migration.rehearsal.fingerprints import Change
 from system_migration.rehearsal.naming import keys_of
+from system_migration.rehearsal.overwriting import odd, overwritten, was_null
 from system_migration.rehearsal.report import Broken, Kept, NotCovered, Outcome
 from system_migration.rehearsal.stage import Scratch, Stage
+from system_migration.wording import shown
 
-OLD, NULL, ANOTHER, GONE = "its old value", "NULL", "another row's value", "deleted"
+OLD, NULL, ANOTHER, GONE, ODD = "its old value", "NULL", "another row's value", "deleted", "an odd value"
 TRIED_EACH = 2
 """So many rows are damaged in each way."""
 
@@ -42,10 +44,11 @@ def verify_notices(stage: Stage) -> Outcome:
         return Broken(f"It brings {brings}: nothing proves what a run has done, and damage goes unnoticed.")
     if place := _writing(stage):
         return Broken(f"Its verification writes to the database (at {place}): it may only read.")
-    found = [_tried(stage, way, damages) for way, damages in _by_way(stage).items()]
+    lost = overwritten(stage) & {name for change in stage.changed for name in change.columns}
+    found = [_tried(stage, way, damages) for way, damages in _by_way(stage).items() if lost or way != ODD]
     if not any(tried.damages for tried in found):
         return NotCovered("the run changed no row that could be damaged.")
-    return _judge(stage, found)
+    return _judge_overwriting(stage, found, lost) if lost else _judge(stage, found, found)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Tried:
 
 
 def _by_way(stage: Stage) -> dict[str, list[Damage]]:
-    found: dict[str, list[Damage]] = {way: [] for way in (OLD, NULL, ANOTHER, GONE)}
+    found: dict[str, list[Damage]] = {way: [] for way in (OLD, NULL, ANOTHER, GONE, ODD)}
     for damage in _damages(stage):
         found[damage.way].append(damage)
     return found
@@ -71,8 +74,9 @@ def _tried(stage: Stage, way: str, damages: Sequence[Damage]) -> Tried:
     return Tried(way, damages, passed, sum(noticed is True for _, noticed in found))
 
 
-def _judge(stage: Stage, found: Sequence[Tried]) -> Outcome:
-    missed = [tried for tried in found if tried.passed]
+def _judge(stage: Stage, found: Sequence[Tried], wanted: Sequence[Tried]) -> Outcome:
+    """Broken unless every way in `wanted` was noticed."""
+    missed = [tried for tried in wanted if tried.passed]
     unnoticed = [tried for tried in missed if len(tried.damages) <= TRIED_EACH or not _noticed(stage, tried.damages)]
     if not unnoticed:
         return Kept("verification looks at a sample: damage of a single row may pass." if missed else "")
@@ -81,6 +85,26 @@ def _judge(stage: Stage, found: Sequence[Tried]) -> Outcome:
         return Broken("Its verification passes whatever the rows hold: no damage to any row was noticed.", keys)
     way = GONE if unnoticed[0].way == GONE else f"set to {unnoticed[0].way}"
     return Broken(f"Its verification does not notice a migrated row that is {way}.", keys)
+
+
+def _judge_overwriting(stage: Stage, found: Sequence[Tried], lost: Set[str]) -> Outcome:
+    """Judge without what nothing in a row can tell, once what it was made of is overwritten."""
+    telling = [tried for tried in found if tried.way not in (OLD, ANOTHER) and not _by_right(stage, tried)]
+    noticed = any(tried.noticed for tried in found)
+    # An odd value may be a good one by chance: it counts only where nothing else was noticed either.
+    judged = _judge(stage, found, [tried for tried in telling if not noticed or tried.way != ODD])
+    if isinstance(judged, Broken) or not any(tried.passed for tried in found):
+        return judged
+    why = (
+        f"what a row was made of is overwritten ({', '.join(map(shown, sorted(lost)))}), so that one which holds its "
+        "old value, or another row's, is not covered: nothing in the row tells."
+    )
+    return Kept(" ".join(filter(None, (judged.note, why)))) if noticed and isinstance(judged, Kept) else NotCovered(why)
+
+
+def _by_right(stage: Stage, tried: Tried) -> bool:
+    """Whether this is NULL where rows that nobody changes hold it too."""
+    return tried.way == NULL and any(was_null(stage, each.change.table, each.change.columns) for each in tried.passed)
 
 
 def _damages(stage: Stage) -> Iterator[Damage]:
@@ -101,6 +125,7 @@ def _damages(stage: Stage) -> Iterator[Damage]:
 def _values(change: Change, others: Sequence[Change]) -> Iterator[tuple[str, dict[str, object]]]:
     yield OLD, {name: change.old.get(name) for name in change.columns}
     yield NULL, dict.fromkeys(change.columns)
+    yield ODD, odd({name: change.new.get(name) for name in change.columns})
     for other in others:
         values = {name: other.new.get(name) for name in change.columns}
         if (
