@@ -63,6 +63,16 @@ def test_the_example_that_has_a_way_back_goes_back(project: Path) -> None:
     assert rows(project, "region") == [("N",), ("NE",), ("NE",), ("S",)]
 
 
+@pytest.mark.parametrize("name", ["001-normalize-phones", "002-merge-regions"])
+def test_the_examples_stand_their_rehearsal(project: Path, name: str) -> None:
+    more = [(n, f"+49 30 {n * 7919}", ("N", "NE", "S")[n % 3]) for n in range(5, 26)]
+    with closing(sqlite3.connect(project / "shop.db")) as connection, connection:
+        connection.executemany("INSERT INTO account (id, phone, region) VALUES (?, ?, ?)", more)
+    command = [Path(sys.executable).with_name("migration"), "rehearse", name, "--database-url", "sqlite:///shop.db"]
+    ended = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert ended.stdout.startswith(f"Rehearsal of {name}: every promise kept\n"), ended.stdout + ended.stderr
+
+
 VISIT = """
 from fastapi.testclient import TestClient
 import api
