@@ -134,8 +134,8 @@ class Settings:
         if self.environment is not None and self.environment != PRODUCTION == self.environment.casefold():
             # It would be an environment like any other: without approvals, nor a name to be typed.
             raise ConfigurationError(
-                f"The environment {self.environment!r} differs from {PRODUCTION!r} only in letter case, so nothing that "
-                f"protects production would hold. Write {PRODUCTION!r}, or choose another name."
+                f"The environment {self.environment!r} differs from {PRODUCTION!r} only in letter case, so nothing "
+                f"that protects production would hold. Write {PRODUCTION!r}, or choose another name."
             )
 
     @property
