@@ -259,6 +259,48 @@ def test_a_start_of_the_application_is_told_too(engine: Engine, news: News) -> N
     ]
 
 
+def _refuse(engine: Engine, column: str, when: str = "1") -> None:
+    """Let the database refuse to record this."""
+    execute(
+        engine,
+        f"CREATE TRIGGER refuse BEFORE UPDATE OF {column} ON system_migration_migration WHEN {when} "
+        "BEGIN SELECT RAISE(ABORT, 'refused'); END",
+    )
+
+
+@pytest.mark.databases("sqlite")
+def test_a_failure_that_could_not_be_recorded_is_told_by_who_takes_over(engine: Engine, news: News) -> None:
+    """The record says RUNNING: an end of it now would have the id under which the real one is told."""
+    make_numbers(engine, 4)
+    one = migrator(engine, Strict, notify=[news], lease_seconds=0.6)
+    one.dry_run()
+    _refuse(engine, "status", "NEW.status = 'FAILED'")
+    with pytest.raises(MigrationFailed):
+        one.run()
+    all_told(one)
+    assert stored_status(engine, Strict.name) == "RUNNING"
+    assert [each.event for each in news] == ["started"]
+    execute(engine, "DROP TRIGGER refuse")
+    with pytest.raises(MigrationFailed):
+        one.run()
+    all_told(one)
+    assert news.brief == [("started", "run", 0, 0), ("failed", "run", 3, 1)]
+    assert len({each.run_id for each in news}) == 1
+
+
+@pytest.mark.databases("sqlite")
+def test_pins_that_cannot_be_kept_are_a_failure_that_is_recorded_and_told(engine: Engine, news: News) -> None:
+    make_numbers(engine, 4)
+    one = migrator(engine, Increment, notify=[news])
+    one.dry_run()
+    _refuse(engine, "pins")
+    with pytest.raises(MigrationFailed):
+        one.run()
+    all_told(one)
+    assert stored_status(engine, Increment.name) == "FAILED"
+    assert [each.event for each in news] == ["started", "failed"]
+
+
 # --- that no run feels it --------------------------------------------------------------------------------------------
 
 
