@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +21,8 @@ from system_migration.store.patience import BRIEF
 from system_migration.telling import Teller, flush_all
 
 Notify = Callable[[Notification], object]
+_NAMED = 10
+"""So many news that were not told are named, the newest."""
 _log = logging.getLogger(__name__)
 
 
@@ -36,12 +38,12 @@ class Announcer:
         self._looking = threading.Lock()
         self._tellers: list[Teller[Any]] = [self._news_for(_name(hook), _plain(hook)) for hook in hooks]
         if settings.webhook_url:
-            from system_migration.webhook import webhook_of  # most have none, and must start fast
+            from system_migration import webhook  # most have none, and must start fast
 
-            self._tellers.append(self._news_for("the webhook", webhook_of(settings)))
+            self._tellers.append(self._news_for("the webhook", webhook.webhook_of(settings), webhook.PAUSES))
 
-    def _news_for(self, name: str, hook: Notify) -> Teller[Notification]:
-        return Teller(name, notification_of, hook, self._complain)
+    def _news_for(self, name: str, hook: Notify, pauses: Sequence[float] = ()) -> Teller[Notification]:
+        return Teller(name, notification_of, hook, self._complain, pauses)
 
     def tell(self, fact: Fact) -> None:
         """Put it in line for everybody. Returns at once and raises nothing."""
@@ -81,9 +83,9 @@ class Announcer:
         self._closed = True
         for teller in [] if told else self._tellers:
             if not teller.flush(0):
-                left = teller.give_up()
-                sentence = f"{teller.name} was not told of {left:,} of its events before this process ended."
-                _log.warning("%s", sentence, extra={"action": "notify.failed"})
+                left, dropped = teller.give_up()
+                if left or dropped:  # else it has just arrived
+                    _log.warning("%s", _not_told(teller.name, left, dropped), extra={"action": "notify.failed"})
 
     def _complain(self, run: WhichRun, sentence: str) -> None:
         """A warning in the log of the process, and in that of the run."""
@@ -99,6 +101,14 @@ class Announcer:
                 self._database.transact(store, patience=BRIEF)
             except Exception as error:  # the process has been told; it is only one line less
                 _log.info("that warning is not in the run's log: %s", type(error).__name__, extra=extra)
+
+
+def _not_told(name: str, left: Sequence[object], dropped: int) -> str:
+    """Which news are missing; of facts, which are for machines, how many."""
+    named = [f"that {each}" for each in left if isinstance(each, Notification)][-_NAMED:]
+    more = len(left) - len(named) + dropped
+    parts = named + ([f"of {more:,} {'more' if named else 'of its'} events"] if more else [])
+    return f"{name[0].upper()}{name[1:]} was not told {', and '.join(parts)} before this process ended."
 
 
 def _name(hook: Notify) -> str:

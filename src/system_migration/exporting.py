@@ -151,7 +151,11 @@ def exported_head(given: str) -> Head:
             text = _last_line(Path(given))
         document = json.loads(text)
         head = _head(document.get("head", document)) if isinstance(document, dict) else None
-    except (OSError, ValueError):
+    except OSError as error:
+        raise ConfigurationError(
+            f"{given} cannot be read ({error.strerror}). Give the file of an export, or the text of its last line."
+        ) from None
+    except ValueError:
         head = None
     if head is None:
         raise ConfigurationError(

@@ -38,6 +38,11 @@ class Notification:
     error: str | None
     at: datetime
 
+    def __str__(self) -> str:
+        """What happened, as the end of a sentence that begins with "that"."""
+        what = self.migration if self.kind is RunKind.RUN else f"the {self.kind} of {self.migration}"
+        return f"{what} {self.event} (run {self.run_id})"
+
 
 def notification_of(fact: Fact) -> Notification | None:
     """The news in what happened; None where it is none. Dry runs and verifications change nothing and are no news."""

@@ -107,7 +107,7 @@ class Settings:
     """What a `Migrator` and the command line need to know.
 
     `environment` is None when nobody named one: the database's own binding decides then, and an unbound
-    SQLite file counts as development.
+    SQLite file counts as development. A name that only looks like production's raises `ConfigurationError`.
     """
 
     database_url: str | None = None
@@ -129,6 +129,14 @@ class Settings:
     audit_keys_old: tuple[AuditKey, ...] = ()
     webhook_url: str | None = field(default=None, repr=False)  # the address of some services is a secret
     webhook_secret: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.environment is not None and self.environment != PRODUCTION == self.environment.casefold():
+            # It would be an environment like any other: without approvals, nor a name to be typed.
+            raise ConfigurationError(
+                f"The environment {self.environment!r} differs from {PRODUCTION!r} only in letter case, so nothing "
+                f"that protects production would hold. Write {PRODUCTION!r}, or choose another name."
+            )
 
     @property
     def is_development(self) -> bool:

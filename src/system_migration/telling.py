@@ -8,10 +8,12 @@ from __future__ import annotations
 import atexit
 import contextvars
 import os
+import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -31,29 +33,52 @@ class NotTold(Exception):
     """What a listener raises whose sentence may stand in the log. Of any other error only the class may."""
 
 
+class NotYetTold(NotTold):
+    """What may succeed in a while: it is told again after the next pause, and what is newer goes first."""
+
+
+@dataclass
+class _Item(Generic[T]):
+    context: contextvars.Context
+    run: WhichRun
+    wanted: T
+    failures: int = 0
+    due: float = 0.0
+
+
 class Teller(Generic[T]):
     """Tells `deliver` what `wants` makes of each fact; None of it means that this one is not for it.
 
     `wants` is asked in the run's own thread, so it only looks. `deliver` has a thread, which lives while there is
     something to tell, and the context (`contextvars`) in which it happened. `complain` hears of the
-    first failure in each run.
+    first failure in each run. After a `NotYetTold` it is tried again, once for each of `pauses`: so many seconds
+    later, drawn out by up to a half.
     """
 
     def __init__(
-        self, name: str, wants: Callable[[Fact], T | None], deliver: Callable[[T], object], complain: Complain
+        self,
+        name: str,
+        wants: Callable[[Fact], T | None],
+        deliver: Callable[[T], object],
+        complain: Complain,
+        pauses: Sequence[float] = (),
     ) -> None:
         self.name = name
         self._wants, self._deliver, self._complain = wants, deliver, complain
+        self._pauses = pauses
         self._complained: set[str] = set()
         self.begin_anew()
         _wait_at_exit_for(self)
 
     def begin_anew(self) -> None:
         """Nothing is waiting, no thread is there, nobody holds the lock. A forked process begins so."""
-        self._waiting: deque[tuple[contextvars.Context, WhichRun, T]] = deque()
+        self._waiting: deque[_Item[T]] = deque()
+        self._later: list[_Item[T]] = []
+        self._telling: _Item[T] | None = None
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._dropped = 0
+        self._given_up = False
 
     def tell(self, fact: Fact) -> None:
         """Put it in line. Returns at once and raises nothing."""
@@ -62,10 +87,11 @@ class Teller(Generic[T]):
             return
         minor = isinstance(fact, BatchCommitted | Waits)
         with self._changed:
-            if len(self._waiting) >= (LIMIT if minor else 2 * LIMIT):
+            if len(self._waiting) + len(self._later) >= (LIMIT if minor else 2 * LIMIT):
                 self._dropped += 1
                 return
-            self._waiting.append((contextvars.copy_context(), fact.run, wanted))
+            self._waiting.append(_Item(contextvars.copy_context(), fact.run, wanted))
+            self._changed.notify_all()
             self._see_to_a_thread()
 
     def _see_to_a_thread(self) -> None:
@@ -83,38 +109,64 @@ class Teller(Generic[T]):
         with self._changed:
             return self._changed.wait_for(lambda: self._thread is None or not self._thread.is_alive(), seconds)
 
-    def give_up(self) -> int:
-        """Forget what is not told yet. How many facts that is; the one that is being told may still arrive."""
+    def give_up(self) -> tuple[list[T], int]:
+        """Forget what is not told yet. What that is, and how many more were dropped; the first may still arrive."""
         with self._changed:
-            left = len(self._waiting) + self._dropped + (self._thread is not None)
+            left = [*([self._telling] if self._telling else []), *self._later, *self._waiting]
+            dropped, self._dropped, self._given_up = self._dropped, 0, True
             self._waiting.clear()
+            self._later.clear()
+            self._changed.notify_all()
             _all.discard(self)  # the end of the process does not wait for it once more
-            return left
+            return [item.wanted for item in left], dropped
 
     def _tell_all(self) -> None:
-        while (next_one := self._next()) is not None:
-            context, run, wanted = next_one
+        while (item := self._next()) is not None:
             try:
-                context.run(self._deliver, wanted)
+                item.context.run(self._deliver, item.wanted)
+            except NotYetTold as failure:
+                if not self._put_off(item):
+                    self._complain_once(item.run, str(failure))
             except NotTold as failure:
-                self._complain_once(run, str(failure))
+                self._complain_once(item.run, str(failure))
             except BaseException as error:  # whatever a hook raises, even what ends a program
-                self._complain_once(run, f"{self.name} raised {type(error).__name__}.")
+                self._complain_once(item.run, f"{self.name} raised {type(error).__name__}.")
 
-    def _next(self) -> tuple[contextvars.Context, WhichRun, T] | None:
+    def _put_off(self, item: _Item[T]) -> bool:
+        """Whether it is tried again: an end that follows must not wait for the pauses of its beginning."""
+        if item.failures >= len(self._pauses):
+            return False
+        with self._changed:
+            item.due = time.monotonic() + self._pauses[item.failures] * random.uniform(1.0, 1.5)
+            item.failures += 1
+            if not self._given_up:
+                self._later.append(item)
+            return True
+
+    def _next(self) -> _Item[T] | None:
         """The next in line; None, when there is none, is the end of this thread."""
         with self._changed:
-            if self._waiting:
-                next_one = self._waiting.popleft()
-                if self._waiting or not self._dropped:
-                    return next_one
-                dropped, self._dropped = self._dropped, 0
-            else:
+            self._telling = item = self._taken()
+            if item is None:
                 self._thread = None
                 self._changed.notify_all()
                 return None
-        self._complain_once(next_one[1], f"{self.name} is too slow: {dropped:,} batches were not told to it.")
-        return next_one
+            if self._waiting or not self._dropped:
+                return item
+            dropped, self._dropped = self._dropped, 0
+        self._complain_once(item.run, f"{self.name} is too slow: {dropped:,} batches were not told to it.")
+        return item
+
+    def _taken(self) -> _Item[T] | None:
+        """The oldest that was not tried yet; else, once its pause is over, the one that is due first."""
+        self._telling = None
+        while not self._waiting and self._later:
+            first = min(self._later, key=lambda item: item.due)
+            if (pause := first.due - time.monotonic()) <= 0:
+                self._later.remove(first)
+                return first
+            self._changed.wait(pause)
+        return self._waiting.popleft() if self._waiting else None
 
     def _complain_once(self, run: WhichRun, sentence: str) -> None:
         if run.run_id in self._complained:

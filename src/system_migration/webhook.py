@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import ipaddress
 import json
-import random
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,15 +18,15 @@ from system_migration.errors import ConfigurationError
 from system_migration.notifications import Notification
 from system_migration.records import as_json
 from system_migration.settings import Settings
-from system_migration.telling import NotTold
+from system_migration.telling import NotTold, NotYetTold
 
 if TYPE_CHECKING:
     from urllib.request import OpenerDirector, Request
 
-TIMEOUT_SECONDS = 10.0
-"""How long a receiver may be silent."""
+TIMEOUT_SECONDS = 5.0
+"""How long a receiver may be silent: half of what the end of a process waits, so that a silent one is tried twice."""
 PAUSES = (0.5, 2.0, 5.0)
-"""Seconds between the attempts, of which there is one more than pauses; each is drawn out by up to a half."""
+"""Seconds between the attempts, of which there is one more than pauses."""
 _PASSES = {408, 425, 429}
 """Answers below 500 after which it is tried again."""
 _PREFIX = "whsec_"
@@ -96,20 +95,17 @@ class Webhook:
     key: bytes = field(repr=False)
 
     def __call__(self, notification: Notification) -> None:
-        """Post it, again after a failure that may pass. Raises `NotTold`. It may take a minute.
+        """Post it once. Raises `NotTold`, of a failure that may pass `NotYetTold`.
 
         The message's id is made of the run and the event: the receiver knows by it what it has had already.
         """
         body = json.dumps(as_json(notification), ensure_ascii=False, separators=(",", ":")).encode()
         message_id = f"msg_{uuid5(_MESSAGES, f'{notification.run_id}/{notification.event}').hex}"
         opener = _opener(direct=_is_loopback(urlsplit(self.url)))
-        for pause in (*PAUSES, None):
-            reason, passes = self._post(opener, message_id, body)
-            if reason is None:
-                return
-            if pause is None or not passes:
-                raise NotTold(f"The webhook at {self.host} was not told of {notification.event!r}: {reason}.")
-            time.sleep(pause * random.uniform(1.0, 1.5))
+        reason, passes = self._post(opener, message_id, body)
+        if reason is not None:
+            kind = NotYetTold if passes else NotTold
+            raise kind(f"The webhook at {self.host} was not told of {notification.event!r}: {reason}.")
 
     def _post(self, opener: OpenerDirector, message_id: str, body: bytes) -> tuple[str | None, bool]:
         """Why an attempt failed, None if it did not; and whether another one may succeed."""

@@ -70,9 +70,9 @@ def test_the_password_migration_on_a_cluster(cluster: Cluster, accounts: Project
 
 def test_a_worker_without_the_key_is_named_and_nothing_is_written(cluster: Cluster, accounts: Project) -> None:
     cluster.worker("bare")
+    cluster.wait_for_workers(2)
     env = {"DASK_SCHEDULER": cluster.address}
-    while "bare" not in (ended := accounts.run("dry-run", NAME, code=5, env=env)).said:
-        pass  # it has not joined yet
+    ended = accounts.run("dry-run", NAME, code=5, env=env)
     assert "Worker bare cannot work for this run: " in ended.said
     ended = accounts.run("run", NAME, "--yes", code=5, env=env)
     assert "Worker bare cannot work for this run: " in ended.err

@@ -35,7 +35,8 @@ def test_a_webhook_that_hangs_is_waited_for_until_somebody_wants_to_wait_no_long
     assert time.monotonic() - asked < FLUSH_SECONDS - SILENT_SECONDS
     assert ended.code == 0
     assert "COMPLETED" in ended.out
-    assert "the webhook was not told of 2 of its events before this process ended." in ended.err
+    assert "The webhook was not told that 002-increment started (run " in ended.err
+    assert "002-increment completed (run " in ended.err
 
 
 def test_a_webhook_that_cannot_be_is_a_usage_error_before_anything_starts(sqlite_project: Project) -> None:

@@ -138,14 +138,6 @@ def new_job() -> Iterator[Callable[..., Job]]:
         job.close()
 
 
-def wait_for_workers(cluster: Cluster, number: int) -> None:
-    link, end = Link(cluster.address), time.monotonic() + PATIENCE
-    while len(link.workers()) != number:
-        assert time.monotonic() < end, f"waited in vain for {number} workers"
-        time.sleep(0.01)
-    link.close()
-
-
 @contextmanager
 def own_cluster(folder: Path, *workers: str) -> Iterator[Cluster]:
     with Cluster(folder) as made:
@@ -172,7 +164,7 @@ def test_three_workers_killed_lose_nothing_and_double_nothing(
 ) -> None:
     shared.worker("a")
     shared.worker("b")
-    wait_for_workers(shared, 2)
+    shared.wait_for_workers(2)
     job = new_job(database_url, Plus)
     going = job.start(dask=shared.address, batch_size=60)
     for killed, next_one, at in (("a", "c", 30), ("b", "d", 90), ("c", "e", 180)):
@@ -216,7 +208,7 @@ def test_slices_that_are_computed_three_times_at_once_change_each_row_once(
     names = ("a", "b", "c")
     for name in names:
         shared.worker(name, {SEEN: str(computed)})
-    wait_for_workers(shared, len(names))
+    shared.wait_for_workers(len(names))
     send = Link.send
 
     def thrice(self: Link, worker: str, *more: Any) -> Any:
@@ -440,7 +432,7 @@ def test_what_accepts_connections_and_says_nothing_keeps_no_start(
     monkeypatch.undo()
     shared.worker("good")
     shared.worker("silent")
-    wait_for_workers(shared, 2)
+    shared.wait_for_workers(2)
     monkeypatch.setattr(cluster_link, "EXAMINE_SECONDS", 2.0)
     with suspended(shared.workers["silent"]), pytest.raises(Refused) as refused:
         job.run(dask=shared.address)

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, make_url, text
 
 from system_migration import ConfigurationError, Migrator, Refused, Registry, Row, RunOptions, Settings, Status
 from system_migration.errors import Interrupted
+from system_migration.store import leases
 from tests.db.test_workbench import (
     Increment,
     execute,
@@ -268,6 +269,29 @@ def test_two_histories_are_never_mixed_by_adopting(engine: Engine) -> None:
     with pytest.raises(Refused, match="Environment 'staging' already has a history of its own"):
         migrator(engine, Increment, environment="staging").adopt()
     assert fingerprint(engine, but=set()) == before
+
+
+def test_a_start_that_was_refused_is_no_history_and_one_that_goes_on_is_waited_for(engine: Engine) -> None:
+    make_numbers(engine, 1)
+    migrator(engine, Increment, environment="production").run()
+    settings = Settings(environment="staging", require_approval=True)
+    with Migrator(quick(engine), Registry([Increment]), settings, executed_by="tester") as refused:
+        with pytest.raises(Refused, match="approv"):
+            refused.run(options=SHARED)
+    left = "SELECT released FROM system_migration_lease WHERE environment = 'staging'"
+    assert [bool(released) for (released,) in rows_of(engine, left)] == [True]
+    renamed = migrator(engine, Increment, environment="staging")
+    with engine.begin() as connection:
+        claim = leases.acquire(connection, "staging", "001-increment", "somebody", "somebody", 60)
+    before = fingerprint(engine, but=set())
+    with pytest.raises(Refused, match="Somebody starts a migration in this database as 'staging' right now"):
+        renamed.adopt()
+    assert fingerprint(engine, but=set()) == before
+    with engine.begin() as connection:
+        assert claim is not None
+        leases.release(connection, claim)
+    renamed.adopt()
+    assert [each.status for each in renamed.status().migrations] == [Status.COMPLETED]
 
 
 def test_what_is_connected_is_the_engine_and_not_the_setting(engine: Engine) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -258,6 +259,48 @@ def test_a_start_of_the_application_is_told_too(engine: Engine, news: News) -> N
     ]
 
 
+def _refuse(engine: Engine, column: str, when: str = "1") -> None:
+    """Let the database refuse to record this."""
+    execute(
+        engine,
+        f"CREATE TRIGGER refuse BEFORE UPDATE OF {column} ON system_migration_migration WHEN {when} "
+        "BEGIN SELECT RAISE(ABORT, 'refused'); END",
+    )
+
+
+@pytest.mark.databases("sqlite")
+def test_a_failure_that_could_not_be_recorded_is_told_by_who_takes_over(engine: Engine, news: News) -> None:
+    """The record says RUNNING: an end of it now would have the id under which the real one is told."""
+    make_numbers(engine, 4)
+    one = migrator(engine, Strict, notify=[news], lease_seconds=0.6)
+    one.dry_run()
+    _refuse(engine, "status", "NEW.status = 'FAILED'")
+    with pytest.raises(MigrationFailed):
+        one.run()
+    all_told(one)
+    assert stored_status(engine, Strict.name) == "RUNNING"
+    assert [each.event for each in news] == ["started"]
+    execute(engine, "DROP TRIGGER refuse")
+    with pytest.raises(MigrationFailed):
+        one.run()
+    all_told(one)
+    assert news.brief == [("started", "run", 0, 0), ("failed", "run", 3, 1)]
+    assert len({each.run_id for each in news}) == 1
+
+
+@pytest.mark.databases("sqlite")
+def test_pins_that_cannot_be_kept_are_a_failure_that_is_recorded_and_told(engine: Engine, news: News) -> None:
+    make_numbers(engine, 4)
+    one = migrator(engine, Increment, notify=[news])
+    one.dry_run()
+    _refuse(engine, "pins")
+    with pytest.raises(MigrationFailed):
+        one.run()
+    all_told(one)
+    assert stored_status(engine, Increment.name) == "FAILED"
+    assert [each.event for each in news] == ["started", "failed"]
+
+
 # --- that no run feels it --------------------------------------------------------------------------------------------
 
 
@@ -295,7 +338,8 @@ def test_a_hook_that_hangs_holds_up_neither_the_run_nor_the_end_for_long(
     (name,) = one.untold()
     one.close(wait=0.1)
     opened.set()
-    assert f"{name} was not told of 2 of its events before this process ended." in caplog.text
+    assert f"{name} was not told that {Increment.name} started (run " in caplog.text
+    assert f", and that {Increment.name} completed (run " in caplog.text
 
 
 class AsyncHook:
@@ -342,10 +386,12 @@ def test_a_webhook_that_fails_is_one_warning_and_names_no_more_than_its_host(
         all_told(one)
         warned = [each.message for each in one.logs(Increment.name, level="warning")]
     assert report.status is Status.COMPLETED
-    assert warned == ["The webhook at 127.0.0.1 was not told of 'started': it answered 500."]
+    (sentence,) = warned
+    assert sentence.startswith("The webhook at 127.0.0.1 was not told of '")
+    assert sentence.endswith("': it answered 500.")
     assert "hush" not in caplog.text
     assert SECRET not in caplog.text
-    assert receiver.events == ["started"] * 2 + ["completed"] * 2
+    assert sorted(receiver.events) == ["completed"] * 2 + ["started"] * 2
 
 
 @pytest.mark.databases("sqlite")
@@ -357,3 +403,26 @@ def test_a_webhook_that_hangs_ends_with_the_process_s_patience(engine: Engine) -
         assert stored_status(engine, Increment.name) == "COMPLETED"
         one.close(wait=0.1)
         assert hanging.events == ["started"]
+
+
+@pytest.mark.databases("sqlite")
+def test_the_end_is_tried_although_the_beginning_still_waits_to_be_tried_again(
+    engine: Engine, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(webhook, "PAUSES", (3_600.0,))
+    receiver.answers = [503] * 2
+    make_numbers(engine, 4)
+    one = hooked(engine, receiver, Increment)
+    (report,) = one.run()
+    assert _soon(lambda: len(receiver.received) == 2 and not receiver.answers)
+    one.close(wait=0.1)
+    assert receiver.events == ["started", "completed"]
+    missing = [f"that {Increment.name} {event} (run {report.run_id})" for event in ("started", "completed")]
+    assert f"The webhook was not told {', and '.join(missing)} before this process ended." in caplog.text
+
+
+def _soon(condition: Callable[[], bool]) -> bool:
+    until = time.monotonic() + PATIENCE
+    while not (done := condition()) and time.monotonic() < until:
+        time.sleep(0.01)
+    return done

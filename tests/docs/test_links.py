@@ -62,6 +62,14 @@ def test_every_page_can_be_reached_from_the_readme_or_the_front_page() -> None:
     assert [page.name for page in PAGES if page not in reached and page.parent != of_the_site] == []
 
 
+def test_the_front_page_links_every_page_where_no_site_is_made_of_it() -> None:
+    """A list of pages that only the site shows (`toctree`) is a block of code to a repository browser."""
+    linked = {(DOCS / file).resolve() for file, _ in links(DOCS / "index.md") if file}
+    of_the_site = DOCS / "project"
+    ours = [page for page in PAGES if page.parent != of_the_site and page != DOCS / "index.md"]
+    assert [str(page.relative_to(DOCS)) for page in ours if page.resolve() not in linked] == []
+
+
 def test_a_broken_link_would_be_seen(tmp_path: Path) -> None:
     page, other = tmp_path / "page.md", tmp_path / "other.md"
     other.write_text("# `One` heading, of the other\n\n```sh\n# a comment\n```\n")

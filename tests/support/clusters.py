@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from system_migration.batching.cluster_link import Link
 from tests.support.servers import TETHERED
 
 PATIENCE = 60.0
@@ -40,6 +41,14 @@ class Cluster:
         words = ("dask_worker", self.address, "--nthreads=1", "--no-nanny", f"--name={name}")
         scratch = f"--local-directory={self._folder / 'scratch'}"
         self.workers[name] = self._start(*words, scratch, environ=environ, folder=folder)
+
+    def wait_for_workers(self, number: int) -> None:
+        """Until the scheduler knows so many of them, and no other."""
+        link, end = Link(self.address), time.monotonic() + PATIENCE
+        while len(link.workers()) != number:
+            assert time.monotonic() < end, f"waited in vain for {number} workers"
+            time.sleep(0.01)
+        link.close()
 
     def kill(self, name: str) -> None:
         """Kill -9, now."""

@@ -354,6 +354,16 @@ def test_the_cluster_of_the_settings_is_that_of_every_door_unless_the_start_says
         chosen(RunOptions(dask="tcp://o:1", processes=2), Settings())
 
 
+def test_a_fallback_from_no_cluster_is_refused_where_the_start_asks_for_it() -> None:
+    with pytest.raises(
+        ConfigurationError, match="--dask-fallback is for a run on a cluster, and no scheduler is named"
+    ):
+        chosen(RunOptions(dask_fallback=True), Settings())
+    fallback = RunOptions(dask_fallback=True)
+    assert chosen(fallback, Settings(dask_scheduler="tcp://s:1")).dask == "tcp://s:1"
+    assert chosen(RunOptions(), Settings(dask_fallback=True)).dask is None  # a setting waits for its scheduler
+
+
 # Slices
 
 

@@ -155,6 +155,19 @@ def test_an_unfit_name_of_the_environment_is_refused(name: str) -> None:
     assert str(error.value) == ("The environment's name must be 1 to 64 printable characters without outer spaces.")
 
 
+@pytest.mark.parametrize("name", ["Production", "PRODUCTION"])
+def test_a_name_that_only_looks_like_production_is_refused_by_every_door(name: str) -> None:
+    for make in (lambda: read_settings({}, {"MIGRATION_ENVIRONMENT": name}), lambda: Settings(environment=name)):
+        with pytest.raises(ConfigurationError) as error:
+            make()
+        assert str(error.value) == (
+            f"The environment {name!r} differs from 'production' only in letter case, so nothing that protects "
+            "production would hold. Write 'production', or choose another name."
+        )
+    assert read_settings({}, {"MIGRATION_ENVIRONMENT": "production"}).environment == "production"
+    assert Settings(environment="Production-EU").environment == "Production-EU"
+
+
 def test_a_long_name_of_the_environment_is_allowed_up_to_its_limit() -> None:
     assert read_settings({"environment": "ü" * 64}, {}).environment == "ü" * 64
 

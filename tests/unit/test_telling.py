@@ -15,7 +15,7 @@ import pytest
 from system_migration import telling
 from system_migration.facts import BatchCommitted, Began, Ended, Fact, WhichRun
 from system_migration.states import RunKind
-from system_migration.telling import NotTold, Teller, flush_all
+from system_migration.telling import NotTold, NotYetTold, Teller, flush_all
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 RUN, OTHER = (WhichRun("001-x", "staging", name, RunKind.RUN, 1, "ada", "here") for name in ("r1", "r2"))
@@ -108,7 +108,8 @@ def test_not_even_ends_are_kept_without_bound(slow: Listener, monkeypatch: pytes
     assert slow.reached.wait(PATIENCE)
     for _ in range(50):
         one.tell(ENDED)
-    assert one.give_up() == 1 + 20 + 30
+    left, dropped = one.give_up()
+    assert (len(left), dropped) == (1 + 20, 30)
     slow.opened.set()
     assert one.flush(PATIENCE)
     assert slow.told == [BEGAN]
@@ -172,7 +173,7 @@ def test_who_is_given_up_is_not_waited_for_again(slow: Listener) -> None:
     one.tell(ENDED)
     assert slow.reached.wait(PATIENCE)
     assert one in telling._all  # the end of the process would wait
-    assert one.give_up() == 1
+    assert one.give_up() == ([ENDED], 0)
     assert one not in telling._all
 
 
@@ -198,3 +199,40 @@ def test_a_forked_process_tells_its_own_and_leaves_to_its_parent_what_is_the_par
     slow.opened.set()
     assert one.flush(PATIENCE)
     assert slow.told == [BEGAN, ENDED]
+
+
+def test_what_may_be_told_later_lets_what_is_newer_go_first() -> None:
+    """An hour's pause after the first attempt: the end is tried all the same, and all that is left is given back."""
+    listener, both = Listener(), threading.Event()
+
+    def refused(fact: Fact) -> None:
+        listener(fact)
+        if len(listener.told) == 2:
+            both.set()
+        raise NotYetTold("Not now.")
+
+    one = Teller("The hook", lambda fact: fact, refused, listener.complain, pauses=(3_600.0,))
+    one.tell(BEGAN)
+    assert listener.reached.wait(PATIENCE)
+    one.tell(ENDED)
+    assert both.wait(PATIENCE)
+    left, dropped = one.give_up()
+    assert sorted(map(str, left)) == sorted(map(str, [BEGAN, ENDED]))
+    assert dropped == 0
+    assert one.flush(PATIENCE)
+    assert listener.told == [BEGAN, ENDED]
+    assert listener.complaints == []
+
+
+def test_it_is_tried_again_once_for_each_pause() -> None:
+    listener = Listener()
+
+    def refused(fact: Fact) -> None:
+        listener(fact)
+        raise NotYetTold("Not now.")
+
+    one = Teller("The hook", lambda fact: fact, refused, listener.complain, pauses=(0.01, 0.01))
+    one.tell(BEGAN)
+    assert one.flush(PATIENCE)
+    assert listener.told == [BEGAN] * 3
+    assert listener.complaints == [("r1", "Not now.")]

@@ -30,7 +30,9 @@ def approve_command(
     as it would be now. --json prints {migration, report, runId, approvedBy, ...}, with --withdraw the migration as
     `status` does.
     """
-    if (report is None) != withdraw:
+    if report is not None and withdraw:
+        raise click.UsageError("Give --report HASH or --withdraw, not both.")
+    if report is None and not withdraw:
         raise click.UsageError("Say what to approve with --report HASH, or give --withdraw.")
     with session.migrator() as migrator:
         done: Approval | MigrationStatus

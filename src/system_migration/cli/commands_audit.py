@@ -60,12 +60,15 @@ def verify_command(session: Session, head: str | None, file: str | None) -> int:
 
 @command("export", short="Write all events and the chain's head as JSON lines.")
 @click.option("--output", "target", metavar="FILE", help="Into this file, whole or not at all (default: stdout).")
-def export_command(session: Session, target: str | None) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace the file of --output if there is one; it is kept otherwise.")
+def export_command(session: Session, target: str | None, overwrite: bool) -> None:
     """Write all events of the audit chain as JSON lines, its head the last.
 
     Keep it where whoever can change the database cannot change it. With --output, --json prints {file, lines};
     without, the lines are printed as they are.
     """
+    if overwrite and target is None:
+        raise click.UsageError("--overwrite is for the file of --output FILE.")
     written, tell = 0, output.printer()
     with session.migrator(files=False) as migrator:
         lines = migrator.audit_export()
@@ -73,7 +76,7 @@ def export_command(session: Session, target: str | None) -> None:
             for line in lines:
                 tell(line)
             return
-        written = write_whole(Path(target), lines)
+        written = write_whole(Path(target), lines, overwrite=overwrite)
     if session.json:
         output.document({"file": target, "lines": written})
     else:

@@ -56,7 +56,10 @@ def _name_of(session: Session, token: str) -> str:
 
 
 def _read(file: Path) -> str:
-    """Raises `ConfigurationError` for a file that cannot be read, or that others may read."""
+    """Raises `ConfigurationError` for a file that cannot be read, or that others may read.
+
+    Its name is not told: whoever mistook the option gave the token itself.
+    """
     from system_migration.token_file import demand_own
 
     try:
@@ -65,4 +68,6 @@ def _read(file: Path) -> str:
             return opened.read().strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise ConfigurationError(f"The file {file} of your token cannot be read ({reason}).") from None
+        raise ConfigurationError(
+            f"The file of your token cannot be read ({reason}). Give --token-file the name of a file, not the token."
+        ) from None

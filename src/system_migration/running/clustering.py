@@ -28,14 +28,19 @@ if TYPE_CHECKING:
 def chosen(options: RunOptions, settings: Settings) -> RunOptions:
     """The options with the cluster of the settings, if they name neither a cluster nor processes.
 
-    Raises `ConfigurationError` for both.
+    Raises `ConfigurationError` for both, and for a start with a fallback from no cluster.
     """
     if options.dask and options.processes:
         raise ConfigurationError("--dask and --processes exclude each other: leave one of them out.")
     if options.processes:
         return options
-    fallback = options.dask_fallback or settings.dask_fallback
-    return replace(options, dask=options.dask or settings.dask_scheduler, dask_fallback=fallback)
+    address = options.dask or settings.dask_scheduler
+    if options.dask_fallback and address is None:
+        raise ConfigurationError(
+            "--dask-fallback is for a run on a cluster, and no scheduler is named. Give --dask ADDRESS or set "
+            "DASK_SCHEDULER, or leave it out."
+        )
+    return replace(options, dask=address, dask_fallback=options.dask_fallback or settings.dask_fallback)
 
 
 @contextmanager

@@ -89,7 +89,6 @@ class Runner(Undertaking):
         attempt = self._begin(claimed, RunKind.RUN, ready)
         if claimed.inherited is not None:
             self.log.info("taken over by %s on %s", self.workspace.actor.name, self.workspace.actor.host)
-        self._pin(attempt, ready.pins)
         metadata = self._recorded(attempt, lambda: self._work(claimed, attempt, ready))
         return self._report(attempt, began, metadata)
 
@@ -117,6 +116,7 @@ class Runner(Undertaking):
         self._transact(pin)
 
     def _work(self, claimed: Claimed, attempt: Attempt, ready: Ready) -> dict[str, Any]:
+        self._pin(attempt, ready.pins)
         requests = Requests(self.workspace.database, attempt, self.workspace.clock)
         requests.check_now()
         metadata: dict[str, Any] = {}

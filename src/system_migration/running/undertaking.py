@@ -208,9 +208,10 @@ class Undertaking:
         try:
             self._transact(end, landed=landed)
         except (DBAPIError, Interrupted) as error:
-            # The run stays RUNNING and becomes stale: the next one takes over. What happened must still be told.
+            # The run stays RUNNING and becomes stale: the next one takes over, and tells how it ended, under its id.
             why = describe(error, self.workspace.database.dialect, self.migration)
             self.log.error("%s, but not recorded: %s", action, why)
+            action, error_type = facts.INTERRUPTED, None
         self.workspace.progress.ended(action, processed, held, error=reason, error_type=error_type)
 
     def _succeeded(self, attempt: Attempt) -> Callable[[Connection], bool | None]:

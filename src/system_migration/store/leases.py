@@ -145,6 +145,17 @@ def forget(connection: Connection, claim: Claim) -> None:
     connection.execute(delete(tables.lease).where(_held(claim)))
 
 
+def forget_free(connection: Connection, environment: str) -> bool:
+    """End every lease of an environment that nobody holds, and leave no row; whether none is left.
+
+    For an environment without a history: a start that was refused before it wrote anything leaves such a row.
+    """
+    connection.execute(
+        delete(tables.lease).where(lease.environment == environment, or_(lease.released, lease.takeover_at < now()))
+    )
+    return connection.execute(select(lease.name).where(lease.environment == environment).limit(1)).first() is None
+
+
 def holder(connection: Connection, environment: str, name: str) -> str | None:
     """Who holds the lease, in words, or None."""
     query = select(lease.held_by).where(lease.environment == environment, lease.name == name, alive())

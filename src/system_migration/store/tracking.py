@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from system_migration.errors import MigrationSystemError, Refused
 from system_migration.settings import PRODUCTION
-from system_migration.store import chain, tables, upgrades
+from system_migration.store import chain, leases, tables, upgrades
 from system_migration.store.database import Database
 from system_migration.store.dialects import Dialect, Fault, Fingerprint
 from system_migration.store.times import now
@@ -204,16 +204,12 @@ def keep_production(connection: Connection, database: Database, environment: str
 def adopt(connection: Connection, database: Database, environment: str, old: Binding) -> None:
     """Rebind the database to `environment`, with its history. Leases that came along end, their fences rise.
 
-    Raises `Refused` when the tables are newer, or when `environment` has a history here too: the two would mix.
+    Raises `Refused` when the tables are newer, or when `environment` has a history here too (the two would mix) or a
+    start that goes on.
     """
     _check_version(old)
-    # Of either: two histories under one name could not be told apart, nor the audit chain checked, ever again.
-    known = (select(t.c.name).where(t.c.environment == environment).limit(1) for t in (tables.migration, tables.event))
-    if environment != old.environment and any(connection.execute(each).first() for each in known):
-        raise Refused(
-            f"Environment {environment!r} already has a history of its own in this database, beside that of "
-            f"{old.environment!r}. Adopt it as an environment that has none here."
-        )
+    if environment != old.environment:
+        _make_room(connection, environment, old)
     marks = database.dialect.fingerprint(connection, tables.meta.name)
     connection.execute(
         update(tables.meta).values(environment=environment, place=marks.place, body=marks.body, bound_at=now())
@@ -234,6 +230,20 @@ def adopt(connection: Connection, database: Database, environment: str, old: Bin
                 connection.execute(
                     update(table).where(table.c.environment == old.environment).values(environment=environment)
                 )
+
+
+def _make_room(connection: Connection, environment: str, old: Binding) -> None:
+    # Of either: two histories under one name could not be told apart, nor the audit chain checked, ever again.
+    known = (select(t.c.name).where(t.c.environment == environment).limit(1) for t in (tables.migration, tables.event))
+    if any(connection.execute(each).first() for each in known):
+        raise Refused(
+            f"Environment {environment!r} already has a history of its own in this database, beside that of "
+            f"{old.environment!r}. Adopt it as an environment that has none here."
+        )
+    if not leases.forget_free(connection, environment):
+        raise Refused(
+            f"Somebody starts a migration in this database as {environment!r} right now. Try again when that has ended."
+        )
 
 
 def creation_sql(database: Database) -> str:

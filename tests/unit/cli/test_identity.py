@@ -70,6 +70,17 @@ def test_a_token_that_others_may_read_or_change_proves_nothing(
     assert migrator.asked == []
 
 
+def test_a_token_given_for_its_file_is_not_told_to_anybody(tokens: dict[str, str]) -> None:
+    migrator: Any = Acting()
+    with pytest.raises(ConfigurationError) as error:
+        identity.of_starter(Session({}), migrator, Path(tokens["ada"]))
+    assert str(error.value) == (
+        "The file of your token cannot be read (No such file or directory). Give --token-file the name of a file, not "
+        "the token."
+    )
+    assert migrator.asked == []
+
+
 def test_nobody_is_asked_where_no_start_needs_an_approval(
     tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
