@@ -9,9 +9,6 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from system_migration.web.serving import Serving
-from tests.browser.axe import violations
-from tests.browser.keyboard import walk
-from tests.browser.measuring import sticking_out
 from tests.browser.watching import Watch
 from tests.support.databases import application_engine
 from tests.support.host import wait_for
@@ -166,19 +163,6 @@ def test_it_says_when_the_session_is_over(signed_in: Page, server: Served, watch
         expect(signed_in.locator("#freshness")).to_contain_class("alarm")
         expect(state_of(signed_in)).to_have_text("RUNNING")
     wait_for(lambda: listeners(server) == 0, PATIENCE, "the end of its stream")
-
-
-def test_it_keeps_nobody_out(signed_in: Page, server: Served) -> None:
-    rehearsed = start(server, "/run/002-increment", dryRun=True, full=True)
-    ended = start(server, "/run/001-mark")
-    with gated() as gate:
-        running = begin(server)
-        assert gate.reached.wait(PATIENCE)
-        for run_id in rehearsed, ended, running:
-            open_run(signed_in, server, run_id)
-            assert violations(signed_in) == []
-            assert sticking_out(signed_in) == []
-            walk(signed_in)
 
 
 def test_the_newest_lines_are_in_sight_without_a_script(signed_in: Page, server: Served) -> None:

@@ -17,8 +17,8 @@ from tests.crash.harness import COMMITTED, Job, Moment, engine_for, expire_lease
 from tests.crash.subjects import Imperative, fill_items, forget_runs, item
 from tests.support.torture import SEED, scale
 
-STRIDE = scale(3, 1)
-"""With `--long` kill at every moment, else at every third."""
+STRIDE = scale(12, 1)
+"""With `--long` kill at every moment, else at every twelfth: about a tenth of a thousand."""
 ENDS = 3
 """After so many runs in a row that ended before they were to be killed, there is nothing more to kill: with several
 threads one run has more moments than another."""

@@ -289,6 +289,7 @@ def test_without_workers_a_run_waits_and_then_fails(
     shared: Cluster, sqlite_url: str, new_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared.worker("only")
+    shared.wait_for_workers(1)
     job = new_job(sqlite_url, Plus)
     monkeypatch.setattr(cluster_staff, "PATIENCE_SECONDS", 1.0)
     monkeypatch.setattr(cluster_staff, "LOOK_SECONDS", 0.1)

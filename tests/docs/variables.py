@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 
 from tests.docs.site import ROOT
 
 
-def variables_read() -> Iterator[str]:
+@cache
+def variables_read() -> frozenset[str]:
     """The variables that the library asks the environment for by name."""
+    return frozenset(_read())
+
+
+def _read() -> Iterator[str]:
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import sqlalchemy as sa
 
@@ -11,11 +13,22 @@ from tests.rehearsal.conftest import MakeCopies
 from tests.rehearsal.right import RIGHT
 from tests.rehearsal.tables import fill
 from tests.rehearsal.wrong import ON_ONE_DATABASE, TRIGGERS, WRONG
+from tests.support.databases import KINDS
+from tests.support.torture import scale
 
 
-@pytest.mark.parametrize(
-    "migration", [each for each in WRONG if each not in ON_ONE_DATABASE], ids=lambda migration: migration.__name__
-)
+def everywhere(migrations: Iterable[type[Migration]]) -> pytest.MarkDecorator:
+    """Each of them on SQLite and on one of the servers in turn; with `--long` on every database."""
+    pairs = [
+        pytest.param(kind, each, id=f"{kind}-{each.__name__}")
+        for number, each in enumerate(migrations)
+        for server, kind in enumerate(KINDS)
+        if kind == "sqlite" or (number + server) % scale(2, 1) == 0
+    ]
+    return pytest.mark.parametrize(("make_copies", "migration"), pairs, indirect=["make_copies"])
+
+
+@everywhere(each for each in WRONG if each not in ON_ONE_DATABASE)
 def test_a_wrong_one_is_caught(migration: type[Migration], make_copies: MakeCopies) -> None:
     _is_caught(migration, make_copies)
 
@@ -40,7 +53,7 @@ def _is_caught(migration: type[Migration], make_copies: MakeCopies) -> None:
     assert sentence in found.first_broken.sentence, found.text()
 
 
-@pytest.mark.parametrize("migration", RIGHT[1:], ids=lambda migration: migration.__name__)  # the first: `test_plugin`
+@everywhere(RIGHT[1:])  # the first: `test_plugin`
 def test_a_right_one_passes(migration: type[Migration], make_copies: MakeCopies) -> None:
     found = rehearse(Registry([migration]), migration.name, make_copies(fill))
     assert found.ok, found.text()

@@ -651,15 +651,15 @@ def test_a_form_that_was_open_for_too_long_is_there_again_with_what_was_typed(
     items: sa.Engine, server: Served, ada: httpx.Client
 ) -> None:
     old = {"token": FormTokens(SECRET, clock=lambda: 1_000_000.0).issue("ada")}
-    answer = send(ada, "run", fields(server), REAL | {"maxRate": "77"}, old)
+    answer = send(ada, "run", fields(server), REAL | {"maxRate": "7654321"}, old)
     assert answer.status_code == 403
     assert "Nothing was done. The form was open for too long." in text(answer)
-    assert 'name="maxRate" value="77"' in answer.text
+    assert 'name="maxRate" value="7654321"' in answer.text
     assert (runs(server), changes(items)) == (0, UNTOUCHED)
     fresh = dict(re.findall(r'name="(token|request|seen)" value="([^"]*)"', answer.text))
-    ended(server, run_of(send(ada, "run", fresh, REAL | {"maxRate": "77"})))
+    ended(server, run_of(send(ada, "run", fresh, REAL | {"maxRate": "7654321"})))
     stolen = {"token": FormTokens(SECRET, clock=lambda: 1_000_000.0).issue("eve")}
-    assert "77" not in send(ada, "run", fields(server), REAL | {"maxRate": "77"}, stolen).text
+    assert "7654321" not in send(ada, "run", fields(server), REAL | {"maxRate": "7654321"}, stolen).text
 
 
 def test_a_report_that_cannot_be_kept_is_shown_at_once(engine: sa.Engine) -> None:
