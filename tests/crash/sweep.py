@@ -17,8 +17,8 @@ from tests.crash.harness import COMMITTED, Job, Moment, engine_for, expire_lease
 from tests.crash.subjects import Imperative, fill_items, forget_runs, item
 from tests.support.torture import SEED, scale
 
-STRIDE = scale(12, 1)
-"""With `--long` kill at every moment, else at every twelfth: about a tenth of a thousand."""
+STRIDE = scale(7, 1)
+"""With `--long` kill at every moment, else at every seventh."""
 ENDS = 3
 """After so many runs in a row that ended before they were to be killed, there is nothing more to kill: with several
 threads one run has more moments than another."""
@@ -168,7 +168,7 @@ class ImperativeSweep(Sweep):
     """A sweep over an imperative migration, which says in `witness` what of it was called."""
 
     def __init__(self, url: str, migration: type[Imperative], witness: Path) -> None:
-        super().__init__(url, migration)
+        super().__init__(url, migration, stride=scale(3, 1))  # such a run is short
         migration.witness = self._witness = witness
         self._dead: Row[Any] | None = None
 
