@@ -18,14 +18,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import sqlalchemy as sa
 
-from ante_backend.seed import create_legacy_table, insert_accounts, make_accounts
 from benchmarks.harness import Phases, Timing, heading, judged, note, row
+from benchmarks.passwords import KEY, migrated
 from benchmarks.plan import Plan
-from system_migration import BatchMigration, Migrator, Registry, Row, RunOptions, Settings, connect, discover
+from system_migration import BatchMigration, Migrator, Registry, Row, RunOptions, Settings, connect
 from tests.support.servers import TETHERED
 
 ACCOUNTS = 900
@@ -34,7 +33,6 @@ TIMES_AS_FAST = 1.8
 OF_THREADS = 1.1
 _COST = 10
 _WAIT_SECONDS = 0.05
-_KEY = "benchmark key, protects nothing"
 _PATIENCE = 60.0
 
 
@@ -43,7 +41,7 @@ def measure(plan: Plan) -> Iterator[str]:
     accounts, waits = plan.rows(ACCOUNTS), plan.rows(WAITS)
     yield from _compared(f"{waits:,} rows that wait {_WAIT_SECONDS * 1000:.0f} ms each", waits, _waited)
     yield ""
-    yield from _compared(f"{accounts:,} accounts, cost {_COST}, SQLite", accounts, _migrated)
+    yield from _compared(f"{accounts:,} accounts, cost {_COST}, SQLite", accounts, migrated)
 
 
 def _compared(title: str, rows: int, run: Callable[[int, RunOptions], Timing]) -> Iterator[str]:
@@ -102,20 +100,6 @@ def _waited(rows: int, options: RunOptions) -> Timing:
     return Timing(phases.migrating)
 
 
-def _migrated(accounts: int, options: RunOptions) -> Timing:
-    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, ENCRYPTION_KEY=_KEY):
-        engine = connect(f"sqlite:///{Path(folder, 'accounts.db')}", create=True)
-        create_legacy_table(engine)
-        insert_accounts(engine, make_accounts(accounts, 0, _KEY))
-        phases = Phases()
-        with Migrator(engine, discover("ante_backend.migrations"), Settings(), progress=phases) as migrator:
-            began = time.monotonic()
-            migrator.run("001-password-bcrypt", options)
-            ended = time.monotonic()
-        engine.dispose()
-    return Timing(phases.migrating, ended - began)
-
-
 @contextmanager
 def _cluster(number: int) -> Iterator[str]:
     """The address of a scheduler that has so many workers."""
@@ -132,7 +116,7 @@ def _cluster(number: int) -> Iterator[str]:
 
 @contextmanager
 def _started(command: str, *words: str) -> Iterator[None]:
-    environ = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"} | {"ENCRYPTION_KEY": _KEY}
+    environ = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"} | {"ENCRYPTION_KEY": KEY}
     arguments = (sys.executable, "-m", f"distributed.cli.{command}", *words, "--no-dashboard", "--host=127.0.0.1")
     tether = (sys.executable, str(TETHERED), str(int(signal.SIGKILL)), str(os.getpid()), "")  # a killed benchmark, too
     process = subprocess.Popen((*tether, *arguments), env=environ, stderr=subprocess.DEVNULL)
